@@ -1,0 +1,231 @@
+"""The workload contract: what a model must state so that the engine can run its whole loop.
+
+A workload is a folder `workloads/<name>/` whose `workload.py` holds one `WORKLOAD`. Nothing here imports a
+heavy package, and the engine never looks behind these fields: a new model is a new folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DType = Literal["string", "int", "float", "timestamp"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the source.
+
+    Attributes:
+        nullable: whether single values may be missing; a column that is missing altogether is always refused.
+        minimum, maximum: inclusive range of the values that are present.
+        max_null_share: the largest share of nulls, in [0, 1], above which the data is refused.
+    """
+
+    name: str
+    dtype: DType
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    max_null_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from.
+
+    Attributes:
+        load: returns all raw rows; takes the path of a file to read instead of the built-in data, or None.
+        key: columns that together name a row; duplicates are refused.
+        event_time: column with the time a prediction is made (aware UTC), the "as of" of its features.
+        freshness: how old the newest row may be at the end of the window asked for.
+        minimum_rows: fewer rows in the window asked for are refused.
+    """
+
+    load: Callable[[Path | None], pd.DataFrame]
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    event_time: str
+    freshness: timedelta = timedelta(days=3)
+    minimum_rows: int = 100
+
+
+@dataclass(frozen=True)
+class Label:
+    """The outcome to predict, 0 or 1.
+
+    Attributes:
+        column: null where no outcome will ever be known (such rows are served, never scored).
+        available_at: column with the time the outcome became known (aware UTC).
+    """
+
+    column: str
+    available_at: str
+
+
+@dataclass(frozen=True)
+class RequestField:
+    """A value that the caller knows and sends.
+
+    Attributes:
+        categories: for a string, the values in their order; the model sees the position, an unknown value is missing.
+    """
+
+    name: str
+    dtype: Literal["float", "string"] = "float"
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """One feature view: how its rows are computed from the source. Its Feast definition lies in `feature_repo/`.
+
+    Attributes:
+        entity: the join key column, present in the source.
+        features: names, in order; all are float64, counts included.
+        ttl: age above which a value counts as expired, online as offline.
+        compute: source rows (or a workload's richer raw data) -> rows of `entity`, `event_timestamp`
+            (aware UTC, microseconds) and the features: the values as known at that time.
+        stream: True where new rows are pushed as they come, False where they are materialized in batches.
+    """
+
+    name: str
+    entity: str
+    features: tuple[str, ...]
+    ttl: timedelta
+    compute: Callable[[pd.DataFrame], pd.DataFrame]
+    stream: bool = True
+
+
+@dataclass(frozen=True)
+class Range:
+    """A search range of one hyper-parameter."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A candidate family: "hist_gradient_boosting", "xgboost" or "linear", with its search space."""
+
+    family: Literal["hist_gradient_boosting", "xgboost", "linear"]
+    space: Mapping[str, Range]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Bounds that a candidate must keep before it may be released.
+
+    Attributes:
+        minimum_auc: absolute floor on the evaluation window.
+        champion_margin: the candidate's AUC may be below the champion's by at most this, at confidence 1 - alpha
+            (DeLong's paired test, one-sided non-inferiority).
+        alpha: level of that test.
+        slice_margin: no slice with `slice_minimum_rows` or more may be worse than the champion by more in AUC.
+        calibration_bound: largest expected calibration error (10 equal-mass bins).
+        latency_budget_ms: median single-row latency of the exported artifact.
+        missing_feature_auc_floor: AUC with all of one view's features missing must stay above this.
+    """
+
+    minimum_auc: float
+    champion_margin: float = 0.01
+    alpha: float = 0.05
+    slice_margin: float = 0.05
+    slice_minimum_rows: int = 500
+    calibration_bound: float = 0.10
+    latency_budget_ms: float = 5.0
+    missing_feature_auc_floor: float = 0.5
+
+
+@dataclass(frozen=True)
+class RetrainPolicy:
+    """When signals become a retraining run (see monitoring.trigger)."""
+
+    cooldown: timedelta = timedelta(days=30)
+    per_day: int = 2
+    concurrency: int = 1
+    escalate_after: int = 2
+    signals: tuple[str, ...] = (
+        "featureDrift",
+        "predictionDrift",
+        "performanceDecay",
+        "dataQuality",
+        "newData",
+        "schedule",
+        "manual",
+    )
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Everything the engine knows of one model.
+
+    Attributes:
+        name: also the registered model's name.
+        prepare: source rows -> the richer frame that `views[*].compute` takes (derived columns, times in UTC).
+        views: feature views, in the feature service's order.
+        request_fields: what a caller sends besides the entity keys.
+        feature_service: name of the Feast feature service, with its version.
+        decision_metric: the metric that decides a release ("brier").
+        slices: columns (entities or request fields) by which metrics are also given.
+        false_negative_cost, false_positive_cost: cost of a missed and of a false alarm, for the business metric.
+        release: `spec.strategy` and `spec.checks` of the Release that a candidate goes through.
+        evaluation_window: the newest labelled rows, kept out of training, on which gates are judged.
+    """
+
+    name: str
+    source: Source
+    prepare: Callable[[pd.DataFrame], pd.DataFrame]
+    entities: tuple[str, ...]
+    label: Label
+    views: tuple[View, ...]
+    request_fields: tuple[RequestField, ...]
+    feature_service: str
+    estimators: tuple[Estimator, ...]
+    gates: Gates
+    slices: tuple[str, ...] = ()
+    decision_metric: str = "brier"
+    false_negative_cost: float = 5.0
+    false_positive_cost: float = 1.0
+    release: Mapping[str, Any] = field(default_factory=dict)
+    retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+    evaluation_window: timedelta = timedelta(days=7)
+
+    @property
+    def model_inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs, in order: every view's features, then the request fields."""
+        names: list[str] = []
+        for view in self.views:
+            names.extend(view.features)
+        names.extend(f.name for f in self.request_fields)
+        return tuple(names)
+
+
+def check(workload: Workload) -> Sequence[str]:
+    """Return what contradicts itself in a workload, as sentences; empty where it is consistent."""
+    problems: list[str] = []
+    columns = {c.name for c in workload.source.columns}
+    problems += [f"source.key names {k!r}, which is not a column" for k in workload.source.key if k not in columns]
+    known = set(workload.entities)
+    problems += [
+        f"view {v.name!r} is about entity {v.entity!r}, which is not among entities {sorted(known)}"
+        for v in workload.views
+        if v.entity not in known
+    ]
+    names = workload.model_inputs
+    problems += [f"feature {n!r} is stated twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    if not names:
+        problems.append("no view and no request field: the model has no input")
+    if not workload.estimators:
+        problems.append("estimators is empty; state at least one family")
+    problems += [f"slice {s!r} is neither an entity nor a request field" for s in workload.slices if s not in known and s not in {f.name for f in workload.request_fields}]
+    return problems

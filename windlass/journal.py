@@ -1,0 +1,63 @@
+"""Append-only journals of JSON lines: written before an act, read again after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from windlass.errors import WindlassError
+
+
+class Journal:
+    """One file, one JSON object a line; `append` returns once the line is on the disk.
+
+    A torn last line (the process was killed while writing) is cut off when the journal is next opened for
+    appending: it was never acknowledged.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self.path = path
+        self._durable = durable
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab+")
+        self._cut_torn_tail()
+
+    def _cut_torn_tail(self) -> None:
+        self._file.seek(0)
+        data = self._file.read()
+        if data and not data.endswith(b"\n"):
+            self._file.truncate(data.rfind(b"\n") + 1)
+        self._file.seek(0, os.SEEK_END)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Append one record, keys in the given order.
+
+        Raises:
+            WindlassError: the line could not be written (for example a full disk).
+        """
+        line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            self._file.write(line)
+            self._file.flush()
+            if self._durable:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(start)
+            raise WindlassError(f"cannot append to the journal {self.path}: {error.strerror}; nothing was acknowledged") from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a journal; a torn last line is left out, a missing file is empty."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
