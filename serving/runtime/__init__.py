@@ -1,0 +1,6 @@
+"""The model server: one small asyncio process beside each model version.
+
+It reads features from the online store itself, so that a request carries entity keys and request-time
+fields only. Nothing of Feast, MLflow, pandas or scikit-learn is imported here: the process is ready within
+a second and its image stays small.
+"""

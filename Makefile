@@ -1,0 +1,54 @@
+# Needs Python 3.11, make and a package index; everything else comes from requirements/local.lock into .venv.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.11 python3 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+BIN := .venv/bin
+ARGS ?=
+# Two workers: the suite is written for two cores, and every worker may hold a gigabyte.
+WORKERS ?= 2
+
+COMPILE := pip compile pyproject.toml --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	--python-version 3.11
+
+.PHONY: help demo test lint format verify clean lock
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.complete ## Tell the whole story on real flights; ARGS="--fast --out DIR" passes arguments on
+	@$(BIN)/windlass demo $(ARGS)
+
+test: .venv/.complete ## Run the default suite; ARGS="-k release" passes arguments to pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: .venv/.complete ## Style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.complete ## Rewrite the code in our style
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+verify: lint ## Lint, and check that what is generated or stated elsewhere is up to date
+	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
+
+lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
+	@uv=$$($(PYTHON) requirements/environment.py --uv-only) && set -x && \
+	$$uv $(COMPILE) $(UPGRADE) --all-extras --group dev -o requirements/all.lock && \
+	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --group dev \
+		-o requirements/local.lock && \
+	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis -o requirements/training.lock && \
+	$$uv $(COMPILE) -c requirements/all.lock --extra serving-native --extra redis -o requirements/serving.lock
+
+clean: ## Remove the environment, caches and local state
+	rm -rf .venv .tools .windlass .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist demo-out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.complete: requirements/local.lock requirements/uv.lock requirements/environment.py pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "make: Python 3.11 was not found; make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@$(PYTHON) requirements/environment.py

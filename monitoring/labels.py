@@ -1,0 +1,147 @@
+"""Outcomes that became known: their validation, and what is kept when they disagree.
+
+The first label of a request is kept for good. The same label again changes nothing (a feedback client may
+retry); a different one is counted as a contradiction and changes nothing either, because verdicts may already
+rest on the first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from monitoring.tail import RecordTail
+from windlass.errors import UsageError
+from windlass.settings import Settings
+
+FIELDS = ("request_id", "label", "at")
+LONGEST_REQUEST_ID = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The outcome of one request: 0 or 1, known since `at` (epoch seconds)."""
+
+    request_id: str
+    label: int
+    at: float
+
+
+class Recorded(Enum):
+    """What became of a label that came in."""
+
+    KEPT = "kept"
+    REPEATED = "repeated"
+    CONTRADICTED = "contradicted"
+
+
+def validate(record: object, *, now: float, place: str = "") -> Label:
+    """Turn a decoded feedback record into a label.
+
+    Args:
+        now: the time that stands for a missing `at`.
+        place: how to name the record in an error, for example "[3].".
+
+    Raises:
+        UsageError: a field is missing, unknown or wrong; the message names it and its value.
+    """
+    if not isinstance(record, Mapping):
+        where = place.rstrip(".") or "the body"
+        raise UsageError(
+            f'{where} is {_shown(record)}; send an object such as {{"request_id": "…", "label": 1}}'
+        )
+    unknown = [name for name in record if name not in FIELDS]
+    if unknown:
+        raise UsageError(f"field '{place}{unknown[0]}' is not known; use {', '.join(FIELDS)}")
+    for name in ("request_id", "label"):
+        if name not in record:
+            raise UsageError(f"field '{place}{name}' is missing; send request_id and label")
+    request_id, label, at = record["request_id"], record["label"], record.get("at")
+    if not isinstance(request_id, str) or not 0 < len(request_id) <= LONGEST_REQUEST_ID:
+        raise UsageError(
+            f"field '{place}request_id' is {_shown(request_id)}; "
+            f"send the x-request-id of the prediction, 1 to {LONGEST_REQUEST_ID} characters"
+        )
+    if isinstance(label, str) or label not in (0, 1):
+        raise UsageError(f"field '{place}label' is {_shown(label)}; send 0 or 1")
+    return Label(request_id, int(label), now if at is None else _time(at, f"{place}at"))
+
+
+def _time(value: object, name: str) -> float:
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is not None and moment.tzinfo is not None:
+            return moment.timestamp()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise UsageError(
+        f"field '{name}' is {_shown(value)}; send epoch seconds or a time with its zone: 2013-02-01T06:00:00Z"
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+class LabelBook:
+    """The kept label of every request that has one."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, Label] = {}
+        self.repeated = 0
+        self.contradicted = 0
+
+    def record(self, label: Label) -> Recorded:
+        """Keep the label if it is the first of its request; count it otherwise."""
+        kept = self._labels.setdefault(label.request_id, label)
+        if kept is label:
+            return Recorded.KEPT
+        if kept.label == label.label:
+            self.repeated += 1
+            return Recorded.REPEATED
+        self.contradicted += 1
+        return Recorded.CONTRADICTED
+
+    def get(self, request_id: str) -> Label | None:
+        return self._labels.get(request_id)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+
+def path(settings: Settings) -> Path:
+    """The feedback log: one acknowledged label a line."""
+    return settings.logs_dir / "feedback.jsonl"
+
+
+def parse(record: Mapping[str, Any]) -> Label:
+    """Turn one decoded line of the feedback log into a label.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not a label.
+    """
+    request_id, label = record["request_id"], record["label"]
+    if not isinstance(request_id, str) or label not in (0, 1):
+        raise ValueError(f"not a label: {record!r}")
+    return Label(request_id, int(label), float(record["at"]))
+
+
+class LabelTail(RecordTail[Label]):
+    """The labels that appeared in the feedback log since the last poll.
+
+    Args:
+        log: usually `path(settings)`.
+        offsets: what `offsets` gave before a restart.
+    """
+
+    def __init__(self, log: Path, *, offsets: Mapping[str, int] | None = None) -> None:
+        super().__init__(log.parent, log.name, parse, offsets=offsets)

