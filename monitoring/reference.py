@@ -1,14 +1,15 @@
 """What a model version knew when it was trained: the reference that live windows are compared with.
 
-It lies beside the version's serving bundle as `reference.npz`, so that a version carries its own reference
-wherever it is served. The file is plain numpy: `columns` (names), `values` (rows × columns, float64,
-categories as positions, NaN = missing), `categorical` (names), and optionally `scores` (the model's scores of
-those rows or of its evaluation window), `evaluation_labels` and `evaluation_scores` (the labelled window its
-gates were judged on).
+Training writes it into the version's serving bundle, so that a version carries its own reference wherever it is
+served: `reference.parquet` (a sample of the training rows: a column for each model input, categories as their
+positions, NaN = missing, and the model's `score`), `reference.json` (`inputs`: for each its `kind`, in the model's
+order) and, where decay is to be judged, `evaluation.parquet` (`label` and `score` of the window that the gates
+were judged on).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,12 @@ import numpy as np
 
 from monitoring.columns import Floats
 from monitoring.performance import Performance, measure
-from windlass.atomic import replacing
 from windlass.errors import WindlassError
 from windlass.settings import Settings
 
-FILE = "reference.npz"
-MOST_ROWS = 20_000
-"""Rows kept in a reference; distances against more move by less than their noise."""
+SAMPLE = "reference.parquet"
+STATISTICS = "reference.json"
+EVALUATION = "evaluation.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,55 +97,30 @@ def build(
     )
 
 
-def save(
-    bundle: Path,
-    columns: Mapping[str, Any],
-    *,
-    categorical: Collection[str] = (),
-    scores: Any = None,
-    evaluation: tuple[Any, Any] | None = None,
-    seed: int = 0,
-) -> None:
-    """Write the reference of a version into its bundle folder; of many rows a seeded sample is kept."""
-    values = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
-    chosen = np.arange(len(values))
-    if len(values) > MOST_ROWS:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(values), MOST_ROWS, replace=False))
-    parts: dict[str, Any] = {
-        "columns": np.array(list(columns), dtype=np.str_),
-        "categorical": np.array(sorted(categorical), dtype=np.str_),
-        "values": values[chosen],
-    }
-    if scores is not None:
-        kept = np.asarray(scores, dtype=np.float64)
-        parts["scores"] = kept[chosen] if len(kept) == len(values) else kept
-    if evaluation is not None:
-        parts["evaluation_labels"], parts["evaluation_scores"] = (
-            np.asarray(a, dtype=np.float64) for a in evaluation
-        )
-    with replacing(bundle / FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **parts)
-
-
 def load(bundle: Path) -> Reference:
     """Read the reference from a bundle folder.
 
     Raises:
         WindlassError: there is none.
     """
-    path = bundle / FILE
-    if not path.is_file():
-        raise WindlassError(f"{path} is missing; `windlass train` writes it into the version's bundle")
-    with np.load(path, allow_pickle=False) as stored:
-        parts = {name: stored[name] for name in stored.files}
-    names = [str(name) for name in parts["columns"]]
+    import pyarrow.parquet as pq
+
+    sample, statistics = bundle / SAMPLE, bundle / STATISTICS
+    for path in (sample, statistics):
+        if not path.is_file():
+            raise WindlassError(
+                f"{path} is missing; `windlass train` writes it into the bundle of each version"
+            )
+    described = json.loads(statistics.read_text())["inputs"]
+    table = pq.read_table(sample)
     evaluation = None
-    if "evaluation_labels" in parts:
-        evaluation = (parts["evaluation_labels"], parts["evaluation_scores"])
+    if (bundle / EVALUATION).is_file():
+        judged = pq.read_table(bundle / EVALUATION)
+        evaluation = (judged.column("label").to_numpy(), judged.column("score").to_numpy())
     return build(
-        {name: parts["values"][:, i] for i, name in enumerate(names)},
-        categorical={str(name) for name in parts["categorical"]},
-        scores=parts.get("scores"),
+        {name: table.column(name).to_numpy() for name in described},
+        categorical={name for name, about in described.items() if about.get("kind") == "categorical"},
+        scores=table.column("score").to_numpy() if "score" in table.column_names else None,
         evaluation=evaluation,
     )
 

@@ -26,10 +26,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make an environment from a lock with uv.")
     parser.add_argument("--lock", type=Path, default=ROOT / "requirements" / "local.lock")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument(
+        "--repair", action="store_true", help="install again although the environment says it is complete"
+    )
     parser.add_argument("--uv-only", action="store_true", help="install uv alone and print where it lies")
     arguments = parser.parse_args()
     if sys.version_info[:2] != (3, 11):
-        return fail(f"this is Python {sys.version.split()[0]}; run it with Python 3.11: make PYTHON=/path/to/python3.11")
+        return fail(
+            f"this is Python {sys.version.split()[0]}; run it with Python 3.11: make PYTHON=/path/to/python3.11"
+        )
     TOOLS.mkdir(exist_ok=True)
     # two makes at once (a demo beside the tests) must not write into one environment together
     with (TOOLS / "lock").open("w") as lock:
@@ -39,24 +44,26 @@ def main() -> int:
             if arguments.uv_only:
                 print(uv)
             else:
-                make(uv, arguments.venv.absolute(), arguments.lock)
+                make(uv, arguments.venv.absolute(), arguments.lock, repair=arguments.repair)
         except subprocess.CalledProcessError as error:
             return fail(
                 f"`{' '.join(map(str, error.cmd))}` ended with {error.returncode} (its own words are above); "
                 "run the same make command again, it goes on where it stopped"
             )
-        except MissingPip as error:
+        except MissingPipError as error:
             return fail(str(error))
     return 0
 
 
-def make(uv: Path, venv: Path, lock: Path) -> None:
+def make(uv: Path, venv: Path, lock: Path, *, repair: bool = False) -> None:
     """Bring `venv` to exactly what `lock` says, with the project itself installed editable."""
     stamp = venv / ".complete"
     digest = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
     python = venv / "bin" / "python"
-    usable = python.exists() and quiet([python, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 11))"])
-    if usable and stamp.exists() and stamp.read_text() == digest:
+    usable = python.exists() and quiet(
+        [python, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 11))"]
+    )
+    if usable and not repair and stamp.exists() and stamp.read_text() == digest:
         stamp.touch()  # make compares times, and a checkout touches files without changing them
         return
     stamp.unlink(missing_ok=True)
@@ -64,7 +71,9 @@ def make(uv: Path, venv: Path, lock: Path) -> None:
     if not usable:
         run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, venv])
     target = ["--quiet", "--python", str(python)]
-    run([uv, "pip", "sync", *target, "--require-hashes", lock])
+    # a repair replaces every file: a package may have lost one and still look installed
+    again = ["--reinstall"] if repair else []
+    run([uv, "pip", "sync", *target, *again, "--require-hashes", lock])
     # without isolation: the build back end is in the lock too, so nothing unpinned is fetched
     run([uv, "pip", "install", *target, "--no-deps", "--no-build-isolation", "--editable", ROOT])
     partial = venv / ".complete.partial"
@@ -81,12 +90,24 @@ def install_uv() -> Path:
         partial = TOOLS / "uv.partial"
         shutil.rmtree(partial, ignore_errors=True)
         say("installing uv")
-        run([*pip(), "install", "--quiet", "--root-user-action=ignore", "--require-hashes", "--target", partial, "-r", UV_LOCK])
+        run(
+            [
+                *pip(),
+                "install",
+                "--quiet",
+                "--root-user-action=ignore",
+                "--require-hashes",
+                "--target",
+                partial,
+                "-r",
+                UV_LOCK,
+            ]
+        )
         partial.replace(folder)
     return folder / "bin" / "uv"
 
 
-class MissingPip(Exception):
+class MissingPipError(Exception):
     pass
 
 
@@ -98,7 +119,7 @@ def pip() -> list[str]:
     if not quiet([folder / "bin" / "python", "-m", "pip", "--version"]):
         shutil.rmtree(folder, ignore_errors=True)
         if not quiet([sys.executable, "-m", "venv", folder]):
-            raise MissingPip(
+            raise MissingPipError(
                 f"{sys.executable} has neither pip nor ensurepip; on Debian: apt-get install python3-venv"
             )
     return [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]

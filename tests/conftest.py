@@ -17,7 +17,12 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _scratch_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that forgets to name a home must not find, or leave, one in the project folder."""
-    for name in ("WINDLASS_ONLINE_STORE", "WINDLASS_REDIS_URL", "WINDLASS_OBJECT_STORE", "WINDLASS_S3_ENDPOINT"):
+    for name in (
+        "WINDLASS_ONLINE_STORE",
+        "WINDLASS_REDIS_URL",
+        "WINDLASS_OBJECT_STORE",
+        "WINDLASS_S3_ENDPOINT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WINDLASS_HOME", str(tmp_path_factory.mktemp("home")))
 

@@ -6,23 +6,27 @@ style sheet shows one of them.
 
 from __future__ import annotations
 
-import itertools
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from monitoring.report.markup import Markup, coordinate, el, folded, nothing
 from monitoring.report.scales import Scale, plain, time_ticks
 
-WIDE, NARROW = 1040, 350
-_ids = itertools.count(1)
-
 
 @dataclass
 class Canvas:
-    """A drawing in progress; coordinates are pixels, `left`… are the margins of the plot's area."""
+    """A drawing in progress; coordinates are pixels.
 
-    width: int
+    Attributes:
+        narrow: it is the one for a phone.
+        widths: of the wide and of the narrow one.
+        left, right, top, bottom: margins around the plot's own area.
+    """
+
+    narrow: bool
     height: int
+    widths: tuple[int, int] = (1040, 350)
     left: float = 46
     right: float = 16
     top: float = 16
@@ -30,8 +34,8 @@ class Canvas:
     parts: list[Markup] = field(default_factory=list)
 
     @property
-    def narrow(self) -> bool:
-        return self.width < 600
+    def width(self) -> int:
+        return self.widths[self.narrow]
 
     @property
     def x0(self) -> float:
@@ -77,13 +81,13 @@ class Canvas:
 
     def label(self, x: float, y: float, text: str, *, anchor: str = "middle", tone: str = "ax") -> None:
         """Text, moved inwards where it would be cut off at the edge of the drawing."""
-        half = 3.4 * len(text)  # about half of its width at this size
+        half = 3.6 * len(text)  # about half of its width at this size
         if anchor == "middle":
             x = min(max(x, half + 1), self.width - half - 1)
         self.add(el("text", text, class_=tone, x=x, y=y, text_anchor=None if anchor == "start" else anchor))
 
     def svg(self, title: str, description: str) -> Markup:
-        name = f"p{next(_ids)}"
+        name = f"p{zlib.crc32(title.encode()):x}{'n' if self.narrow else 'w'}"
         return el(
             "svg",
             el("title", title, id=f"{name}t"),
@@ -110,20 +114,20 @@ def steps(points: list[tuple[float, float]], end: float) -> list[tuple[float, fl
     return line
 
 
-def both(draw: Callable[[int], Markup]) -> Markup:
-    """The wide and the narrow drawing of one plot."""
-    return Markup(draw(WIDE) + draw(NARROW))
+def both(draw: Callable[[bool], Markup]) -> Markup:
+    """The wide and the narrow drawing of one plot; `draw` is told whether it is the narrow one."""
+    return Markup(draw(False) + draw(True))
 
 
 def figure(
-    title: str, lead: str, plot: Markup | None, legend: Markup = Markup(""), fallback: Markup | None = None
+    title: str, lead: str, plot: Markup | None, legend: Markup | None = None, fallback: Markup | None = None
 ) -> Markup:
     """A plot with its heading, one sentence that says what is to be seen, its legend and its numbers."""
     return el(
         "figure",
         el("h3", title),
         el("p", lead, class_="lead") if lead else Markup(""),
-        legend if plot is not None else Markup(""),
+        legend if plot is not None and legend is not None else Markup(""),
         plot if plot is not None else nothing(),
         folded("The numbers", fallback) if plot is not None and fallback is not None else Markup(""),
     )

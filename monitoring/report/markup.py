@@ -69,4 +69,6 @@ def badge(label: str, tone: str) -> Markup:
 
 def legend(entries: Iterable[tuple[str, str]]) -> Markup:
     """(class of the swatch, label) in a line."""
-    return el("ul", *(el("li", el("i", class_=f"swatch {tone}"), label) for tone, label in entries), class_="legend")
+    return el(
+        "ul", *(el("li", el("i", class_=f"swatch {tone}"), label) for tone, label in entries), class_="legend"
+    )

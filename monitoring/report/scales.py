@@ -77,7 +77,12 @@ def time_ticks(low: float, high: float, about: int) -> list[tuple[float, str]]:
         months = _months(low, high)
         step = max(1, math.ceil(len(months) / max(about, 1)))
         return [(m, date(m, "%b %Y" if date(m, "%-m") == "1" else "%b")) for m in months[::step]]
-    for seconds, form in ((3600, "%H:%M"), (6 * 3600, "%-d %b %H:%M"), (86400, "%-d %b"), (7 * 86400, "%-d %b")):
+    for seconds, form in (
+        (3600, "%H:%M"),
+        (6 * 3600, "%-d %b %H:%M"),
+        (86400, "%-d %b"),
+        (7 * 86400, "%-d %b"),
+    ):
         marks = [s * seconds for s in range(math.ceil(low / seconds), math.floor(high / seconds) + 1)]
         if len(marks) <= about:
             return [(float(m), date(m, form)) for m in marks] or [(low, date(low, "%-d %b %H:%M"))]

@@ -65,5 +65,5 @@ def clock(seconds: float) -> str:
 
 
 def count(n: int, singular: str, plural: str | None = None) -> str:
-    """"1 request", "2 requests"."""
+    """ "1 request", "2 requests"."""
     return f"{n:,} {singular if n == 1 else plural or singular + 's'}"

@@ -1,29 +1,26 @@
 """The local traffic backend: weights on the real Envoy, changed through watched files and read back.
 
 The desired routing is one small file, `desired.json`; every other file is derived from it. A change writes the
-desire, then the file that Envoy watches, then waits until Envoy's admin shows the new version with the same
-weights. Whoever dies in between leaves a desire that the next call, or the next start, carries out. Several
+desire, then the file that Envoy watches, then waits until Envoy's admin shows the same weights and mirrors. Whoever dies in between leaves a desire that the next call, or the next start, carries out. Several
 processes may change weights (the platform, a person's `windlass release rollback`): a lock file orders them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from serving.release import envoy_config
 from serving.release.envoy_admin import Admin, AdminError
 from serving.release.envoy_config import Endpoints, ModelRoute, Routing
-from serving.release.envoy_process import EnvoyProcess, log_path, require_free
-from windlass import atomic
+from serving.release.envoy_files import EnvoyFiles
+from serving.release.envoy_process import EnvoyProcess, require_free
 from windlass.errors import UsageError, WindlassError
+
+__all__ = ["Endpoints", "EnvoyBackend", "ModelRoute", "WeightsRejectedError"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -46,6 +43,7 @@ class EnvoyBackend:
         self.endpoints = endpoints
         self.admin = Admin(endpoints.admin)
         self._confirm_within = confirm_within
+        self._files = EnvoyFiles(directory)
         self._process = EnvoyProcess(directory)
         self._live = False
 
@@ -56,17 +54,7 @@ class EnvoyBackend:
         Raises:
             WindlassError: no proxy was ever started there.
         """
-        try:
-            stored = json.loads((directory / "endpoints.json").read_bytes())
-        except FileNotFoundError as error:
-            raise WindlassError(
-                f"no proxy was started in {directory}; start one with `windlass up`"
-            ) from error
-        backend = cls(
-            directory,
-            Endpoints(**{**stored, "access_log": Path(stored["access_log"])}),
-            confirm_within=confirm_within,
-        )
+        backend = cls(directory, EnvoyFiles(directory).endpoints(), confirm_within=confirm_within)
         backend._live = True
         return backend
 
@@ -82,14 +70,8 @@ class EnvoyBackend:
         where = self.endpoints
         require_free(where.host, where.listener, "predictions (Envoy)")
         require_free("127.0.0.1", where.admin, "Envoy's admin interface")
-        where.access_log.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked():
-            routing = self._desired()
-            self._write("endpoints.json", {**asdict(where), "access_log": str(where.access_log)})
-            self._write("bootstrap.json", envoy_config.bootstrap(self.directory, where))
-            self._write("lds.json", envoy_config.listeners(self.directory, where))
-            self._write("cds.json", envoy_config.clusters(routing))
-            self._write("rds.json", self._routes(routing))
+        with self._files.locked():
+            self._files.write_start(where)
         self._process.start(self._serves, timeout)
         self._live = True
 
@@ -167,8 +149,8 @@ class EnvoyBackend:
             WindlassError: Envoy does not answer; the desire is kept and carried out at its next start.
         """
         split = {version: int(weight) for version, weight in weights.items() if weight}
-        with self._locked():
-            before = self._desired()
+        with self._files.locked():
+            before = self._files.desired()
             route = before.models.get(model, ModelRoute())
             _check_weights(model, weights, mirror_to, route)
             mirrors = _mirrors(split, mirror_to)
@@ -177,13 +159,14 @@ class EnvoyBackend:
             if full is not None and full != stable:
                 stable, previous = full, stable
             wanted = replace(route, weights=split, mirrors=mirrors, stable=stable, previous=previous)
-            if wanted == route and (not self._live or self._shows(model, wanted)):
+            if wanted == route and self._in_force(model, wanted):
                 return
-            after = _with(before, model, wanted)
-            self._store(after)
-            self._write("rds.json", self._routes(after))
+            after = replace(_with(before, model, wanted), revision=before.revision + 1)
+            rejections = self._rejections()
+            self._files.desire(after)
+            self._files.write_routes(after, self.endpoints)
             if self._live:
-                self._confirm_routes(before, after, model)
+                self._confirm_routes(before, after, model, rejections)
 
     def weights(self, model: str) -> dict[str, int]:
         """The weights on the wire, as Envoy's admin shows them.
@@ -192,7 +175,7 @@ class EnvoyBackend:
             WindlassError: Envoy does not answer.
         """
         try:
-            _, config = self.admin.routes()
+            config = self.admin.routes()
         except AdminError as error:
             raise WindlassError(
                 f"weights of {model} cannot be read: {error}; is `windlass up` running?"
@@ -201,58 +184,55 @@ class EnvoyBackend:
 
     def desired(self, model: str) -> ModelRoute:
         """What was last asked for, whether or not a proxy runs."""
-        return self._desired().models.get(model, ModelRoute())
+        return self._files.desired().models.get(model, ModelRoute())
 
     def models(self) -> tuple[str, ...]:
-        return tuple(sorted(self._desired().models))
+        return tuple(sorted(self._files.desired().models))
 
     # --- the machinery
 
     def _change_clusters(self, change: Callable[[Routing], Routing]) -> None:
-        with self._locked():
-            before = self._desired()
+        with self._files.locked():
+            before = self._files.desired()
             after = change(before)
             if after == before:
                 return
             after = replace(after, revision=before.revision + 1)
-            self._store(after)
+            self._files.desire(after)
             # clusters first, then routes: a route to a cluster that is not there yet would answer 503
-            self._write("cds.json", envoy_config.clusters(after))
+            self._files.write_clusters(after)
             if self._live:
                 self._await(lambda: self.admin.clusters() == _addresses(after), "clusters")
-            self._write("rds.json", self._routes(after))
+            self._files.write_routes(after, self.endpoints)
             if self._live:
-                self._await(lambda: self.admin.routes()[0] == str(after.revision), "routes")
+                wanted = envoy_config.route_names(envoy_config.routes(after)["resources"][0])
+                self._await(lambda: envoy_config.route_names(self.admin.routes()) == wanted, "routes")
 
-    def _confirm_routes(self, before: Routing, after: Routing, model: str) -> None:
+    def _confirm_routes(self, before: Routing, after: Routing, model: str, rejections: int) -> None:
         wanted = after.models[model]
-        rejected_before = self._rejections()
         deadline = time.monotonic() + self._confirm_within
-        reason = "Envoy's admin does not show them"
         while True:
             try:
-                version, config = self.admin.routes()
-                shown = envoy_config.weights_on_the_wire(config, model)
-                if version == str(after.revision) and shown == (dict(wanted.weights), dict(wanted.mirrors)):
+                # the content, not its version: Envoy keeps the old version where nothing changed
+                if self._shows(model, wanted):
                     return
-                if self._rejections() > rejected_before or _mentions_rejection(self._process.log_tail()):
-                    reason = self._process.log_tail(1)
-                    break
+                silent = None
             except AdminError as error:
-                reason = str(error)
-                if time.monotonic() > deadline:
-                    raise WindlassError(
-                        f"weights {dict(wanted.weights)} of {model} are written but not confirmed: {reason}; "
-                        "they take effect when Envoy starts again (`windlass up`)"
-                    ) from error
-            if time.monotonic() > deadline:
+                silent = error
+            late = time.monotonic() > deadline
+            if late and silent is not None:
+                raise WindlassError(
+                    f"weights {dict(wanted.weights)} of {model} are written but not confirmed: {silent}; "
+                    "they take effect when Envoy starts again (`windlass up`)"
+                ) from silent
+            if late or self._rejections() > rejections:
                 break
             time.sleep(0.002)
         # what Envoy refused must not be what a restarted Envoy finds
-        self._store(before)
-        self._write("rds.json", self._routes(before))
+        self._files.desire(before)
+        self._files.write_routes(before, self.endpoints)
         raise WeightsRejectedError(
-            f"weights {dict(wanted.weights)} of {model} are not in force: {reason}; "
+            f"weights {dict(wanted.weights)} of {model} are not in force: {self._process.log_tail(1)}; "
             f"the split stays {dict(before.models.get(model, ModelRoute()).weights)}"
         )
 
@@ -271,55 +251,36 @@ class EnvoyBackend:
         )
 
     def _rejections(self) -> int:
-        return sum(self.admin.counters("update_rejected").values())
-
-    def _shows(self, model: str, wanted: ModelRoute) -> bool:
         try:
-            shown = envoy_config.weights_on_the_wire(self.admin.routes()[1], model)
+            return sum(self.admin.counters("update_rejected").values()) if self._live else 0
+        except AdminError:
+            return 0
+
+    def _in_force(self, model: str, wanted: ModelRoute) -> bool:
+        try:
+            return not self._live or self._shows(model, wanted)
         except AdminError:
             return False
+
+    def _shows(self, model: str, wanted: ModelRoute) -> bool:
+        shown = envoy_config.weights_on_the_wire(self.admin.routes(), model)
         return shown == (dict(wanted.weights), dict(wanted.mirrors))
 
     def _serves(self) -> bool:
-        if not self.admin.ready():
-            return False
         try:
+            if not self.admin.ready():
+                return False
             error = self.admin.listener_error()
+            if error is None:
+                return sum(self.admin.counters("listener_manager.total_listeners_active").values()) > 0
         except AdminError:
             return False
-        if error is not None:
-            self._process.stop()
-            raise WindlassError(f"Envoy does not listen on port {self.endpoints.listener}: {error}")
-        return self.admin.counters("listener_manager.total_listeners_active").popitem()[1] > 0
-
-    def _routes(self, routing: Routing) -> envoy_config.Document:
-        return envoy_config.routes(routing, trust_random_header=self.endpoints.trust_random_header)
-
-    def _desired(self) -> Routing:
-        try:
-            stored = json.loads((self.directory / "desired.json").read_bytes())
-        except FileNotFoundError:
-            return Routing()
-        models = {name: ModelRoute(**route) for name, route in stored["models"].items()}
-        return Routing(revision=stored["revision"], models=models, collector=stored["collector"])
-
-    def _store(self, routing: Routing) -> None:
-        self._write("desired.json", asdict(routing))
-
-    def _write(self, name: str, document: Mapping[str, Any]) -> None:
-        atomic.write_text(self.directory / name, json.dumps(document))
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        self._process.stop()
+        raise WindlassError(f"Envoy does not listen on port {self.endpoints.listener}: {error}")
 
 
 def _with(routing: Routing, model: str, route: ModelRoute) -> Routing:
-    models = {**routing.models, model: route}
-    return replace(routing, revision=routing.revision + 1, models=models)
+    return replace(routing, models={**routing.models, model: route})
 
 
 def _addresses(routing: Routing) -> dict[str, str]:
@@ -328,9 +289,9 @@ def _addresses(routing: Routing) -> dict[str, str]:
         for model, route in routing.models.items()
         for version, address in route.servers.items()
     }
-    return (
-        found if routing.collector is None else {**found, envoy_config.COLLECTOR_CLUSTER: routing.collector}
-    )
+    if routing.collector is not None:
+        found[envoy_config.COLLECTOR_CLUSTER] = routing.collector
+    return found
 
 
 def _mirrors(weights: Mapping[str, int], mirror_to: str | None) -> dict[str, str]:
@@ -357,10 +318,3 @@ def _check_weights(model: str, weights: Mapping[str, int], mirror_to: str | None
 def _require_name(kind: str, value: str) -> None:
     if not _NAME.fullmatch(value):
         raise UsageError(f"{kind} {value!r} must be letters, digits, dots, dashes and underscores")
-
-
-def _mentions_rejection(line: str) -> bool:
-    return "rejected" in line
-
-
-__all__ = ["Endpoints", "EnvoyBackend", "ModelRoute", "Routing", "WeightsRejectedError", "log_path"]

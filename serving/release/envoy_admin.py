@@ -48,12 +48,13 @@ class Admin:
         except AdminError:
             return False
 
-    def routes(self) -> tuple[str, Document]:
-        """Version and content of the route configuration in force; ("", {}) before the first one."""
+    def routes(self) -> Document:
+        """The route configuration in force; empty before the first one."""
         for item in self._dump("dynamic_route_configs"):
-            if item.get("route_config", {}).get("name") == ROUTE_CONFIG:
-                return str(item.get("version_info", "")), item["route_config"]
-        return "", {}
+            config: Document = item.get("route_config", {})
+            if config.get("name") == ROUTE_CONFIG:
+                return config
+        return {}
 
     def clusters(self) -> dict[str, str]:
         """Name -> `host:port` of each upstream cluster in force."""

@@ -153,7 +153,11 @@ def routes(routing: Routing, *, trust_random_header: bool = True) -> Document:
     entries: list[Document] = []
     if routing.collector is not None:
         entries += [
-            {"match": {"prefix": path}, "route": {"cluster": COLLECTOR_CLUSTER, "timeout": "30s"}}
+            {
+                "name": f"{COLLECTOR_CLUSTER}{path}",
+                "match": {"prefix": path},
+                "route": {"cluster": COLLECTOR_CLUSTER, "timeout": "30s"},
+            }
             for path in COLLECTOR_PATHS
         ]
     for model, route in sorted(routing.models.items()):
@@ -187,6 +191,11 @@ def routes(routing: Routing, *, trust_random_header: bool = True) -> Document:
             }
         ],
     }
+
+
+def route_names(route_config: Mapping[str, Any]) -> list[str]:
+    """Names of the routes of a route configuration, in their order."""
+    return [e["name"] for host in route_config.get("virtual_hosts", ()) for e in host.get("routes", ())]
 
 
 def weights_on_the_wire(route_config: Mapping[str, Any], model: str) -> tuple[dict[str, int], dict[str, str]]:

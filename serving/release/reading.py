@@ -46,16 +46,13 @@ class Reader:
         self._problems = problems
         self._taken: set[str] = set()
         if not isinstance(value, Mapping):
-            self.report("", value, "must be a mapping of fields")
+            self._problems.append(Problem(path or "document", repr(value), "must be a mapping of fields"))
             value = {}
         self._value: Mapping[str, Any] = value
 
     def report(self, field: str, value: object, remedy: str) -> None:
-        """Note a problem at `field` of this mapping (the mapping itself where it is empty)."""
-        if field.startswith("["):
-            path = self.path + field
-        else:
-            path = ".".join(part for part in (self.path, field) if part)
+        """Note a problem at `field` of this mapping."""
+        path = ".".join(part for part in (self.path, field) if part)
         self._problems.append(Problem(path, "missing" if value is _REQUIRED else repr(value), remedy))
 
     def has(self, field: str) -> bool:

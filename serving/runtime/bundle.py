@@ -18,6 +18,7 @@ from typing import Any
 from windlass.errors import UsageError
 
 FORMAT_VERSION = 1
+REMEDY = "register the version again"
 DOCUMENT = "serving.json"
 ENTITY_TYPES = ("string", "int64", "int32")
 
@@ -89,9 +90,10 @@ def load(folder: Path) -> Bundle:
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UsageError(f"no serving bundle in {folder}: {DOCUMENT} is missing; train a version, or give its folder") from None
+        text = f"no serving bundle in {folder}: {DOCUMENT} is missing; train a version, or give its folder"
+        raise UsageError(text) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the serving bundle {path}: {error}; register the version again") from error
+        raise UsageError(f"cannot read the serving bundle {path}: {error}; {REMEDY}") from error
     bundle = _parse(folder, _Document(path, document))
     for name in bundle.sha256:
         _read_verified(folder, name, bundle.sha256)
@@ -109,7 +111,7 @@ class _Document:
         self._content = content
 
     def error(self, field: str, problem: str) -> UsageError:
-        return UsageError(f"serving bundle {self._path}: {field} {problem}; register the version again")
+        return UsageError(f"serving bundle {self._path}: {field} {problem}; {REMEDY}")
 
     def take(self, key: str, kind: type | tuple[type, ...], expected: str, default: Any = ...) -> Any:
         value = self._content.get(key, default)
@@ -149,7 +151,7 @@ def _parse(folder: Path, doc: _Document) -> Bundle:
     types = doc.take("entity_types", dict, "an object", {})
     for entity, kind in types.items():
         if entity not in entities or kind not in ENTITY_TYPES:
-            raise doc.error(f"entity_types.{entity}", f"is {kind!r} of an entity that must be among {entities}, expected one of {ENTITY_TYPES}")
+            raise doc.error(f"entity_types.{entity}", f"is {kind!r}; known are {ENTITY_TYPES} of {entities}")
     views = tuple(_view(v, entities) for v in doc.objects("views"))
     bundle = Bundle(
         folder=folder,
@@ -174,7 +176,7 @@ def _parse(folder: Path, doc: _Document) -> Bundle:
     for name in (bundle.model, bundle.version):
         # both become part of request paths and of response headers
         if not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
-            raise doc.error("model and version", f"must hold only letters, digits, '.', '_' and '-', got {name!r}")
+            raise doc.error("model and version", f"take letters, digits, '.', '_' and '-', got {name!r}")
     return bundle
 
 
@@ -186,7 +188,7 @@ def _view(doc: _Document, entities: tuple[str, ...]) -> View:
         features=doc.texts("features"),
     )
     if view.entity not in entities:
-        raise doc.error(f"view {view.name!r}", f"is about entity {view.entity!r}, which is not among {entities}")
+        raise doc.error(f"view {view.name!r}", f"is about {view.entity!r}, not among the entities {entities}")
     return view
 
 
@@ -210,15 +212,16 @@ def _read_verified(folder: Path, name: str, digests: Mapping[str, str]) -> bytes
     path = (folder / name).resolve()
     # resolved first: a link inside the folder may point anywhere
     if not path.is_relative_to(folder):
-        raise UsageError(f"serving bundle {folder}: {name!r} lies outside the bundle's folder; register the version again")
+        raise UsageError(f"serving bundle {folder}: {name!r} lies outside the bundle's folder; {REMEDY}")
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"serving bundle {folder}: cannot read {name!r}: {error.strerror}; register the version again") from error
+        text = f"serving bundle {folder}: cannot read {name!r}: {error.strerror}; {REMEDY}"
+        raise UsageError(text) from error
     actual = hashlib.sha256(content).hexdigest()
     if actual != digests[name]:
         raise UsageError(
-            f"serving bundle {folder}: {name!r} has SHA-256 {actual[:12]}…, registered was {str(digests[name])[:12]}…; "
-            "the file was changed after registration, register the version again"
+            f"serving bundle {folder}: {name!r} has SHA-256 {actual[:12]}…, registered was "
+            f"{str(digests[name])[:12]}…; the file was changed after registration, {REMEDY}"
         )
     return content

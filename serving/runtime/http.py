@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, cast
 
 import httptools
 
 from serving.runtime import refusal
-from serving.runtime.message import Framing, Request, Response, error, serialize
+from serving.runtime.message import Framing, Request, Response, serialize
 
 READ_HEADERS = frozenset(
-    (b"x-request-id", b"x-windlass-at", b"host", b"expect", b"content-length", b"content-encoding", b"inference-header-content-length")
+    (
+        b"x-request-id",
+        b"x-windlass-at",
+        b"host",
+        b"expect",
+        b"content-length",
+        b"content-encoding",
+        b"inference-header-content-length",
+    )
 )
 MOST_TARGET = 2048
 MOST_HEADER_BYTES = 16 * 1024
 MOST_HEADERS = 100
 LINGER_S = 1.0
 _KEEP = Framing()
-_TIMED_OUT = "the request did not arrive completely within {:.0f} s"
 
 
 class Application(Protocol):
@@ -67,7 +75,9 @@ class HttpProtocol(asyncio.Protocol):
         self._closing = False
         self._lingering = False
         self._refused: refusal.Refusal | None = None
+        self._complete: list[tuple[Request, Framing]] = []
         self._last_activity = time.monotonic()
+        self._body: bytes | bytearray = b""
         self._reset()
 
     # ---- the transport's side
@@ -84,26 +94,34 @@ class HttpProtocol(asyncio.Protocol):
         self._last_activity = time.monotonic()
         if self._closing:
             return
+        problem: refusal.Refusal | None = None
+        upgrade = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
+            upgrade = True
+        except httptools.HttpParserError as found:
+            problem = self._refused or refusal.BadRequest(f"this is not HTTP/1.1: {found}")
+        if self._complete:
+            self._answer()
+        if problem is not None and not self._closing:
+            self._refuse(problem)
+        elif upgrade:
             # the request itself was answered as if it had not asked; what follows is no HTTP/1.1
             self._close_when_written()
-        except httptools.HttpParserError as problem:
-            if not self._closing:
-                self._refuse(self._refused or refusal.BadRequest(f"this is not HTTP/1.1: {problem}"))
 
     def eof_received(self) -> bool:
         """Keep our side open for the answers to a client that only stopped sending."""
         if self._receiving and not self._closing:
-            self._refuse(refusal.BadRequest(f"the body ends after {len(self._body)} bytes, content-length says more"))
+            self._refuse(refusal.BadRequest(f"the body ends after {len(self._body)} bytes, before its end"))
         else:
             self._close_when_written()
         return True
 
     def pause_writing(self) -> None:
         # a client that does not read its answers gets no further ones computed
-        self.transport.pause_reading()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         if not self._closing:
@@ -118,13 +136,17 @@ class HttpProtocol(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self._target += url
         if len(self._target) > MOST_TARGET:
-            self._stop(refusal.TargetTooLong(f"the request target is longer than {MOST_TARGET} bytes"))
+            self._stop(refusal.TargetTooLong(f"the target exceeds {MOST_TARGET} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_count += 1
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MOST_HEADER_BYTES or self._header_count > MOST_HEADERS:
-            self._stop(refusal.HeadersTooLarge(f"the headers are more than {MOST_HEADER_BYTES} bytes or {MOST_HEADERS} lines"))
+            self._stop(
+                refusal.HeadersTooLarge(
+                    f"the headers exceed {MOST_HEADER_BYTES} bytes or {MOST_HEADERS} lines"
+                )
+            )
         name = name.lower()
         if name in READ_HEADERS:
             self._headers[name] = value
@@ -134,7 +156,7 @@ class HttpProtocol(asyncio.Protocol):
         if int(headers.get(b"content-length", b"0")) > self.app.most_body_bytes:
             self._stop(self._too_large())
         if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
-            self._stop(refusal.UnsupportedEncoding("content-encoding: bodies are read uncompressed only; send it as identity"))
+            self._stop(refusal.UnsupportedEncoding("content-encoding: send the body uncompressed"))
         if headers.get(b"expect", b"").lower() == b"100-continue" and not self.waiting:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -149,27 +171,36 @@ class HttpProtocol(asyncio.Protocol):
             self._stop(self._too_large())
 
     def on_message_complete(self) -> None:
-        if self._closing:
-            return
         self._receiving = False
-        method: bytes = self._parser.get_method()
-        keep = self._parser.should_keep_alive() and not self.app.draining
-        request = Request(method, self._target, self._headers, self._body, time.perf_counter())
-        response, afterwards = self.app.handle(request)
+        parser = self._parser
+        request = Request(parser.get_method(), self._target, self._headers, self._body, time.perf_counter())
+        keep: bool = parser.should_keep_alive()
         framing = _KEEP
-        if not keep or method == b"HEAD" or self._parser.get_http_version() != "1.1":
-            framing = Framing(keep, self._parser.get_http_version() == "1.0", method == b"HEAD")
-        self.waiting += 1
-        if not keep:
-            self._closing = True
-        self.write_response(serialize(response, framing))
-        if afterwards is not None:
-            afterwards()
+        if not keep or request.method == b"HEAD" or parser.get_http_version() != "1.1":
+            framing = Framing(keep, parser.get_http_version() == "1.0", request.method == b"HEAD")
+        self._complete.append((request, framing))
 
     # ---- the answer
 
+    def _answer(self) -> None:
+        """Answer what one turn of the event loop brought; in a drain the last answer says that it is one."""
+        complete, self._complete = self._complete, []
+        last = len(complete) - 1
+        for i, (request, framing) in enumerate(complete):
+            response, afterwards = self.app.handle(request)
+            if self.app.draining and i == last and not self._receiving:
+                framing = replace(framing, keep_alive=False)
+            if not framing.keep_alive:
+                self._closing = True
+            self.waiting += 1
+            self.write_response(serialize(response, framing))
+            if afterwards is not None:
+                afterwards()
+            if self._closing:
+                return
+
     def write_response(self, data: bytes) -> None:
-        """Send one complete response. Overrides call this when it shall leave; every call sends one response."""
+        """Send one complete response; an override calls this once for each, when it shall leave."""
         self.waiting -= 1
         if not self.transport.is_closing():
             self.transport.write(data)
@@ -206,10 +237,15 @@ class HttpProtocol(asyncio.Protocol):
 
     def check_time(self, now: float) -> None:
         """Close a connection on which nothing happens; called every second or so with the monotonic time."""
-        quiet = now - self._last_activity
-        if self._receiving and quiet_since(self._began, now) > self.app.request_timeout_s:
-            self._refuse(refusal.TimedOut(_TIMED_OUT.format(self.app.request_timeout_s)))
-        elif quiet > self.app.idle_timeout_s and not self.waiting:
+        patience = self.app.request_timeout_s
+        if self._receiving and now - self._began > patience:
+            self._refuse(refusal.TimedOut(f"the request did not arrive completely within {patience:.0f} s"))
+            return
+        if self._closing or self.transport.get_write_buffer_size():
+            limit = patience  # a client that does not read its answer
+        else:
+            limit = self.app.idle_timeout_s
+        if now - self._last_activity > limit and not self.waiting:
             self.transport.abort()
 
     def _reset(self) -> None:
@@ -217,7 +253,7 @@ class HttpProtocol(asyncio.Protocol):
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._header_count = self._header_bytes = 0
-        self._body: bytes | bytearray = b""
+        self._body = b""
 
     def _stop(self, problem: refusal.Refusal) -> None:
         self._refused = problem
@@ -225,12 +261,3 @@ class HttpProtocol(asyncio.Protocol):
 
     def _too_large(self) -> refusal.Refusal:
         return refusal.TooLarge(f"the body is larger than {self.app.most_body_bytes} bytes")
-
-
-def quiet_since(began: float, now: float) -> float:
-    return now - began
-
-
-def headers_of(values: Mapping[str, str]) -> bytes:
-    """Write response headers; the values are known to hold no line break."""
-    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in values.items())

@@ -65,10 +65,12 @@ class Ladder:
         self._resting_until = -math.inf
         self._failing = False
         self._width = layout.width
-        self._views = [(i, v.entity, *layout.spans[i], v.ttl_seconds or math.inf) for i, v in enumerate(bundle.views)]
+        self._views = [
+            (i, v.entity, *layout.spans[i], v.ttl_seconds or math.inf) for i, v in enumerate(bundle.views)
+        ]
         defaults = {(i.view, i.name): i.default for i in bundle.inputs if i.view is not None}
         self._defaults = [defaults.get((v.name, f), math.nan) for v in bundle.views for f in v.features]
-        # two generations: when the younger is full it becomes the older, whose keys not read since are forgotten
+        # two generations: when the younger is full it becomes the older one, and what was there is forgotten
         self._generation = max(1, capacity // 2)
         self._young: dict[tuple[int, str], tuple[float, list[float]]] = {}
         self._old: dict[tuple[int, str], tuple[float, list[float]]] = {}
@@ -84,7 +86,7 @@ class Ladder:
                 values = self._reader.read(entities, now)
                 if len(values) != self._width:
                     raise ValueError(f"the reader gave {len(values)} values, expected {self._width}")
-            except Exception as error:  # whatever a reader raises, a wrapped one too, is a failure of the store
+            except Exception as error:  # whatever a reader raises is a failure of the store
                 self._failed(error, started)
             else:
                 if self._failing:
@@ -127,7 +129,7 @@ class Ladder:
         if not self._failing:
             # once for an outage, not once for a request
             self._failing = True
-            sys.stderr.write(f"{error}; answering from cached values and training defaults until it is back\n")
+            sys.stderr.write(f"{error}; answering from cached values and training defaults meanwhile\n")
 
     def _count(self, reason: str) -> None:
         self.counts.failures[reason] = self.counts.failures.get(reason, 0) + 1

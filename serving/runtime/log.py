@@ -21,6 +21,7 @@ import orjson
 from windlass.errors import WindlassError
 
 FLUSH_S = 0.020
+CLOSE_S = 5.0
 MOST_BYTES = 16 * 1024 * 1024
 ONE_WRITE = 1024 * 1024
 
@@ -66,7 +67,8 @@ class PredictionLog:
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._cut_torn_tail()
         except OSError as error:
-            raise WindlassError(f"cannot write the prediction log {path}: {error.strerror}; give another --log") from error
+            text = f"cannot write the prediction log {path}: {error.strerror}; give another --log"
+            raise WindlassError(text) from error
         self._thread = threading.Thread(target=self._write_until_stopped, name="prediction-log", daemon=True)
         self._thread.start()
 
@@ -88,8 +90,12 @@ class PredictionLog:
         """Write what is queued and close the file; records appended later are lost."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
-        os.close(self._file)
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            # a file that takes no more must not keep the process from its end
+            sys.stderr.write(f"prediction log {self._path}: {self.counts.queued_bytes} bytes could not be written\n")
+        else:
+            os.close(self._file)
 
     def _write_until_stopped(self) -> None:
         while True:
@@ -117,7 +123,8 @@ class PredictionLog:
                 self.counts.failed += len(lines)
                 if not self._complained:
                     self._complained = True
-                    sys.stderr.write(f"prediction log {self._path}: {error.strerror}; records are dropped and counted until it can be written\n")
+                    text = f"prediction log {self._path}: {error.strerror}; dropping and counting its records"
+                    sys.stderr.write(f"{text}\n")
             self.counts.settled_bytes += size
 
     def _write(self, data: bytes) -> None:

@@ -44,7 +44,8 @@ class Metrics:
         def family(name: str, kind: str, text: str, samples: dict[str, float]) -> None:
             lines.append(f"# HELP {name} {text}")
             lines.append(f"# TYPE {name} {kind}")
-            lines.extend(f"{name}{{{self._labels}{labels and ',' + labels}}} {value}" for labels, value in samples.items())
+            for labels, value in samples.items():
+                lines.append(f"{name}{{{self._labels}{labels and ',' + labels}}} {value}")
 
         family(
             "windlass_requests_total",
@@ -52,7 +53,9 @@ class Metrics:
             "Responses by protocol and status code.",
             {f'protocol="{p}",code="{c}"': n for (p, c), n in sorted(self.responses.items())},
         )
-        lines.extend(self._histogram("windlass_request_seconds", "Time from a complete request to its response."))
+        lines.extend(
+            self._histogram("windlass_request_seconds", "Time from a complete request to its response.")
+        )
         family("windlass_predictions_total", "counter", "Rows scored.", {"": self.rows})
         family(
             "windlass_feature_rows_total",
@@ -66,13 +69,38 @@ class Metrics:
             "Reads of the online store that failed or were not tried, by reason.",
             {f'reason="{reason}"': n for reason, n in sorted(features.failures.items())},
         )
-        family("windlass_log_records_total", "counter", "Prediction records written to the log.", {"": records.written})
-        family("windlass_log_dropped_total", "counter", "Prediction records dropped because the log could not follow.", {"": records.dropped})
-        family("windlass_log_queued_bytes", "gauge", "Prediction records that wait to be written.", {"": records.queued_bytes})
+        family(
+            "windlass_log_records_total",
+            "counter",
+            "Prediction records written to the log.",
+            {"": records.written},
+        )
+        family(
+            "windlass_log_dropped_total",
+            "counter",
+            "Prediction records dropped because the log could not follow.",
+            {"": records.dropped},
+        )
+        family(
+            "windlass_log_queued_bytes",
+            "gauge",
+            "Prediction records that wait to be written.",
+            {"": records.queued_bytes},
+        )
         family("windlass_connections", "gauge", "Open connections.", {"": self.connections})
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        family("process_cpu_seconds_total", "counter", "CPU time of this process.", {"": usage.ru_utime + usage.ru_stime})
-        family("process_resident_memory_bytes", "gauge", "Memory of this process.", {"": _resident_bytes(usage.ru_maxrss)})
+        family(
+            "process_cpu_seconds_total",
+            "counter",
+            "CPU time of this process.",
+            {"": usage.ru_utime + usage.ru_stime},
+        )
+        family(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Memory of this process.",
+            {"": _resident_bytes(usage.ru_maxrss)},
+        )
         return ("\n".join(lines) + "\n").encode()
 
     def _histogram(self, name: str, text: str) -> Iterator[str]:

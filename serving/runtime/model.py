@@ -17,7 +17,7 @@ from windlass.errors import UsageError, WindlassError
 INPUT = "features"
 
 
-class ModelFault(WindlassError):
+class ModelError(WindlassError):
     """The model ran and gave something that is no score."""
 
 
@@ -38,13 +38,17 @@ class Model:
         try:
             session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class for each status and no common base
-            raise UsageError(f"model {name}: ONNX Runtime cannot load it: {error}; register the version again") from error
+            raise UsageError(f"model {name}: ONNX Runtime cannot load it: {error}") from error
         inputs, outputs = session.get_inputs(), session.get_outputs()
         stated = [(i.name, i.type, len(i.shape)) for i in inputs]
         if stated != [(INPUT, "tensor(float)", 2)]:
-            raise UsageError(f"model {name}: its inputs are {stated}, expected one float tensor {INPUT!r} of shape [N, {width}]")
+            raise UsageError(
+                f"model {name}: its inputs are {stated}, expected one float {INPUT!r} of [N, {width}]"
+            )
         if inputs[0].shape[1] not in (width, None) and not isinstance(inputs[0].shape[1], str):
-            raise UsageError(f"model {name}: it takes {inputs[0].shape[1]} features, the bundle states {width}")
+            raise UsageError(
+                f"model {name}: it takes {inputs[0].shape[1]} features, the bundle states {width}"
+            )
         if output not in [o.name for o in outputs]:
             raise UsageError(f"model {name}: it has no output {output!r}; it has {[o.name for o in outputs]}")
         self._run = session.run
@@ -58,12 +62,12 @@ class Model:
         """Score `features` of shape [N, width]; returns shape [N].
 
         Raises:
-            ModelFault: the result is not one finite number a row.
+            ModelError: the result is not one finite number a row.
         """
         scores: Any = self._run(self._outputs, {INPUT: features})[0]
         if scores.shape != (len(features),):
             if scores.shape != (len(features), 1):
-                raise ModelFault(f"model {self._name} gave shape {scores.shape} for {len(features)} rows")
+                raise ModelError(f"model {self._name} gave shape {scores.shape} for {len(features)} rows")
             scores = scores.reshape(-1)
         result: NDArray[np.float32] = scores
         return result

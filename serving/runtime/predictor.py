@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.runtime.ladder import RUNGS, Ladder, Source
-from serving.runtime.model import Model, ModelFault
+from serving.runtime.model import Model, ModelError
 from serving.runtime.signature import Row, Signature
 
 
@@ -43,18 +43,19 @@ class Predictor:
         """Score `rows` with the features of time `now` (epoch seconds).
 
         Raises:
-            ModelFault: the model gave something that is no score.
+            ModelError: the model gave something that is no score.
         """
         vectors, sources = [], []
         for row in rows:
             features = self._ladder.read(row.entities, now)
             vectors.append(self._signature.vector(features.values, row.values))
             sources.append(features.source)
-        with np.errstate(over="ignore"):  # a stored double beyond float32 is infinite to the model, as in training
+        # a stored double beyond float32 is infinite to the model, as it was in training
+        with np.errstate(over="ignore"):
             matrix = np.array(vectors, dtype=np.float32)
         scores: list[float] = self._model.predict(matrix).tolist()
         for score in scores:
             if not math.isfinite(score):
-                raise ModelFault(f"the model gave {score} as a score")
+                raise ModelError(f"the model gave {score} as a score")
         source = sources[0] if len(sources) == 1 else max(sources, key=RUNGS.index)
         return Prediction(rows, scores, vectors, sources, source)

@@ -60,20 +60,25 @@ class Layout:
     @classmethod
     def of(cls, bundle: Bundle) -> Layout:
         spans: list[tuple[int, int]] = []
-        positions: list[dict[str, int]] = []
+        at: list[dict[str, int]] = []
         start = 0
         for view in bundle.views:
             spans.append((start, start + len(view.features)))
-            positions.append({feature: start + i for i, feature in enumerate(view.features)})
+            at.append({feature: start + i for i, feature in enumerate(view.features)})
             start += len(view.features)
         index = {view.name: i for i, view in enumerate(bundle.views)}
         categories = {
-            positions[index[i.view]][i.name]: {c: float(n) for n, c in enumerate(i.categories)}
+            at[index[i.view]][i.name]: positions(i.categories)
             for i in bundle.inputs
             if i.view is not None and i.categories is not None
         }
         serializers = {e: entity_key.serializer(e, bundle.entity_types[e]) for e in bundle.entities}
-        return cls(start, tuple(spans), tuple(positions), categories, serializers)
+        return cls(start, tuple(spans), tuple(at), categories, serializers)
+
+
+def positions(categories: tuple[str, ...]) -> dict[str, float]:
+    """What the model takes for each category."""
+    return {category: float(position) for position, category in enumerate(categories)}
 
 
 def oldest_valid(bundle: Bundle, now: float) -> list[float]:

@@ -47,11 +47,17 @@ class RedisReader:
         try:
             import redis
         except ImportError:
-            raise UsageError("an online store on redis needs the package redis; install windlass[redis]") from None
+            raise UsageError(
+                "a redis online store needs the package redis; install windlass[redis]"
+            ) from None
         try:
             # no retry of the client's own: the budget is ours, and the ladder stands below
             pool = redis.ConnectionPool.from_url(
-                url, socket_timeout=budget_s, socket_connect_timeout=max(budget_s, CONNECT_TIMEOUT_S), retry=None, health_check_interval=0
+                url,
+                socket_timeout=budget_s,
+                socket_connect_timeout=max(budget_s, CONNECT_TIMEOUT_S),
+                retry=None,
+                health_check_interval=0,
             )
             self._make_connection = pool.make_connection
         except ValueError as error:
@@ -95,10 +101,13 @@ class RedisReader:
             for asked in self._hashes:
                 answer = connection.read_response(disable_decoding=True)
                 if not isinstance(answer, list) or len(answer) != len(asked.fields):
-                    raise StoreError(f"online store {self._name}: the answer to HMGET is {str(answer)[:60]!r}, expected a list")
+                    raise StoreError(
+                        f"online store {self._name}: HMGET gave {str(answer)[:60]!r}, expected a list"
+                    )
                 answers.append(answer)
                 if time.monotonic() > deadline:
-                    raise StoreError(f"online store {self._name}: no answer within {self._budget_s * 1000:.0f} ms")
+                    budget = f"{self._budget_s * 1000:.0f} ms"
+                    raise StoreError(f"online store {self._name}: no complete answer within {budget}")
             return answers
         except StoreError:
             # what still comes over this connection would answer the wrong question
@@ -108,7 +117,9 @@ class RedisReader:
             self.close()
             raise StoreError(f"online store {self._name}: {error}") from error
 
-    def _take(self, asked: _Hash, answer: list[bytes | None], oldest: list[float], values: list[float]) -> None:
+    def _take(
+        self, asked: _Hash, answer: list[bytes | None], oldest: list[float], values: list[float]
+    ) -> None:
         at = 0
         for view in asked.views:
             start, end = self._layout.spans[view]
@@ -126,7 +137,8 @@ class RedisReader:
                     else:
                         values[position] = number(raw, self._layout.categories.get(position))
             except ValueError as error:
-                raise StoreError(f"online store {self._name}: view {self._bundle.views[view].name!r}: {error}") from error
+                name = self._bundle.views[view].name
+                raise StoreError(f"online store {self._name}: view {name!r}: {error}") from error
 
     def _hash(self, entity: str) -> _Hash:
         fields: list[bytes] = []

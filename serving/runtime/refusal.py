@@ -9,7 +9,7 @@ from __future__ import annotations
 LONGEST_VALUE = 60
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - the caller's fault, no error of ours
     """The request cannot be answered as it stands."""
 
     status = 400

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.reader import Layout
+from serving.runtime.reader import Layout, positions
 from serving.runtime.refusal import BadRequest, FieldError
 
 LARGEST = 3.4028234663852886e38  # of float32
@@ -49,7 +49,7 @@ class Signature:
     def __init__(self, bundle: Bundle) -> None:
         self.entities = tuple(bundle.entity_types.items())
         self.fields = tuple(
-            Field(i.name, i.default, None if i.categories is None else {c: float(n) for n, c in enumerate(i.categories)})
+            Field(i.name, i.default, None if i.categories is None else positions(i.categories))
             for i in bundle.inputs
             if i.view is None
         )
@@ -57,7 +57,10 @@ class Signature:
         views = {v.name: i for i, v in enumerate(bundle.views)}
         requested = {f.name: layout.width + n for n, f in enumerate(self.fields)}
         # position in (features of all views, then request values) of each model input
-        order = [requested[i.name] if i.view is None else layout.positions[views[i.view]][i.name] for i in bundle.inputs]
+        order = [
+            requested[i.name] if i.view is None else layout.positions[views[i.view]][i.name]
+            for i in bundle.inputs
+        ]
         self._order = None if order == list(range(layout.width + len(self.fields))) else order
 
     def row(self, instance: object, where: str) -> Row:

@@ -36,7 +36,8 @@ class SqliteReader:
         self._keys = [(e, self._layout.serializers[e]) for e in dict.fromkeys(v.entity for v in bundle.views)]
         parameter = {e: i + 1 for i, (e, _) in enumerate(self._keys)}
         self._statement = " UNION ALL ".join(
-            f"SELECT {i}, feature_name, value, event_ts FROM {_quoted(f'{bundle.feast_project}_{v.name}')} "  # noqa: S608 - quoted
+            f"SELECT {i}, feature_name, value, event_ts "  # noqa: S608 - the names are quoted
+            f"FROM {_quoted(f'{bundle.feast_project}_{v.name}')} "
             f"WHERE entity_key = ?{parameter[v.entity]}"
             for i, v in enumerate(bundle.views)
         )
@@ -86,7 +87,11 @@ class SqliteReader:
             return self._connection
         self.close()
         connection = sqlite3.connect(
-            f"file:{quote(self._path)}?mode=ro", uri=True, timeout=self._budget_s, isolation_level=None, check_same_thread=False
+            f"file:{quote(self._path)}?mode=ro",
+            uri=True,
+            timeout=self._budget_s,
+            isolation_level=None,
+            check_same_thread=False,
         )
         self._connection, self._file = connection, file
         return connection
@@ -97,7 +102,10 @@ class SqliteReader:
                 raise ValueError(f"is of sqlite type {type(raw).__name__}, expected a blob")
             return number(raw, self._layout.categories.get(at))
         except ValueError as error:
-            raise StoreError(f"online store {self._path}: view {self._bundle.views[view].name!r}: feature {feature!r} {error}") from error
+            name = self._bundle.views[view].name
+            raise StoreError(
+                f"online store {self._path}: view {name!r}: feature {feature!r} {error}"
+            ) from error
 
 
 def _quoted(identifier: str) -> str:

@@ -19,7 +19,9 @@ DATATYPES = {"BYTES", *NUMBERS, *INTEGERS}
 OUTPUT_DATATYPE = "FP32"
 
 
-def decode(body: bytes | bytearray, signature: Signature, output: str, most_rows: int) -> tuple[list[Row], str | None]:
+def decode(
+    body: bytes | bytearray, signature: Signature, output: str, most_rows: int
+) -> tuple[list[Row], str | None]:
     """Read an inference request; returns its rows and its id.
 
     Raises:
@@ -40,16 +42,15 @@ def decode(body: bytes | bytearray, signature: Signature, output: str, most_rows
         if name in columns:
             raise BadRequest(f"inputs[{i}]: the tensor {name!r} is given twice")
         if count is not None and len(data) != count:
-            raise BadRequest(f"inputs[{i}] {name!r}: has {len(data)} rows, the tensors before it have {count}")
+            raise BadRequest(f"inputs[{i}] {name!r}: has {len(data)} rows, those before it have {count}")
         count = len(data)
         columns[name] = data
     if count is None:
         raise BadRequest("inputs: holds no tensor; give one for each entity key")
-    names = list(columns)
-    rows = zip(*columns.values(), strict=True)
     if count == 1:
-        return [signature.row(dict(zip(names, next(rows), strict=True)), "inputs")], request_id
-    return [signature.row(dict(zip(names, row, strict=True)), f"inputs[row {i}]") for i, row in enumerate(rows)], request_id
+        return [signature.row({name: data[0] for name, data in columns.items()}, "inputs")], request_id
+    instances = ({name: data[i] for name, data in columns.items()} for i in range(count))
+    return [signature.row(instance, f"inputs[row {i}]") for i, instance in enumerate(instances)], request_id
 
 
 def encode(prediction: Prediction, bundle: Bundle, request_id: str) -> bytes:
@@ -111,8 +112,10 @@ def _tensor(tensor: object, where: str, most_rows: int) -> tuple[str, list[Any]]
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise FieldError(f"{where}.datatype", datatype, f"one of {', '.join(sorted(DATATYPES))}")
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or any(d.__class__ is not int for d in shape) or shape[1:] not in ([], [1]) or not shape:
-        raise FieldError(f"{where}.shape", shape if not isinstance(shape, list) else _Text(shape), "[n] or [n, 1]")
+    if not isinstance(shape, list):
+        raise FieldError(f"{where}.shape", shape, "[n] or [n, 1]")
+    if not shape or any(d.__class__ is not int for d in shape) or shape[1:] not in ([], [1]):
+        raise BadRequest(f"{where}.shape: got {repr(shape)[:60]}, expected [n] or [n, 1]")
     check_count(f"{where}.shape", shape[0], most_rows)
     data = tensor.get("data")
     if not isinstance(data, list):
@@ -138,13 +141,3 @@ def _check_values(data: Sequence[object], datatype: str, where: str) -> None:
                 raise FieldError(f"{where}.data[{i}]", value, f"an integer ({datatype})")
         elif kind is not float and kind is not int and value is not None:
             raise FieldError(f"{where}.data[{i}]", value, f"a number ({datatype})")
-
-
-class _Text:
-    """Shows a short list by its content instead of its length."""
-
-    def __init__(self, value: list[Any]) -> None:
-        self._text = repr(value)
-
-    def __repr__(self) -> str:
-        return self._text

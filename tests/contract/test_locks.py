@@ -77,7 +77,9 @@ def test_a_lock_holds_hashes_and_no_address(name: str) -> None:
 def test_a_package_has_one_version_in_all_locks(name: str) -> None:
     """Verify that what the tests ran with is what the images carry, and what a cluster user installs."""
     everything = locked("all")
-    different = {p: (v, everything.get(p)) for p, (v, _) in locked(name).items() if everything.get(p, ("",))[0] != v}
+    different = {
+        p: (v, everything.get(p)) for p, (v, _) in locked(name).items() if everything.get(p, ("",))[0] != v
+    }
     assert different == {}
 
 
@@ -88,7 +90,9 @@ def test_the_twelve_named_packages_resolve_together() -> None:
 
 def test_a_model_server_needs_no_trainer() -> None:
     """Verify that the serving image carries neither the heavy frameworks nor anything close to their weight."""
-    assert not {"tensorflow", "mlflow", "ray", "feast", "kfp", "pandas", "evidently", "xgboost"} & set(locked("serving"))
+    assert not {"tensorflow", "mlflow", "ray", "feast", "kfp", "pandas", "evidently", "xgboost"} & set(
+        locked("serving")
+    )
     assert len(locked("serving")) < 30
 
 
@@ -107,7 +111,9 @@ def test_this_environment_is_what_the_lock_says() -> None:
             present = "absent"
         if present != version:
             different[package] = (present, version)
-    assert different == {}, "run `make test` (or python3.11 requirements/environment.py) to bring .venv up to date"
+    assert different == {}, (
+        "run `make test` (or python3.11 requirements/environment.py) to bring .venv up to date"
+    )
 
 
 def test_nobody_else_owns_our_package_names() -> None:

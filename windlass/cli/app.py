@@ -92,7 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"windlass {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser, required=True)
+    subparsers = parser.add_subparsers(
+        metavar="COMMAND", title="commands", parser_class=Parser, required=True
+    )
     for group in GROUPS:
         name = f"windlass.cli.{group}"
         if importlib.util.find_spec(name) is not None:

@@ -108,12 +108,21 @@ FAULTS = {
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Serve the bundle that `arguments` name, with the fault that the first of them names.
+
+    Raises:
+        UsageError: no such fault.
+    """
+    from serving.runtime import __main__ as command
     from serving.runtime import app
+    from serving.runtime import bundle as bundles
     from serving.runtime.http import HttpProtocol
+    from serving.runtime.reader import open_reader
 
     fault, _, seed = arguments[0].rpartition("@")
     draw = random.Random(int(seed))  # noqa: S311 - a story, not a secret
-    bundle, options = app.parse(list(arguments[1:]))
+    folder, options = command.parse(arguments[1:])
+    bundle = bundles.load(folder)
     kind, _, value = fault.partition(":")
     if kind == "delay":
         seconds = float(value) / 1000
@@ -124,7 +133,7 @@ def main(arguments: Sequence[str]) -> None:
 
         app.serve(bundle, options, protocol_factory=SlowProtocol)
     elif kind in FAULTS:
-        app.serve(bundle, options, reader=FAULTS[kind](app.make_reader(bundle, options), bundle, draw))
+        app.serve(bundle, options, reader=FAULTS[kind](open_reader(options.online, bundle), bundle, draw))
     else:
         raise UsageError(f"unknown fault {fault!r}; known: delay:MS, {', '.join(FAULTS)}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 FAULT_KINDS = ("permuted_columns", "stale_values", "wrong_unit", "zeroed_view", "shifted_entity")
 LATENCY_FAULT_MS = 150
@@ -86,20 +86,3 @@ def make(*, seed: int, fast: bool) -> Story:
         trials=2,
     )
 
-
-def release_document(model: str, version: str, strategy: dict[str, Any], checks: list[dict[str, Any]]) -> dict[str, Any]:
-    """A Release for `version`, as `windlass release apply` would be given it."""
-    return {
-        "apiVersion": "windlass.dev/v1alpha1",
-        "kind": "Release",
-        "metadata": {"name": f"{model}-{version}"},
-        "spec": {
-            "model": model,
-            "candidate": version,
-            "backend": "local",
-            "strategy": strategy,
-            "checks": checks,
-            "onConflict": "refuse",
-            "whenInconclusive": "hold",
-        },
-    }

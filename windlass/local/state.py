@@ -25,6 +25,12 @@ def write(settings: Settings, content: Mapping[str, Any]) -> None:
     atomic.write_text(path(settings), json.dumps(content, indent=2) + "\n")
 
 
+def write_if_changed(settings: Settings, content: Mapping[str, Any]) -> None:
+    """As `write`, without touching the disk where nothing changed."""
+    if not path(settings).is_file() or json.loads(path(settings).read_text()) != json.loads(json.dumps(content)):
+        write(settings, content)
+
+
 def clear(settings: Settings) -> None:
     path(settings).unlink(missing_ok=True)
 

@@ -33,7 +33,9 @@ def raising(error: BaseException | None) -> argparse.ArgumentParser:
     return parser
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--help"], ["train", "--help"], ["release", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["doctor", "--help"], ["train", "--help"], ["release", "--help"]]
+)
 def test_help_imports_no_heavy_package(arguments: list[str]) -> None:
     """Verify that asking for help pays for no dependency: the whole budget is a fraction of a second."""
     program = (
@@ -58,7 +60,9 @@ def test_every_command_shows_an_example_and_takes_json() -> None:
 
     def leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
         nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-        return [leaf for a in nested for p in a.choices.values() for leaf in leaves(p)] if nested else [parser]
+        return (
+            [leaf for a in nested for p in a.choices.values() for leaf in leaves(p)] if nested else [parser]
+        )
 
     without_json = [p.prog for p in leaves(app.build_parser()) if "--json" not in p._option_string_actions]
     without_example = [p.prog for p in leaves(app.build_parser()) if "example" not in p.format_help().lower()]
@@ -69,12 +73,16 @@ def test_every_command_shows_an_example_and_takes_json() -> None:
     ("error", "code", "said"),
     [
         pytest.param(None, 0, "", id="done"),
-        pytest.param(UsageError("no such workload"), 2, "windlass: error: no such workload", id="cannot-be-meant"),
+        pytest.param(
+            UsageError("no such workload"), 2, "windlass: error: no such workload", id="cannot-be-meant"
+        ),
         pytest.param(WindlassError("port taken"), 1, "windlass: error: port taken", id="failed"),
         pytest.param(GateFailed("auc 0.5 < 0.6"), 1, "windlass: error: auc 0.5 < 0.6", id="gate"),
         pytest.param(KeyboardInterrupt(), 130, "windlass: interrupted", id="interrupted"),
         pytest.param(OSError(errno.ENOSPC, "No space left on device"), 1, "free some space", id="disk-full"),
-        pytest.param(RuntimeError("first\nsecond"), 1, "RuntimeError: first; the traceback is in ", id="unforeseen"),
+        pytest.param(
+            RuntimeError("first\nsecond"), 1, "RuntimeError: first; the traceback is in ", id="unforeseen"
+        ),
     ],
 )
 def test_an_error_becomes_a_line_and_a_code(

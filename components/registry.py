@@ -1,0 +1,370 @@
+"""The model registry: MLflow behind the few questions that we ask. No other module imports mlflow.
+
+Importing mlflow costs seconds, and most callers only ask who the champion is. What the registry answers is kept
+beside the database together with the database's own stamp; it is read as long as the stamp holds, so that a change
+made by another MLflow client is never overlooked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components import bundle
+from windlass import atomic, telemetry
+from windlass.errors import UsageError, WindlassError
+from windlass.settings import Settings
+
+PREFIX = "windlass."
+ARTIFACTS = "windlass"
+CHAMPION = "champion"
+CANDIDATE = "candidate"
+INCOMPLETE = "incomplete"
+REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """One registered version.
+
+    Attributes:
+        trained_from, trained_to: ISO 8601; the interval of the training rows (the evaluation window comes after it).
+        offline_auc: on the evaluation window.
+        state: "champion", "candidate", "rejected" (a gate failed) or "retired" (a champion before).
+        aliases: MLflow's aliases that point here.
+    """
+
+    model: str
+    version: str
+    state: str
+    trained_from: str
+    trained_to: str
+    offline_auc: float
+    run_id: str
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is registered as a new version.
+
+    Attributes:
+        folder: a bundle without a version (`serving.json`, `model.onnx`, reference files).
+        extra: more files to keep with the run.
+        inputs: names of the model's inputs, for the signature.
+        example: one row of inputs.
+        tags: version tags, without our prefix; need trained_from, trained_to, offline_auc, run.
+    """
+
+    model: str
+    run_name: str
+    folder: Path
+    extra: tuple[Path, ...]
+    inputs: tuple[str, ...]
+    example: tuple[float, ...]
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """The registry that the settings name: a local database, or the server of `MLFLOW_TRACKING_URI`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._server = os.environ.get("MLFLOW_TRACKING_URI")
+        self._client_: Any = None
+
+    @property
+    def _database(self) -> Path:
+        return self._settings.registry_dir / "mlflow.db"
+
+    def champion(self, model: str) -> str | None:
+        """Version that holds the champion alias, None where there is none."""
+        return next((v.version for v in self.versions(model) if CHAMPION in v.aliases), None)
+
+    def set_champion(self, model: str, version: str) -> None:
+        """Move the champion alias; who held it before is "retired"."""
+        self.info(model, version)
+        before = self.champion(model)
+        client = self._client()
+        client.set_registered_model_alias(model, CHAMPION, version)
+        client.set_model_version_tag(model, version, PREFIX + "state", CHAMPION)
+        if before is not None and before != version:
+            client.set_model_version_tag(model, before, PREFIX + "state", "retired")
+        if any(CANDIDATE in v.aliases and v.version == version for v in self._ask(model)):
+            client.delete_registered_model_alias(model, CANDIDATE)
+        self._remember()
+
+    def set_state(self, model: str, version: str, state: str) -> None:
+        """Say what became of a version, for example "rolled_back"."""
+        self.info(model, version)
+        self._client().set_model_version_tag(model, version, PREFIX + "state", state)
+        self._remember()
+
+    def info(self, model: str, version: str) -> VersionInfo:
+        """Return one version.
+
+        Raises:
+            UsageError: there is none.
+        """
+        versions = self.versions(model)
+        for v in versions:
+            if v.version == str(version):
+                return v
+        known = ", ".join(v.version for v in versions) or "none"
+        raise UsageError(
+            f"model {model!r} has no version {version!r}; it has: {known}; `windlass train {model} …` makes one"
+        )
+
+    def versions(self, model: str) -> tuple[VersionInfo, ...]:
+        """All versions, oldest first; one whose registration was cut short is left out."""
+        return tuple(v for v in self._known(model) if v.state != INCOMPLETE)
+
+    def bundle_dir(self, model: str, version: str) -> Path:
+        """Folder of a version's serving bundle, with `reference.json` and `reference.parquet`."""
+        return self._settings.bundles_dir / model / str(version)
+
+    def fetch_bundle(self, model: str, version: str) -> Path:
+        """Return the folder of a version's bundle, brought back from the registry's artifacts where it is not here."""
+        folder = self.bundle_dir(model, version)
+        if (folder / bundle.MANIFEST).is_file():
+            return folder
+        client = self._client()
+        import mlflow
+
+        registered = client.get_model_version(model, str(version))
+        with tempfile.TemporaryDirectory() as name:
+            download = mlflow.artifacts.download_artifacts
+            kept = download(run_id=registered.run_id, artifact_path=ARTIFACTS, dst_path=f"{name}/kept")
+            source = download(artifact_uri=registered.source, dst_path=f"{name}/model")
+            shutil.copy2(Path(source) / bundle.MODEL_FILE, kept)
+            return bundle.publish(self._settings.bundles_dir, model, str(version), Path(kept))
+
+    def by_content(self, model: str, content: str) -> VersionInfo | None:
+        """The newest version made of the same training data, model and verdict."""
+        same = [
+            v
+            for v in self.versions(model)
+            if v.tags.get("content") == content and "copied_from" not in v.tags
+        ]
+        return same[-1] if same else None
+
+    def register(self, submission: Submission, *, state: str, champion: bool) -> VersionInfo:
+        """Register a version, write its bundle, and set its aliases; the same run registers once, whenever it died.
+
+        Raises:
+            WindlassError: it cannot be written.
+        """
+        model, run = submission.model, submission.tags["run"]
+        client = self._client()
+        with self._writing():
+            found = [v for v in self._ask(model) if v.tags.get("run") == run and "copied_from" not in v.tags]
+            version = found[-1].version if found else self._create(submission)
+            bundle.publish(self._settings.bundles_dir, model, version, submission.folder)
+            # the bundle is there: only now is the version one that others may see
+            client.set_model_version_tag(model, version, PREFIX + "state", state)
+            if state == CANDIDATE:
+                client.set_registered_model_alias(model, CANDIDATE, version)
+        self._remember()
+        if champion:
+            self.set_champion(model, version)
+        return self.info(model, version)
+
+    def copy(self, model: str, version: str, tags: Mapping[str, str]) -> str:
+        """Register the same artifacts as a new version with more tags, and write its bundle; return its number."""
+        original = self.info(model, version)
+        folder = self.fetch_bundle(model, original.version)
+        client = self._client()
+        with self._writing():
+            source = client.get_model_version(model, original.version)
+            merged = {**original.tags, **tags, "copied_from": original.version, "state": INCOMPLETE}
+            made = client.create_model_version(
+                model,
+                source=source.source,
+                run_id=source.run_id,
+                tags={PREFIX + k: v for k, v in merged.items()},
+            )
+            copied = str(made.version)
+            bundle.publish(self._settings.bundles_dir, model, copied, folder)
+            client.set_model_version_tag(model, copied, PREFIX + "state", tags.get("state", CANDIDATE))
+        self._remember()
+        return copied
+
+    def _create(self, submission: Submission) -> str:
+        import mlflow
+        import numpy as np
+        import onnx
+        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        client, model = self._client(), submission.model
+        experiment = client.get_experiment_by_name(model)
+        if experiment is None:
+            identifier = client.create_experiment(model, artifact_location=self._artifacts())
+        else:
+            identifier = experiment.experiment_id
+        run_id = client.create_run(identifier, run_name=submission.run_name).info.run_id
+        client.log_batch(
+            run_id,
+            metrics=[Metric(k, v, 0, 0) for k, v in submission.metrics.items()],
+            params=[Param(k, v) for k, v in submission.parameters.items()],
+            tags=[RunTag(PREFIX + k, v) for k, v in submission.tags.items()],
+        )
+        f = len(submission.inputs)
+        signature = ModelSignature(
+            Schema([TensorSpec(np.dtype("float32"), (-1, f), "features")]),
+            Schema([TensorSpec(np.dtype("float32"), (-1,), "probability")]),
+        )
+        with mlflow.start_run(run_id=run_id):
+            logged = mlflow.onnx.log_model(
+                onnx.load(submission.folder / bundle.MODEL_FILE),
+                name="model",
+                signature=signature,
+                input_example=np.asarray([submission.example], dtype=np.float32),
+                # named here: inferring them runs the model in a fresh interpreter for half a minute
+                pip_requirements=[
+                    f"onnxruntime=={_installed('onnxruntime')}",
+                    f"numpy=={_installed('numpy')}",
+                ],
+                onnx_execution_providers=["CPUExecutionProvider"],
+                save_as_external_data=False,
+                metadata={"inputs": list(submission.inputs), **dict(submission.tags)},
+            )
+            for path in (*sorted(submission.folder.iterdir()), *submission.extra):
+                if path.name != bundle.MODEL_FILE:
+                    client.log_artifact(run_id, str(path), ARTIFACTS)
+        with contextlib.suppress(mlflow.exceptions.MlflowException):  # it exists already
+            client.create_registered_model(model)
+        tags = {**submission.tags, "state": INCOMPLETE}
+        made = client.create_model_version(
+            model, source=logged.model_uri, run_id=run_id, tags={PREFIX + k: v for k, v in tags.items()}
+        )
+        return str(made.version)
+
+    def _known(self, model: str) -> list[VersionInfo]:
+        if self._server is not None:
+            return self._ask(model)
+        if not self._database.exists():
+            return []
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._snapshot.read_text())
+            if kept["stamp"] == self._stamp():
+                return [_from_json(v) for v in kept["models"].get(model, [])]
+        return self._remember().get(model, [])
+
+    def _ask(self, model: str) -> list[VersionInfo]:
+        client = self._client()
+        # the search over versions leaves the aliases out; the model has them
+        models = client.search_registered_models(f"name='{model}'")
+        aliases = {a: str(v) for m in models if m.name == model for a, v in m.aliases.items()}
+        found = client.search_model_versions(f"name='{model}'", max_results=10_000)
+        return sorted((_from_mlflow(v, aliases) for v in found), key=lambda v: int(v.version))
+
+    @property
+    def _snapshot(self) -> Path:
+        return self._settings.registry_dir / "snapshot.json"
+
+    def _stamp(self) -> list[int]:
+        status = self._database.stat()
+        return [status.st_mtime_ns, status.st_size, status.st_ino]
+
+    def _remember(self) -> dict[str, list[VersionInfo]]:
+        if self._server is not None:
+            return {}
+        client = self._client()
+        # the stamp first: a change made while we read makes it stale at once, never wrongly fresh
+        stamp = self._stamp()
+        models: dict[str, list[VersionInfo]] = {}
+        for registered in client.search_registered_models(max_results=1000):
+            models[registered.name] = self._ask(registered.name)
+        document = {"stamp": stamp, "models": {m: [asdict(v) for v in vs] for m, vs in models.items()}}
+        atomic.write_text(self._snapshot, json.dumps(document))
+        return models
+
+    def _client(self) -> Any:
+        if self._client_ is None:
+            telemetry.switch_off()
+            if self._settings.s3_endpoint:
+                os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", self._settings.s3_endpoint)
+            import mlflow
+
+            logging.getLogger("mlflow").setLevel(logging.ERROR)
+            logging.getLogger("alembic").setLevel(logging.ERROR)
+            if self._server is None:
+                self._make_database()
+                address = f"sqlite:///{self._database}"
+                mlflow.set_tracking_uri(address)
+                mlflow.set_registry_uri(address)
+            self._client_ = mlflow.MlflowClient()
+        return self._client_
+
+    def _make_database(self) -> None:
+        """Make the tables in a file beside and rename it: a process killed while migrating leaves no half database."""
+        if self._database.exists():
+            return
+        folder = self._settings.registry_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            if self._database.exists():
+                return
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as name:
+                path = Path(name) / "mlflow.db"
+                store = SqlAlchemyStore(f"sqlite:///{path}", self._artifacts())
+                store.engine.dispose()
+                path.rename(self._database)
+
+    def _artifacts(self) -> str:
+        if self._settings.object_store:
+            return f"{self._settings.object_store}/registry"
+        return str(self._settings.registry_dir / "artifacts")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One writer a home; the lock goes with its holder."""
+        self._settings.registry_dir.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self._settings.registry_dir).free < 1 << 20:
+            raise WindlassError(
+                f"no space left on the device of {self._settings.registry_dir}; free some space and run the command again"
+            )
+        with (self._settings.registry_dir / ".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _from_mlflow(v: Any, aliases: Mapping[str, str]) -> VersionInfo:
+    tags = {k.removeprefix(PREFIX): str(value) for k, value in v.tags.items() if k.startswith(PREFIX)}
+    return VersionInfo(
+        model=v.name,
+        version=str(v.version),
+        state=tags.pop("state", INCOMPLETE),
+        trained_from=tags.get("trained_from", ""),
+        trained_to=tags.get("trained_to", ""),
+        offline_auc=float(tags.get("offline_auc", "nan")),
+        run_id=tags.get("run", ""),
+        aliases=tuple(sorted(a for a, version in aliases.items() if version == str(v.version))),
+        tags=tags,
+    )
+
+
+def _from_json(value: dict[str, Any]) -> VersionInfo:
+    return VersionInfo(**{**value, "aliases": tuple(value["aliases"])})
+
+
+def _installed(distribution: str) -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version(distribution)

@@ -1,0 +1,155 @@
+"""Just enough HTTP/1.1 for a few JSON endpoints on a loopback address: keep-alive, one answer at a time, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import httptools
+
+LARGEST_BODY = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass
+class Connections:
+    """The open connections, so that a stopping server can let them finish."""
+
+    open: set[Connection] = field(default_factory=set)
+
+    async def drain(self, timeout: float) -> None:
+        """Close what is idle at once and the rest as it finishes, all of it after `timeout` seconds."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self.open and asyncio.get_running_loop().time() < deadline:
+            for connection in list(self.open):
+                connection.close_when_idle()
+            await asyncio.sleep(0.01)
+        for connection in list(self.open):
+            connection.close()
+
+
+class Connection(asyncio.Protocol):
+    """One client; requests that are sent ahead of answers wait in a queue."""
+
+    def __init__(self, handle: Handler, connections: Connections) -> None:
+        self._handle = handle
+        self._connections = connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[tuple[Request, bool]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._url = b""
+        self._body: list[bytes] = []
+        self._size = 0
+        self._expects_continue = False
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # uvloop's transport is no subclass of asyncio's
+        self._connections.open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.open.discard(self)
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(400, b'{"error":"upgrades are not spoken here"}')
+        except httptools.HttpParserError as error:
+            if not self._refused:
+                self._refuse(400, b'{"error":"not HTTP/1.1: %s"}' % str(error).encode().replace(b'"', b"'"))
+
+    def on_message_begin(self) -> None:
+        self._url, self._body, self._size, self._expects_continue = b"", [], 0, False
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+
+    def on_headers_complete(self) -> None:
+        if self._expects_continue and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size <= LARGEST_BODY:
+            self._body.append(body)
+        elif not self._refused:
+            self._refuse(
+                413, b'{"error":"the body is larger than %d bytes; send it in parts"}' % LARGEST_BODY
+            )
+
+    def on_message_complete(self) -> None:
+        if self._refused:
+            return
+        path = httptools.parse_url(self._url).path.decode("latin-1")
+        request = Request(self._parser.get_method().decode(), path, b"".join(self._body))
+        self._waiting.append((request, self._parser.should_keep_alive()))
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._answer())
+
+    async def _answer(self) -> None:
+        try:
+            while self._waiting:
+                request, keep_alive = self._waiting[0]
+                response = await self._handle(request)
+                self._send(response, keep_alive, head=request.method == "HEAD")
+                self._waiting.popleft()
+        finally:
+            self._worker = None
+
+    def _refuse(self, status: int, body: bytes) -> None:
+        self._refused = True
+        self._send(Response(status, body), keep_alive=False)
+
+    def _send(self, response: Response, keep_alive: bool, head: bool = False) -> None:
+        if self._transport is None:
+            return
+        lines = [
+            f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
+            f"content-type: {response.content_type}",
+            f"content-length: {len(response.body)}",
+            *(f"{name}: {value}" for name, value in response.headers),
+        ]
+        if not keep_alive:
+            lines.append("connection: close")
+        self._transport.write(
+            "\r\n".join([*lines, "", ""]).encode("latin-1") + (b"" if head else response.body)
+        )
+        if not keep_alive:
+            self._transport.close()
+
+    def close_when_idle(self) -> None:
+        if not self._waiting:
+            self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,87 @@
+"""Files by which commands reach a running platform: Release documents, and what a person wants done to one.
+
+The contract: a writer puts one complete file into the folder by an atomic rename; the platform takes files in the
+order of their names, acts, and removes each one once its act is in the journal. So a command outlives a platform
+that is down: it is carried out when the next one starts.
+
+* `run/releases/inbox/<time>-<name>.json`: {"document": <Release>, "at": ISO time}
+* `run/releases/commands/<time>-<model>-<command>.json`: {"model", "command", "by", "to", "at"}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from serving.release import spec
+from serving.release.engine import Command
+from serving.release.release import Release
+from windlass import atomic
+from windlass.settings import Settings
+
+COMMANDS: tuple[Command, ...] = ("pause", "resume", "abort", "rollback", "promote")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person wants; `to` is the version a rollback goes to, None for the previous one."""
+
+    model: str
+    command: Command
+    by: str
+    at: str
+    to: str | None = None
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """One folder of letters."""
+
+    folder: Path
+
+    def put(self, name: str, at: datetime, content: dict[str, Any]) -> Path:
+        # to the microsecond, so that names sort by time; what follows keeps two of one instant apart
+        path = self.folder / f"{at:%Y%m%dT%H%M%S.%f}-{name}.json"
+        atomic.write_text(path, json.dumps(content))
+        return path
+
+    def letters(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Letters in order; remove each by `unlink` once it is acted on."""
+        if not self.folder.is_dir():
+            return
+        for path in sorted(self.folder.glob("[!.]*.json")):
+            yield path, json.loads(path.read_bytes())
+
+
+def inbox(settings: Settings) -> Mailbox:
+    return Mailbox(settings.run_dir / "releases" / "inbox")
+
+
+def commands(settings: Settings) -> Mailbox:
+    return Mailbox(settings.run_dir / "releases" / "commands")
+
+
+def submit(box: Mailbox, release: Release, at: datetime) -> Path:
+    """Ask a platform to start `release`."""
+    return box.put(release.name, at, {"document": spec.document(release), "at": at.isoformat()})
+
+
+def submissions(box: Mailbox) -> Iterator[tuple[Path, Release]]:
+    """Releases that wait to be started, oldest first; they were validated when they were written."""
+    for path, letter in box.letters():
+        yield path, spec.parse(letter["document"])
+
+
+def order(box: Mailbox, wanted: Order, at: datetime) -> Path:
+    """Ask a platform to carry out a command."""
+    return box.put(f"{wanted.model}-{wanted.command}", at, asdict(wanted))
+
+
+def orders(box: Mailbox) -> Iterator[tuple[Path, Order]]:
+    """Commands that wait, oldest first."""
+    for path, letter in box.letters():
+        yield path, Order(**letter)

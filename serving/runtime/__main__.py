@@ -1,0 +1,43 @@
+"""`python -m serving.runtime`: serve one bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from serving.runtime import app, bundle
+from windlass.errors import WindlassError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; the exit code is that of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m serving.runtime", description="Serve one model version.")
+    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="folder with serving.json")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--log", type=Path, required=True, metavar="FILE", help="prediction log to append to")
+    parser.add_argument(
+        "--online", required=True, metavar="STORE", help="sqlite:PATH or redis://HOST:PORT/DB"
+    )
+    parser.add_argument("--replay-clock", action="store_true", help='take the header x-windlass-at for "now"')
+    parser.add_argument("--workers", type=int, choices=(1,), default=1, help="processes on this port")
+    arguments = parser.parse_args(argv)
+    options = app.Options(
+        port=arguments.port,
+        log=arguments.log,
+        online=arguments.online,
+        host=arguments.host,
+        replay_clock=arguments.replay_clock,
+    )
+    try:
+        app.serve(bundle.load(arguments.bundle), options)
+    except WindlassError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""The demo from its first model to its report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from windlass import atomic, catalog
+from windlass.demo import controls, outputs, sampling, story, training
+from windlass.demo.record import Record
+from windlass.demo.replay import Traffic
+from windlass.demo.story import Story
+from windlass.errors import UsageError, WindlassError
+from windlass.local.lifeline import Lifeline
+from windlass.local.memory import PeakMemory
+from windlass.local.platform import Platform, plain_launcher
+from windlass.local.progress import Progress
+from windlass.settings import Settings
+
+WORKLOAD = "flights"
+MARKER = ".windlass-demo"
+
+
+def demo(settings: Settings, *, out: Path, seed: int, fast: bool, quiet: bool) -> dict[str, Any]:
+    """Tell the story; writes `summary.json`, `decisions.jsonl`, `series.json` and `report.html` into `out`.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UsageError: `out` holds something that is not ours.
+        AlreadyRunning: another demo works in `out`.
+        WindlassError: a part failed; no process is left.
+    """
+    began = time.monotonic()
+    _claim(out)
+    # a home of its own: the demo starts from nothing and leaves the user's registry alone
+    home = replace(settings, home=out / "home", online_store="sqlite", redis_url=None, object_store=None)
+    progress = Progress(quiet=quiet)
+    with _interrupts(), contextlib.ExitStack() as stack:
+        lifeline = Lifeline()
+        stack.callback(lifeline.close)
+        told = story.make(seed=seed, fast=fast)
+        saboteur = Saboteur(seed)
+        # before anything is cleared: the lock says whether somebody else works here
+        platform = stack.enter_context(Platform(home, replay_clock=True, launcher=saboteur.launch))
+        _clear(home)
+        memory = PeakMemory()
+        record = Record(out / "decisions.jsonl")
+        stack.callback(record.close)
+        summary, series = _tell(told, home, platform, saboteur, record, progress, stack)
+        summary["peak_rss_mb"] = round(memory.stop())
+    summary["wall_seconds"] = round(time.monotonic() - began, 1)
+    outputs.write(out, summary, record.decisions, series)
+    return summary
+
+
+def _tell(
+    told: Story,
+    home: Settings,
+    platform: Platform,
+    saboteur: Saboteur,
+    record: Record,
+    progress: Progress,
+    stack: contextlib.ExitStack,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    import uvloop
+
+    from components.registry import Registry
+    from windlass.demo.vectors import Vectors
+    from windlass.demo.year import Parts, Year
+    from windlass.features import offline
+    from windlass.features.stream import OnlineStream
+
+    workload = catalog.load(WORKLOAD, home.project)
+    workload = replace(workload, retrain=replace(workload.retrain, cooldown=told.cooldown))
+    progress.step("reading the flights of 2013 and computing their features, as known at each hour")
+    frame = workload.prepare(workload.source.load(None))
+    built = offline.build(workload, home)
+    progress.step(f"{sum(built.rows.values()):,} feature rows in {len(built.rows)} views")
+    by_hour, rows = sampling.sample(workload, frame, told)
+    ordered = sorted((r for requests in by_hour.values() for r in requests), key=lambda r: r.row)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        progress.step("training the first model on January")
+        first = runner.run(
+            training.run(home, WORKLOAD, told.trained_from, told.first_until, run_id="first", trials=told.trials)
+        )
+        if not first["passed"]:
+            failed = ", ".join(f"{g['check']} {g['value']} (bound {g['bound']})" for g in first["gates"] if not g["passed"])
+            raise WindlassError(f"the January model did not pass its gates: {failed}")
+        version = str(first["version"])
+        record.decide(
+            told.start, f"release {version}: promote", {g["check"]: g["value"] for g in first["gates"]}, "no champion yet, all gates passed"
+        )
+        record.releases.append(
+            {
+                "version": version,
+                "strategy": "canary",
+                "outcome": "promoted",
+                "reason": "first version: its gates passed and there is no champion to compare with",
+                "check": None,
+                "requests_to_verdict": 0,
+                "sabotage": None,
+                "at": told.start.isoformat().replace("+00:00", "Z"),
+            }
+        )
+        progress.step(f"version {version}: AUC {first['metrics']['auc']:.3f} on its evaluation window, champion")
+        vectors = Vectors(workload, home, rows, [r.request_id for r in ordered])
+        fitted = Controls(home, told, stack)
+        stream = stack.enter_context(contextlib.closing(OnlineStream(workload, home)))
+        stream.materialize(told.start - max(v.ttl for v in workload.views), told.start)
+        platform.start()
+        platform.serve(WORKLOAD, version)
+        platform.envoy.set_weights(WORKLOAD, {version: 100})
+        described = platform.describe({WORKLOAD: version})
+        traffic = Traffic(described["predict_url"], described["feedback_url"], by_hour, told.start)
+        registry = Registry(home)
+        progress.step(f"replaying {len(ordered):,} flights (every {told.sampled_every}th) from February on")
+        year = Year(
+            Parts(
+                story=told,
+                settings=home,
+                workload=workload,
+                platform=platform,
+                traffic=traffic,
+                stream=stream,
+                registry=registry,
+                record=record,
+                progress=progress,
+                expected=vectors.expected,
+                sabotage=saboteur.sabotage,
+                retrained=fitted.start,
+            ),
+            version,
+        )
+        runner.run(year.run())
+        traffic.close()
+    progress.step("scoring the frozen and the control model on the same flights")
+    return outputs.build(
+        told, home, workload, rows, ordered, traffic, registry, record, vectors.matrix(), fitted.finish(), year.champion, version
+    )
+
+
+class Saboteur:
+    """Decides which versions are served wrongly; the only place that knows."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._faults: dict[str, str] = {}
+
+    def sabotage(self, version: str, fault: str) -> None:
+        self._faults[version] = fault
+
+    def launch(self, model: str, version: str) -> list[str]:
+        """See `windlass.local.platform.Launcher`."""
+        fault = self._faults.get(version)
+        if fault is None:
+            return plain_launcher(model, version)
+        return [sys.executable, "-m", "windlass.demo.sabotage", f"{fault}@{self._seed}"]
+
+
+class Controls:
+    """Control models, fitted in one background process while the replay goes on."""
+
+    def __init__(self, home: Settings, told: Story, stack: contextlib.ExitStack) -> None:
+        self._home = home
+        self._told = told
+        self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+        stack.callback(self._pool.shutdown, wait=False, cancel_futures=True)
+        self._jobs: list[tuple[datetime, Future[Path]]] = []
+
+    def start(self, estimator: dict[str, Any], end: datetime, since: datetime) -> None:
+        """Fit a control on the window that ends at `end`; it stands from `since` on."""
+        out = self._home.home / "controls" / f"{len(self._jobs) + 1}.onnx"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        job = self._pool.submit(
+            controls.fit,
+            self._home,
+            WORKLOAD,
+            estimator["family"],
+            estimator["parameters"],
+            end - self._told.control_window,
+            end,
+            out,
+        )
+        self._jobs.append((since, job))
+
+    def finish(self) -> list[tuple[float, Path]]:
+        """Wait for all; (event time from which it stands, model file) for each."""
+        return [(since.timestamp(), job.result()) for since, job in self._jobs]
+
+
+def table(summary: dict[str, Any], out: Path) -> str:
+    """What is printed at the end."""
+    return outputs.table(summary, out)
+
+
+def _claim(out: Path) -> None:
+    """Make `out` ours, or refuse a folder with somebody else's files."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise UsageError(f"--out {out} is not empty and was not made by `windlass demo`; name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(out / MARKER, json.dumps({"made_by": "windlass demo"}) + "\n")
+
+
+def _clear(home: Settings) -> None:
+    """Remove what an earlier demo left, all but the lock that we hold."""
+    for folder in (
+        home.registry_dir,
+        home.bundles_dir,
+        home.cache_dir,
+        home.runs_dir,
+        home.logs_dir,
+        home.journal_dir,
+        home.run_dir / "releases",
+        home.home / "controls",
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in home.online_db.parent.glob(f"{home.online_db.name}*"):
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[None]:
+    """A SIGTERM unwinds like a Ctrl-C, so that everything is ended in order."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
