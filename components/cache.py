@@ -33,6 +33,8 @@ class StepRecord:
     Attributes:
         content: hash of the output's files; the next step's key is made of it.
         reused: True where the output came from the cache.
+        seconds: wall time, reading the inputs left out.
+        cpu_seconds: CPU time of the step's whole process, imports included.
     """
 
     step: str
@@ -40,6 +42,7 @@ class StepRecord:
     content: str
     reused: bool
     seconds: float
+    cpu_seconds: float
 
 
 def digest(*parts: Any) -> str:
@@ -87,7 +90,7 @@ def run(step: str, out: Path, cache: Path, key: str, produce: Callable[[Path], N
             folder.mkdir()
             produce(folder)
             content = digest([(p.name, file_digest(p)) for p in sorted(folder.iterdir()) if p.name != REPORT])
-            record = StepRecord(step, key, content, False, time.monotonic() - started)
+            record = StepRecord(step, key, content, False, time.monotonic() - started, time.process_time())
             _write(folder, record)
             if entry.exists():  # another run made the same output meanwhile, or an entry was damaged
                 shutil.rmtree(entry)
@@ -96,7 +99,7 @@ def run(step: str, out: Path, cache: Path, key: str, produce: Callable[[Path], N
         os.utime(entry)
     record = read(entry)
     _copy(entry, out)
-    record = StepRecord(step, key, record.content, reused, time.monotonic() - started)
+    record = StepRecord(step, key, record.content, reused, time.monotonic() - started, time.process_time())
     _write(out, record)
     _prune(shelf, keep=KEPT_ENTRIES)
     return record

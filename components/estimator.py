@@ -56,7 +56,10 @@ class Fitted:
 
 ALLOWED: Mapping[str, frozenset[str]] = {
     "hist_gradient_boosting": frozenset(
-        {"max_iter", "learning_rate", "max_leaf_nodes", "max_depth", "min_samples_leaf", "l2_regularization", "max_features"}
+        {
+            "max_iter", "learning_rate", "max_leaf_nodes", "max_depth", "min_samples_leaf", "l2_regularization",
+            "max_features",
+        }
     ),
     "xgboost": frozenset(
         {
@@ -101,7 +104,7 @@ def fit(
         categories: per input the number of categories, 0 where it is a number.
         watched: rows whose scores are handed to `stage` after each rung.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     check_parameters(family, list(parameters))
     # OpenMP threads spin while they wait: on a machine that does anything else two are ten times slower than one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,9 +131,7 @@ def calibration(labels: Floats, scores: Floats, bins: int = BINS) -> tuple[Bin, 
             cuts.append(cut)
     cuts.append(n)
     return tuple(
-        Bin(b - a, float(s[a:b].mean()), float(y[a:b].mean()))
-        for a, b in zip(cuts, cuts[1:], strict=False)
-        if b > a
+        Bin(b - a, float(s[a:b].mean()), float(y[a:b].mean())) for a, b in itertools.pairwise(cuts) if b > a
     )
 
 

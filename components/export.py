@@ -157,7 +157,8 @@ def check_parity(model: Fitted, path: Path, rows: NDArray[np.float32]) -> Export
     if not difference <= TOLERANCE:
         raise WindlassError(
             f"the ONNX export of the {model.family} model differs from the library by {difference:.2e} in probability "
-            f"on {len(rows)} rows (bound {TOLERANCE:.0e}); the artifact is not used, please report the model's parameters"
+            f"on {len(rows)} rows (bound {TOLERANCE:.0e}); the artifact is not used; "
+            "please report the model's parameters"
         )
     return ExportReport(len(rows), difference, path.stat().st_size, single_row_ms(session, rows))
 

@@ -7,10 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import cache, delong, export
+from components import cache, delong, evaluate, export, gate
 from components.bundle import MANIFEST
 from components.dataset import TrainingSet
-from components.gate import ChampionComparison, SliceComparison
+from components.evaluate import Evaluation
+from components.gate import ChampionComparison, Check, SliceComparison
 from components.validate import EVENT_TIMESTAMP, LABEL
 from windlass.contract import Gates, Workload
 
@@ -38,6 +39,32 @@ class Window:
     labels: Floats
     times: NDArray[np.datetime64]
     slices: dict[str, list[str]]
+
+
+def judge(
+    workload: Workload, training_set: TrainingSet, artifact: Path, champion: Champion | None, *, seed: int
+) -> tuple[Evaluation, tuple[Check, ...]]:
+    """Evaluate the exported candidate on the rows it was not trained on, and check its gates."""
+    rows = evaluation_rows(workload, training_set)
+    session = export.load(artifact)
+    scores = export.score(session, rows.inputs)
+    measured = evaluate.evaluate(
+        rows.labels,
+        scores,
+        false_negative_cost=workload.false_negative_cost,
+        false_positive_cost=workload.false_positive_cost,
+        slices=rows.slices,
+        seed=seed,
+    )
+    facts = gate.Facts(
+        rows=len(scores),
+        auc=measured.auc,
+        calibration_error=measured.calibration_error,
+        single_row_ms=export.single_row_ms(session, rows.inputs),
+        auc_without=auc_without_views(workload, session, rows),
+        champion=None if champion is None else compare(workload, workload.gates, rows, scores, champion),
+    )
+    return measured, gate.judge(workload.gates, facts)
 
 
 def evaluation_rows(workload: Workload, training_set: TrainingSet) -> Window:

@@ -84,7 +84,10 @@ def write(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Write statistics and a sample of the training rows (inputs, `event_timestamp`, `label`, `score`); return the former."""
+    """Write statistics and a sample of the training rows; return the former.
+
+    The sample holds the inputs, `event_timestamp`, `label` and `score`.
+    """
     import numpy as np
     import pandas as pd
 

@@ -82,7 +82,9 @@ class Registry:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._server = os.environ.get("MLFLOW_TRACKING_URI")
+        # mlflow itself leaves the local database's address in this variable; only a server is another registry
+        address = os.environ.get("MLFLOW_TRACKING_URI", "")
+        self._server = address if address.startswith(("http://", "https://")) else None
         self._client_: Any = None
 
     @property
@@ -141,6 +143,7 @@ class Registry:
         if (folder / bundle.MANIFEST).is_file():
             return folder
         client = self._client()
+        self._point_mlflow_here()
         import mlflow
 
         registered = client.get_model_version(model, str(version))
@@ -210,6 +213,7 @@ class Registry:
         from mlflow.types import Schema, TensorSpec
 
         client, model = self._client(), submission.model
+        self._point_mlflow_here()
         experiment = client.get_experiment_by_name(model)
         if experiment is None:
             identifier = client.create_experiment(model, artifact_location=self._artifacts())
@@ -304,11 +308,19 @@ class Registry:
             logging.getLogger("alembic").setLevel(logging.ERROR)
             if self._server is None:
                 self._make_database()
-                address = f"sqlite:///{self._database}"
-                mlflow.set_tracking_uri(address)
-                mlflow.set_registry_uri(address)
-            self._client_ = mlflow.MlflowClient()
+            self._client_ = mlflow.MlflowClient(tracking_uri=self._address, registry_uri=self._address)
         return self._client_
+
+    @property
+    def _address(self) -> str:
+        return self._server or f"sqlite:///{self._database}"
+
+    def _point_mlflow_here(self) -> None:
+        """Logging and loading models go by mlflow's global address, which another home may have set."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self._address)
+        mlflow.set_registry_uri(self._address)
 
     def _make_database(self) -> None:
         """Make the tables in a file beside and rename it: a process killed while migrating leaves no half database."""
@@ -338,7 +350,8 @@ class Registry:
         self._settings.registry_dir.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self._settings.registry_dir).free < 1 << 20:
             raise WindlassError(
-                f"no space left on the device of {self._settings.registry_dir}; free some space and run the command again"
+                f"no space left on the device of {self._settings.registry_dir}; "
+                "free some space and run the command again"
             )
         with (self._settings.registry_dir / ".lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

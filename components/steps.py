@@ -33,7 +33,8 @@ STEPS = ("validate", "training-set", "tune-and-train", "evaluate-and-gate", "reg
 
 def progress(text: str) -> None:
     """Say something to whoever watches the run."""
-    print(f"{PROGRESS}{text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{PROGRESS}{text}\n")
+    sys.stderr.flush()
 
 
 def threads() -> int:
@@ -140,65 +141,30 @@ def training_set(workload: str, start: str, end: str, data: str, rows: str, out:
 
 
 @step
-def tune_and_train(workload: str, trials: int, training: str, out: str) -> None:
+def tune_and_train(workload: str, trials: int, training_folder: str, out: str) -> None:
     """Search, train the best on all training rows, export."""
-    import numpy as np
-    import onnx
-
-    from components import dataset, estimator, export, search
-    from components.validate import EVENT_TIMESTAMP, LABEL
+    from components import dataset, training
 
     spec, s = _open(workload)
     estimators = [(e.family, {n: asdict(r) for n, r in e.space.items()}) for e in spec.estimators]
     code = cache.code_version(
-        ["components.search", "components.estimator", "components.export", "components.delong"],
+        [f"components.{m}" for m in ("training", "search", "estimator", "export", "delong")],
         ["optuna", "scikit-learn", "xgboost-cpu", "onnx"],
     )
-    content = cache.read(Path(training)).content
+    content = cache.read(Path(training_folder)).content
     key = cache.digest(code, content, estimators, dataset.category_counts(spec), trials, SEED)
-    studies = s.cache_dir / "studies" / spec.name
 
     def produce(folder: Path) -> None:
-        frame = dataset.read(Path(training))
-        old = (frame.rows[EVENT_TIMESTAMP] < frame.evaluation_start).to_numpy()
-        inputs, labels = frame.inputs[old], frame.rows[LABEL].to_numpy(dtype=np.float64)[old]
-        categories = dataset.category_counts(spec)
-        found = search.search(
-            search.split_by_time(inputs, labels, seed=SEED),
-            spec.estimators,
-            categories=categories,
+        training.train(
+            spec,
+            dataset.read(Path(training_folder)),
+            folder,
+            studies=s.cache_dir / "studies" / spec.name,
+            key=key,
             trials=trials,
             seed=SEED,
             threads=threads(),
-            journal=studies / f"{key}.journal",
-            start=_last_best(studies),
             progress=progress,
-        )
-        best = found.best
-        model = estimator.fit(
-            best.family, best.parameters, inputs, labels, categories=categories, seed=SEED, threads=threads()
-        )
-        onnx.save(export.export(model, inputs.shape[1]), folder / "model.onnx")
-        native = _keep_native(model, folder)
-        report = export.check_parity(model, folder / "model.onnx", frame.inputs[-20_000:])
-        cache.write_json(
-            folder / "model.json",
-            {
-                "family": best.family,
-                "parameters": dict(best.parameters),
-                "search_auc": best.auc,
-                "training_rows": len(labels),
-                "native": native,
-                "trials": [
-                    {"family": t.family, "parameters": dict(t.parameters), "auc": t.auc} for t in found.trials
-                ],
-                "seed": SEED,
-            },
-        )
-        cache.write_json(folder / cache.REPORT, asdict(report))
-        cache.write_json(
-            studies / "best.json",
-            {"family": best.family, "parameters": dict(best.parameters), "auc": best.auc},
         )
 
     record = cache.run("tune-and-train", Path(out), s.cache_dir, key, produce)
@@ -207,7 +173,7 @@ def tune_and_train(workload: str, trials: int, training: str, out: str) -> None:
     _done(
         record,
         f"{model['family']} of {len(model['trials'])} trials on {model['training_rows']} rows; "
-        f"{report['size_bytes'] // 1024} KB, {report['single_row_ms']:.3f} ms a row, "
+        f"{report['size_bytes'] / 1024:.0f} KB, {report['single_row_ms']:.3f} ms a row, "
         f"export differs by {report['max_difference']:.1e}",
     )
 
@@ -215,7 +181,7 @@ def tune_and_train(workload: str, trials: int, training: str, out: str) -> None:
 @step
 def evaluate_and_gate(workload: str, training: str, model: str, out: str) -> None:
     """Judge the candidate, and write the verdict that the last step obeys."""
-    from components import dataset, evaluate, export, gate, judging
+    from components import dataset, gate, judging
     from components.registry import Registry
 
     spec, s = _open(workload)
@@ -230,26 +196,7 @@ def evaluate_and_gate(workload: str, training: str, model: str, out: str) -> Non
     key = cache.digest(code, content, asdict(spec.gates), spec.slices, spec.model_inputs, costs, seen)
 
     def produce(folder: Path) -> None:
-        rows = judging.evaluation_rows(spec, dataset.read(Path(training)))
-        session = export.load(artifact)
-        scores = export.score(session, rows.inputs)
-        measured = evaluate.evaluate(
-            rows.labels,
-            scores,
-            false_negative_cost=costs[0],
-            false_positive_cost=costs[1],
-            slices=rows.slices,
-            seed=SEED,
-        )
-        facts = gate.Facts(
-            rows=len(scores),
-            auc=measured.auc,
-            calibration_error=measured.calibration_error,
-            single_row_ms=export.single_row_ms(session, rows.inputs),
-            auc_without=judging.auc_without_views(spec, session, rows),
-            champion=None if champion is None else judging.compare(spec, spec.gates, rows, scores, champion),
-        )
-        checks = gate.judge(spec.gates, facts)
+        measured, checks = judging.judge(spec, dataset.read(Path(training)), artifact, champion, seed=SEED)
         cache.write_json(folder / "evaluation.json", asdict(measured))
         cache.write_json(
             folder / "verdict.json",
@@ -320,32 +267,8 @@ def _champion(registry: Any, spec: Workload, content: str) -> Any:
     return Champion(info.version, folder, datetime.fromisoformat(info.trained_to))
 
 
-def _last_best(studies: Path) -> list[Any]:
-    from components.search import Trial
-
-    path = studies / "best.json"
-    if not path.is_file():
-        return []
-    best = cache.read_json(path)
-    return [Trial(best["family"], best["parameters"], best["auc"])]
-
-
-def _keep_native(model: Any, folder: Path) -> str:
-    """Keep the library's own model beside the export; return the file's name."""
-    if model.family == "xgboost":
-        model.native.save_model(folder / "native.ubj")
-        return "native.ubj"
-    if model.family == "linear":
-        cache.write_json(folder / "native.json", asdict(model.native))
-        return "native.json"
-    import skops.io
-
-    skops.io.dump(model.native, folder / "native.skops")
-    return "native.skops"
-
-
 def _done(record: cache.StepRecord, text: str) -> None:
-    how = "reused" if record.reused else f"{record.seconds:.1f} s"
+    how = "reused" if record.reused else f"{record.seconds:.1f} s (CPU {record.cpu_seconds:.1f} s)"
     progress(f"{record.step}: {how}, {text}")
 
 

@@ -6,7 +6,7 @@ Every fault of the file is reported at once, each with its column, a value and w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from components.window import Window
@@ -83,7 +83,9 @@ def select(
     values = set(label[inside].dropna().unique())
     if not values <= {0.0, 1.0}:
         odd = next(iter(sorted(values - {0.0, 1.0})))
-        raise DataError(f"{name}: label {workload.label.column!r} holds {odd!r}; it must be 0, 1 or empty")
+        raise DataError(
+            f"{name}: label {workload.label.column!r} holds {float(odd)!r}; it must be 0, 1 or empty"
+        )
     rows = pd.DataFrame(
         {
             **{f"in_{c}": prepared[c] for c in wanted},
@@ -114,15 +116,18 @@ def _columns(workload: Workload) -> list[str]:
 
 
 def _check_range(times: pd.Series[Any], window: Window, name: str) -> None:
-    first, last = times.min(), times.max()
     # days are what people ask for: the first and the last day count as a whole
-    if window.start < first.normalize().to_pydatetime():
+    first = times.min().to_pydatetime().replace(hour=0, minute=0, second=0, microsecond=0)
+    last = times.max().to_pydatetime().replace(hour=0, minute=0, second=0, microsecond=0)
+    if window.start < first:
         raise UsageError(
-            f"--from {window.start:%Y-%m-%d} lies before the data: {name} begins on {first:%Y-%m-%d}; start there or later"
+            f"--from {window.start:%Y-%m-%d} lies before the data: {name} begins on {first:%Y-%m-%d}; "
+            "start there or later"
         )
-    if window.end > (last.normalize() + type(last.normalize() - first)(days=1)).to_pydatetime():
+    if window.end > last + timedelta(days=1):
         raise UsageError(
-            f"--to {window.end:%Y-%m-%d %H:%M} lies after the data: {name} ends on {last:%Y-%m-%d}; end there or earlier"
+            f"--to {window.end:%Y-%m-%d %H:%M} lies after the data: {name} ends on {last:%Y-%m-%d}; "
+            "end there or earlier"
         )
 
 
@@ -147,7 +152,7 @@ def _pandera_faults(workload: Workload, columns: dict[str, Column], frame: pd.Da
     # factorize-free: sorting a year of keys for pandera's uniqueness report would take longer than all the rest
     twice = frame.duplicated(key) if key else None
     if twice is not None and bool(twice.any()):
-        example = frame.loc[twice, key].iloc[0].to_dict()
+        example = frame.loc[twice, key].iloc[0].map(_plain).to_dict()
         faults.append(
             f"key {tuple(key)} occurs twice in {int(twice.sum())} rows, for example {example}; remove the duplicates"
         )
@@ -199,22 +204,26 @@ def _first_of_wrong_type(column: Column, values: pd.Series[Any]) -> Any:
     from pandas.api import types
 
     present = values.dropna()
+    nothing, one = present.iloc[:0], present.iloc[:1]
     if column.dtype == "string":
-        wrong = [] if types.is_string_dtype(present) else present.iloc[:1]
+        wrong = nothing if types.is_string_dtype(present) else one
     elif column.dtype == "timestamp":
         if types.is_datetime64_any_dtype(present):
-            wrong = []
+            wrong = nothing
         elif types.is_numeric_dtype(present):
-            wrong = present.iloc[:1]
+            wrong = one
         else:
             wrong = present[pd.to_datetime(present, utc=True, errors="coerce", format="ISO8601").isna()]
     elif types.is_bool_dtype(present):
-        wrong = [] if column.dtype == "int" else present.iloc[:1]
+        wrong = nothing if column.dtype == "int" else one
     elif not types.is_numeric_dtype(present):
-        wrong = present[pd.to_numeric(present, errors="coerce").isna()]
-        wrong = wrong if len(wrong) else present.iloc[:1]
+        # text that reads as numbers is of the wrong type all the same: the source must parse it
+        unreadable = present[pd.to_numeric(present, errors="coerce").isna()]
+        wrong = unreadable if len(unreadable) else one
+    elif column.dtype == "int" and types.is_float_dtype(present):
+        wrong = present[present % 1 != 0]
     else:
-        wrong = present[present % 1 != 0] if column.dtype == "int" and types.is_float_dtype(present) else []
+        wrong = nothing
     return wrong.iloc[0] if len(wrong) else None
 
 
@@ -226,13 +235,24 @@ def _sentence(column: Column, check: str, values: pd.Series[Any]) -> str:
     if check == "nulls":
         bound = column.max_null_share if column.nullable else 0.0
         row = int(values.isna().to_numpy().argmax())
-        return f"{where} is empty in {share:.1%} of the rows (first: row {row}), at most {bound:.1%} may be; fill or remove them"
+        return (
+            f"{where} is empty in {share:.1%} of the rows (first: row {row}), at most {bound:.1%} may be; "
+            "fill or remove them"
+        )
     if check == "type":
         wrong = _first_of_wrong_type(column, values)
-        return f"{where} holds {wrong!r} of type {type(wrong).__name__}, it must be {column.dtype}; correct the value or the column's type"
+        return (
+            f"{where} holds {_plain(wrong)!r} of type {type(_plain(wrong)).__name__}, it must be {column.dtype}; "
+            "correct the value or the column's type"
+        )
     outside = _outside(column, values)
     row = int(outside.to_numpy().argmax())
     return (
-        f"{where} holds {values.iloc[row]!r} in row {row} ({int(outside.sum())} rows), it must lie in "
+        f"{where} holds {_plain(values.iloc[row])!r} in row {row} ({int(outside.sum())} rows), it must lie in "
         f"[{column.minimum}, {column.maximum}]; correct or remove these rows"
     )
+
+
+def _plain(value: Any) -> Any:
+    """A value as a person would write it: 5 and not np.int64(5)."""
+    return value.item() if hasattr(value, "item") else value

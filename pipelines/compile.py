@@ -1,4 +1,4 @@
-"""The compiled pipeline under version control: the same bytes every time, checked by `windlass pipeline compile --check`."""
+"""The compiled pipeline under version control: the same bytes every time, held to its source by `--check`."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ class Request:
 
 def to_stderr(text: str) -> None:
     """Print one line of progress."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def train(settings: Settings, request: Request, progress: Progress = to_stderr) -> dict[str, Any]:

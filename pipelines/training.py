@@ -16,89 +16,86 @@ NAME = "windlass-training"
 DEFAULT_TRIALS = 6
 
 
+def validate(workload: str, start: str, end: str, data: str, rows: Output[Dataset]) -> None:
+    from components import steps
+
+    steps.validate(workload, start, end, data, rows.path)
+
+
+def training_set(
+    workload: str, start: str, end: str, data: str, rows: Input[Dataset], training: Output[Dataset]
+) -> None:
+    from components import steps
+
+    steps.training_set(workload, start, end, data, rows.path, training.path)
+
+
+def tune_and_train(workload: str, trials: int, training: Input[Dataset], model: Output[Model]) -> None:
+    from components import steps
+
+    steps.tune_and_train(workload, trials, training.path, model.path)
+
+
+def evaluate_and_gate(
+    workload: str,
+    training: Input[Dataset],
+    model: Input[Model],
+    evaluation: Output[Artifact],
+    metrics: Output[Metrics],
+) -> None:
+    from components import steps
+
+    steps.evaluate_and_gate(workload, training.path, model.path, evaluation.path)
+    for name, value in steps.metrics_of(evaluation.path).items():
+        metrics.log_metric(name, value)
+
+
+def register(
+    workload: str,
+    start: str,
+    end: str,
+    run_id: str,
+    rows: Input[Dataset],
+    training: Input[Dataset],
+    model: Input[Model],
+    evaluation: Input[Artifact],
+    version: Output[Artifact],
+) -> None:
+    from components import steps
+
+    steps.register(
+        workload, start, end, run_id, rows.path, training.path, model.path, evaluation.path, version.path
+    )
+
+
 def build(image: str = IMAGE) -> Any:
     """Return the pipeline whose steps run in `image`."""
     component = dsl.component(base_image=image, install_kfp_package=False)
-
-    @component
-    def validate(workload: str, start: str, end: str, data: str, rows: Output[Dataset]):  # type: ignore[no-untyped-def]
-        from components import steps
-
-        steps.validate(workload, start, end, data, rows.path)
-
-    @component
-    def training_set(  # type: ignore[no-untyped-def]
-        workload: str, start: str, end: str, data: str, rows: Input[Dataset], training: Output[Dataset]
-    ):
-        from components import steps
-
-        steps.training_set(workload, start, end, data, rows.path, training.path)
-
-    @component
-    def tune_and_train(workload: str, trials: int, training: Input[Dataset], model: Output[Model]):  # type: ignore[no-untyped-def]
-        from components import steps
-
-        steps.tune_and_train(workload, trials, training.path, model.path)
-
-    @component
-    def evaluate_and_gate(  # type: ignore[no-untyped-def]
-        workload: str,
-        training: Input[Dataset],
-        model: Input[Model],
-        evaluation: Output[Artifact],
-        metrics: Output[Metrics],
-    ):
-        from components import steps
-
-        steps.evaluate_and_gate(workload, training.path, model.path, evaluation.path)
-        for name, value in steps.metrics_of(evaluation.path).items():
-            metrics.log_metric(name, value)
-
-    @component
-    def register(  # type: ignore[no-untyped-def]
-        workload: str,
-        start: str,
-        end: str,
-        run_id: str,
-        rows: Input[Dataset],
-        training: Input[Dataset],
-        model: Input[Model],
-        evaluation: Input[Artifact],
-        version: Output[Artifact],
-    ):
-        from components import steps
-
-        steps.register(
-            workload, start, end, run_id, rows.path, training.path, model.path, evaluation.path, version.path
-        )
-
-    @dsl.pipeline(
-        name=NAME, description="Validates, joins, tunes, judges and registers one workload's model."
+    first, second, third, fourth, last = (
+        component(f) for f in (validate, training_set, tune_and_train, evaluate_and_gate, register)
     )
+
     def training(
         workload: str, start: str, end: str, run_id: str, data: str = "", trials: int = DEFAULT_TRIALS
     ) -> Artifact:
-        checked = validate(workload=workload, start=start, end=end, data=data)
-        joined = training_set(
-            workload=workload, start=start, end=end, data=data, rows=checked.outputs["rows"]
-        )
-        trained = tune_and_train(workload=workload, trials=trials, training=joined.outputs["training"])
-        judged = evaluate_and_gate(
-            workload=workload, training=joined.outputs["training"], model=trained.outputs["model"]
-        )
-        registered = register(
-            workload=workload,
-            start=start,
-            end=end,
+        source = {"workload": workload, "start": start, "end": end}
+        checked = first(**source, data=data)
+        joined = second(**source, data=data, rows=checked.outputs["rows"])
+        frame = joined.outputs["training"]
+        trained = third(workload=workload, trials=trials, training=frame)
+        judged = fourth(workload=workload, training=frame, model=trained.outputs["model"])
+        registered = last(
+            **source,
             run_id=run_id,
             rows=checked.outputs["rows"],
-            training=joined.outputs["training"],
+            training=frame,
             model=trained.outputs["model"],
             evaluation=judged.outputs["evaluation"],
         )
-        # another pod's home may be another disk, and what a run did must not be taken for what an older one did
-        registered.set_caching_options(False)
+        # both ask the registry, which KFP's cache knows nothing of: who is champion may have changed since
         judged.set_caching_options(False)
+        registered.set_caching_options(False)
         return registered.outputs["version"]
 
-    return training
+    pipeline = dsl.pipeline(name=NAME, description="Validates, joins, tunes, judges and registers a model.")
+    return pipeline(training)

@@ -97,7 +97,7 @@ class FeedbackLog:
         except OSError as error:
             os.ftruncate(self._file, start)
             raise WindlassError(
-                f"cannot append to {self._path}: {error.strerror}; nothing of this request was kept, send it again later"
+                f"cannot append to {self._path}: {error.strerror}; nothing of this request was kept, send it again"
             ) from error
 
     def close(self) -> None:

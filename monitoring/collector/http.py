@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[tuple[Request, bool]] = deque()
+        self._waiting: deque[tuple[Request | Response, bool]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._url = b""
         self._body: list[bytes] = []
@@ -111,23 +112,37 @@ class Connection(asyncio.Protocol):
             return
         path = httptools.parse_url(self._url).path.decode("latin-1")
         request = Request(self._parser.get_method().decode(), path, b"".join(self._body))
-        self._waiting.append((request, self._parser.should_keep_alive()))
+        self._enqueue(request, self._parser.should_keep_alive())
+
+    def _refuse(self, status: int, body: bytes) -> None:
+        self._refused = True
+        self._enqueue(Response(status, body), keep_alive=False)
+
+    def _enqueue(self, item: Request | Response, keep_alive: bool) -> None:
+        # answers leave in the order of their requests, a refusal after what was asked before it
+        self._waiting.append((item, keep_alive))
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._answer())
 
     async def _answer(self) -> None:
         try:
             while self._waiting:
-                request, keep_alive = self._waiting[0]
-                response = await self._handle(request)
-                self._send(response, keep_alive, head=request.method == "HEAD")
+                item, keep_alive = self._waiting[0]
+                if isinstance(item, Response):
+                    self._send(item, keep_alive)
+                else:
+                    self._send(await self._handled(item), keep_alive, head=item.method == "HEAD")
                 self._waiting.popleft()
         finally:
             self._worker = None
 
-    def _refuse(self, status: int, body: bytes) -> None:
-        self._refused = True
-        self._send(Response(status, body), keep_alive=False)
+    async def _handled(self, request: Request) -> Response:
+        try:
+            return await self._handle(request)
+        except Exception:
+            # the caller gets an answer and the connection goes on, whatever was overlooked
+            traceback.print_exc()
+            return Response(500, b'{"error":"internal error; the collector\'s log has the details"}')
 
     def _send(self, response: Response, keep_alive: bool, head: bool = False) -> None:
         if self._transport is None:

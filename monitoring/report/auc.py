@@ -82,7 +82,8 @@ def _lead(summary: Mapping[str, Any]) -> str:
     if found is None:
         return "The live champion beside the first model left as it was."
     span = found.until if found.since == found.until.split()[0] else f"{found.since} to {found.until}"
-    sentence = f"{span}: live {found.live:.3f}, frozen first model {found.frozen:.3f} ({found.live - found.frozen:+.3f})."
+    sentence = f"{span}: live {found.live:.3f}, frozen first model {found.frozen:.3f}"
+    sentence += f" ({found.live - found.frozen:+.3f})."
     if found.control is not None:
         recency = found.control - found.frozen
         sentence += (

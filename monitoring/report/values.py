@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+LARGEST = 1e15
+LATEST = 7e9  # seconds since 1970: the year 2191
+
 
 def number(value: object) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    """A finite number of a size that can be plotted, or None."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST:
         return float(value)
     return None
 
@@ -18,14 +20,16 @@ def number(value: object) -> float | None:
 def moment(value: object) -> float | None:
     """Epoch seconds of an ISO time, date or month (UTC where no zone is given), or None."""
     if isinstance(value, (int, float)):
-        return number(value)
+        seconds = number(value)
+        return seconds if seconds is not None and 0 <= seconds < LATEST else None
     if not isinstance(value, str):
         return None
     try:
         parsed = datetime.fromisoformat(f"{value}-01" if len(value) == 7 else value)
     except ValueError:
         return None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    seconds = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    return seconds if 0 <= seconds < LATEST else None
 
 
 def text(value: object, default: str = "–") -> str:

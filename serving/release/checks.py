@@ -136,9 +136,9 @@ def judge_comparison(check: Check, comparison: Comparison, now: ArmCounts) -> Ve
     elif arms.log_evidence(comparison.safety) >= needed:
         outcome = "PASS"
     half = check.alpha / 2
-    low, high = betting.bounds(betting.of_counts(ours.n, ours.events), half, betting.RATE_BETS)
+    low, high = betting.bounds(betting.of_counts(ours.n, ours.events), half, betting.RATE_BETS, 1e-4)
     their_low, their_high = betting.bounds(
-        betting.of_counts(theirs.n, theirs.events), half, betting.RATE_BETS
+        betting.of_counts(theirs.n, theirs.events), half, betting.RATE_BETS, 1e-4
     )
     return Verdict(
         check.name,
@@ -199,7 +199,8 @@ def judge_ratio(log_evidence: float, n: int) -> Verdict:
         "FAIL" if failed else "INCONCLUSIVE" if n == 0 else "PASS",
         n,
         f"sequential multinomial test of the decided shares, alpha {SAMPLE_RATIO_ALPHA:g}",
-        f"{_odds(log_evidence)} that requests were split as decided, {1 / SAMPLE_RATIO_ALPHA:.0f}:1 holds",
+        f"evidence {_exp(log_evidence):.3g}:1 that requests were not split as decided, "
+        f"{1 / SAMPLE_RATIO_ALPHA:.0f}:1 holds the release",
         evidence=_exp(log_evidence),
     )
 
@@ -245,8 +246,7 @@ def _percent(share: float) -> str:
 
 
 def _odds(log_evidence: float) -> str:
-    value = _exp(log_evidence)
-    return f"evidence {value:.3g}:1 against it"
+    return f"evidence {_exp(log_evidence):.3g}:1 of more"
 
 
 def _exp(log_evidence: float) -> float:

@@ -34,7 +34,7 @@ class TrafficBackend(Protocol):
     def weights(self, model: str) -> Mapping[str, int]: ...
 
 
-class ConflictError(UsageError):
+class Conflict(UsageError):  # noqa: N818 - what happened, not a kind of error
     """A release of the model is live, and the new one does not want to queue."""
 
 
@@ -84,7 +84,7 @@ class ReleaseController:
         `onConflict` says; a queued one holds until `next_queued` gives it back.
 
         Raises:
-            ConflictError: another release of the model is live.
+            Conflict: another release of the model is live.
             UsageError: the name is taken by a finished release, or no champion is known.
         """
         champion = release.champion or champion
@@ -102,15 +102,10 @@ class ReleaseController:
             if current.release == release:
                 if current.seq == 0:
                     return self._advance(release.model, Evidence(self._clock.now()))
+                self._finish_pending(release.model)
                 return Decision("hold", "this release is live already", self._clock.now(), current.state)
             return self._conflict(release, current)
-        number = 1 + max((n for n, _, _ in history.files(self.directory, release.model)), default=0)
-        for _, name, path in history.files(self.directory, release.model):
-            if name == release.name and history.read(path) is not None:
-                raise UsageError(
-                    f"release {release.name!r} of {release.model!r} is over; give the new one another name"
-                )
-        path = self.directory / release.model / f"{number:04d}-{release.name}.jsonl"
+        path = self._new_file(release)
         self._journal(path).append(history.release_record(release, champion, self._clock.now()))
         self._histories[release.model] = History(path, state.initial(release, champion), 0, None, None)
         self._queue_file(release).unlink(missing_ok=True)
@@ -238,7 +233,7 @@ class ReleaseController:
 
     def _conflict(self, release: Release, current: History) -> Decision:
         if release.on_conflict == "refuse":
-            raise ConflictError(
+            raise Conflict(
                 f"release {release.name!r} of {release.model!r} is refused: release {current.release.name!r} is live "
                 f"({current.state.phase}); wait for it, abort it, or set spec.onConflict: queue"
             )
@@ -248,6 +243,19 @@ class ReleaseController:
         return Decision(
             "hold", f"queued behind release {current.release.name!r}", self._clock.now(), current.state
         )
+
+    def _new_file(self, release: Release) -> Path:
+        files = history.files(self.directory, release.model)
+        for _, name, path in files:
+            if name != release.name:
+                continue
+            if history.read(path) is not None:
+                raise UsageError(
+                    f"release {name!r} of {release.model!r} is over; give the new one another name"
+                )
+            return path  # a crash came before its first line
+        number = files[-1][0] + 1 if files else 1
+        return self.directory / release.model / f"{number:04d}-{release.name}.jsonl"
 
     def _queue_file(self, release: Release) -> Path:
         folder = self.directory / release.model / "queue"

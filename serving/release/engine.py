@@ -179,7 +179,9 @@ def _look(state: ReleaseState, seen: Tally, now: datetime) -> _Look:
 def _ratio(state: ReleaseState, requests: ArmCounts) -> tuple[Ratio, Verdict]:
     counts = (requests.candidate.n, requests.champion.n)
     ratio = state.ratio
-    if ratio.base is None:
+    if ratio.base is None and requests == state.requests:
+        pass  # nothing new since the weights changed: the same evidence again must change nothing
+    elif ratio.base is None:
         ratio = replace(ratio, base=counts, counts=(0, 0))
     else:
         ratio = replace(ratio, counts=(counts[0] - ratio.base[0], counts[1] - ratio.base[1]))

@@ -1,8 +1,9 @@
 """The local traffic backend: weights on the real Envoy, changed through watched files and read back.
 
-The desired routing is one small file, `desired.json`; every other file is derived from it. A change writes the
-desire, then the file that Envoy watches, then waits until Envoy's admin shows the same weights and mirrors. Whoever dies in between leaves a desire that the next call, or the next start, carries out. Several
-processes may change weights (the platform, a person's `windlass release rollback`): a lock file orders them.
+The desired routing is one small file, every other file is derived from it. A change writes the desire, then the
+file that Envoy watches, then waits until Envoy's admin shows the same weights and mirrors. Whoever dies in between
+leaves a desire that the next call, or the next start, carries out. Several processes may change weights (the
+platform, a person's `windlass release rollback`): a lock file orders them.
 """
 
 from __future__ import annotations

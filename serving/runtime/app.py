@@ -50,6 +50,7 @@ class Options:
         log: file that the prediction log is appended to.
         online: `sqlite:PATH` or `redis://…`.
         replay_clock: whether the header x-windlass-at is "now".
+        as_of: "now" of requests that state none, for a store of historical data; None takes the clock.
         drain_linger_s: how long a stopping server still accepts, for callers that have not seen it go.
         drain_timeout_s: how long it then waits for the requests in flight.
         idle_timeout_s: longer than a proxy keeps its idle connections (Envoy: an hour), so that it is the
@@ -61,6 +62,7 @@ class Options:
     online: str
     host: str = "127.0.0.1"
     replay_clock: bool = False
+    as_of: float | None = None
     most_body_bytes: int = 4 * 1024 * 1024
     most_rows: int = 4096
     request_timeout_s: float = 30.0
@@ -105,6 +107,7 @@ class Server:
             metrics_page=self._metrics_page,
             most_rows=options.most_rows,
             replay_clock=options.replay_clock,
+            as_of=options.as_of,
         )
 
     # ---- what connections ask

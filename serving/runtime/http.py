@@ -241,10 +241,9 @@ class HttpProtocol(asyncio.Protocol):
         if self._receiving and now - self._began > patience:
             self._refuse(refusal.TimedOut(f"the request did not arrive completely within {patience:.0f} s"))
             return
-        if self._closing or self.transport.get_write_buffer_size():
-            limit = patience  # a client that does not read its answer
-        else:
-            limit = self.app.idle_timeout_s
+        # a client that does not read its answer is not merely idle
+        unread = self._closing or self.transport.get_write_buffer_size()
+        limit = patience if unread else self.app.idle_timeout_s
         if now - self._last_activity > limit and not self.waiting:
             self.transport.abort()
 

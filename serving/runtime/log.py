@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from windlass.errors import WindlassError
 
 FLUSH_S = 0.020
 CLOSE_S = 5.0
+COMPLAINTS_APART_S = 60.0
 MOST_BYTES = 16 * 1024 * 1024
 ONE_WRITE = 1024 * 1024
 
@@ -60,7 +62,7 @@ class PredictionLog:
         self._queue: deque[bytes] = deque()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._complained = False
+        self._complained = -COMPLAINTS_APART_S
         self.counts = Counts()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,9 @@ class PredictionLog:
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
             # a file that takes no more must not keep the process from its end
-            sys.stderr.write(f"prediction log {self._path}: {self.counts.queued_bytes} bytes could not be written\n")
+            sys.stderr.write(
+                f"prediction log {self._path}: {self.counts.queued_bytes} bytes could not be written\n"
+            )
         else:
             os.close(self._file)
 
@@ -118,14 +122,17 @@ class PredictionLog:
             try:
                 self._write(b"".join(lines))
                 self.counts.written += len(lines)
-                self._complained = False
             except OSError as error:
                 self.counts.failed += len(lines)
-                if not self._complained:
-                    self._complained = True
-                    text = f"prediction log {self._path}: {error.strerror}; dropping and counting its records"
-                    sys.stderr.write(f"{text}\n")
+                self._complain(error)
             self.counts.settled_bytes += size
+
+    def _complain(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now - self._complained >= COMPLAINTS_APART_S:
+            self._complained = now
+            text = f"prediction log {self._path}: {error.strerror}; dropping and counting its records"
+            sys.stderr.write(f"{text}\n")
 
     def _write(self, data: bytes) -> None:
         """Append all of `data` or, as far as nobody else appended meanwhile, none of it."""

@@ -37,6 +37,7 @@ class Routes:
         metrics_page: renders the metrics.
         most_rows: rows of one request at most.
         replay_clock: whether the header x-windlass-at is "now".
+        as_of: "now" of requests that state none, for a store of historical data; None takes the clock.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Routes:
         metrics_page: Callable[[], bytes],
         most_rows: int,
         replay_clock: bool,
+        as_of: float | None = None,
     ) -> None:
         self._bundle = bundle
         self._signature = signature
@@ -61,6 +63,7 @@ class Routes:
         self._metrics_page = metrics_page
         self._most_rows = most_rows
         self._replay_clock = replay_clock
+        self._as_of = as_of
         self._version_header = f"x-windlass-version: {bundle.version}\r\n".encode()
         self._table = self._build_table()
 
@@ -187,7 +190,7 @@ class Routes:
     def _now(self, headers: Mapping[bytes, bytes]) -> float:
         stated = headers.get(b"x-windlass-at") if self._replay_clock else None
         if stated is None:
-            return time.time()
+            return time.time() if self._as_of is None else self._as_of
         try:
             at = float(stated)
         except ValueError:

@@ -18,6 +18,10 @@ from serving.runtime.bundle import Bundle
 from serving.runtime.reader import BUDGET_S, Layout, StoreError, oldest_valid
 from serving.runtime.value import DOUBLE_SIZE, DOUBLE_TAG, number, unpack_double
 
+CACHE_KIB = (
+    32 * 1024
+)  # sqlite's own 2 MiB hold less than the rows of one busy day, and a page read costs a call
+
 
 class SqliteReader:
     """Reads rows while another process writes them; each read sees what was committed before it.
@@ -93,6 +97,7 @@ class SqliteReader:
             isolation_level=None,
             check_same_thread=False,
         )
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._connection, self._file = connection, file
         return connection
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from windlass.doctor.finding import Finding, fail, ok, warn
+from windlass.doctor.finding import Finding, fail, ok
 from windlass.settings import Settings
 
 
@@ -87,11 +87,9 @@ def features(settings: Settings) -> list[Finding]:
     )
     if not rows and not settings.feast_registry.exists():
         return [ok("features", "empty: no feature was built here yet")]
-    remedy = f"rm -rf {shlex.quote(str(settings.feast_registry.parent))}"
+    remedy = f"rm -f {shlex.quote(str(settings.feast_registry))}"
     if not settings.feast_registry.exists():
-        findings.append(
-            warn("features", f"{len(rows)} views have rows, and no feature registry was applied", remedy)
-        )
+        findings.append(ok("features", f"offline rows of {len(rows)} view(s); applied when it is first opened"))
     elif settings.feast_registry.stat().st_size == 0:
         findings.append(fail("features", f"{settings.feast_registry} is empty", remedy))
     else:

@@ -70,7 +70,6 @@ class Loop:
             stream.materialize(moment - max(v.ttl for v in self._workload.views), moment)
             stream.advance(moment)
         self._platform.start()
-        self._accesses = AccessLog(self._platform.envoy.endpoints.access_log, from_end=True)
         self._platform.serve(self._workload.name, self.champion)
         self._platform.envoy.set_weights(self._workload.name, {self.champion: 100})
         self._controller = ReleaseController(
@@ -130,6 +129,8 @@ class Loop:
         """Go on with the release that was live when the last platform ended."""
         assert self._controller is not None  # noqa: S101 - set by start
         live = self._controller.live(self._workload.name)
+        # the evidence of a release that goes on must not start again from nothing
+        self._accesses = AccessLog(self._platform.envoy.endpoints.access_log, from_end=live is None)
         if live is not None:
             self._platform.serve(self._workload.name, live.release.candidate)
             began = live.started_at or self._clock.now()

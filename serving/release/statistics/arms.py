@@ -13,12 +13,13 @@ Its expectation per request is 1 + lambda (p_candidate - p_champion - excess), a
 "the candidate's rate is at most the champion's plus `excess`". That w is the share that came out, not the one
 decided, only lowers it: drawing without replacement makes assignments negatively associated (W. Hoeffding, JASA
 58 (1963) Theorem 4; K. Joag-Dev and F. Proschan, Annals of Statistics 11 (1983) 2.11), and the factors rise in
-them. For excess 0 the process is the conditional test of each event's arm, as in the sequential log-rank test
-(P. Gruenwald, A. Ly, M. Perez-Ortiz, J. ter Schure, 2021, "The safe logrank test", Theorem 1); inverse-propensity
-bets with an excess are those of I. Waudby-Smith, L. Wu, A. Ramdas, N. Karampatziakis, P. Mineiro, "Anytime-valid
-off-policy inference for contextual bandits", ACM/IMS J. Data Science 1 (2024), Proposition 1. Mirrored requests,
-which both arms answer, are covered as well: there w = 1/2 and the product over a pair is at most 1 in expectation
-whatever the two answers have to do with each other.
+them. For excess 0 the process is the conditional test of each event's arm, as in J. ter Schure, M. Perez-Ortiz,
+A. Ly and P. Gruenwald, "The safe logrank test", New England Journal of Statistics in Data Science 2 (2024) 190-214;
+for an excess it bets on inverse-propensity differences with the capital process of Theorem 3 of I. Waudby-Smith and
+A. Ramdas, JRSS B 86 (2024) 1-27.
+
+Mirrored requests, which both arms answer, are covered as well: there w = 1/2, and the product over a pair is at most
+1 in expectation whatever the two answers have to do with each other.
 """
 
 from __future__ import annotations

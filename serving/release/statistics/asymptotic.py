@@ -1,10 +1,13 @@
 """The asymptotic confidence sequence: what the central limit theorem is to one look, for all looks at once.
 
 Source: I. Waudby-Smith, D. Arbour, R. Sinha, E. Kennedy and A. Ramdas, "Time-uniform central limit theory and
-asymptotic confidence sequences", Annals of Statistics 52 (2024) 2613-2640, Theorem 2.2, in its one-sided form.
-The guarantee is a limit: it holds for looks from a sample size on at which the normal approximation is good, which
-the caller states as a minimum; `checks.py` asks for 100 pairs, and a test simulates the error at that size for
-differences of squared errors. It needs no range, only a finite variance (more than two moments).
+asymptotic confidence sequences", Annals of Statistics 52 (2024) 2613-2640, Theorem 2.2, one-sided: its
+mixture over all effects becomes one over positive effects only.
+The guarantee is a limit: it holds for looks from a sample size on at which the normal approximation is good, and
+the caller states that size. Simulated error at every look from 100 samples on, 5 % asked for: 2.9 % for normal
+values and for differences of two models' squared errors, 6.4 % for exponential ones (3.8 % from 300 on). So a
+skewed metric needs a larger minimum, and where every verdict must be trusted there is `betting.py`. It needs no
+range, only a finite variance (more than two moments).
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ def boundary(n: int, alpha: float, best_at: int = BEST_AT) -> float:
 
 
 def tuning(alpha: float, best_at: int) -> float:
-    """The mixture's scale (rho) that makes the width at `best_at` smallest, by the paper's approximation B.2.
+    """The mixture's scale (rho) that makes the width at `best_at` smallest, by the paper's closed-form approximation.
 
     A one-sided sequence of level alpha is tuned like a two-sided one of level 2 alpha.
     """

@@ -1,8 +1,8 @@
 """The empirical-Bernstein confidence sequence: closed form, adapts to the variance, one pass over the values.
 
 Source: I. Waudby-Smith and A. Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86
-(2024) 1-27, Theorem 2 (predictable plug-in empirical Bernstein, "PrPl-EB-CS"), with the bets of its equation (14)
-truncated at 1/2. Wider than betting (`betting.py`), which is inverted numerically; a test holds one to the other.
+(2024) 1-27, Theorem 2 (predictable plug-in empirical Bernstein, "PrPl-EB-CS"), its bets truncated at 1/2.
+Wider than betting (`betting.py`), which is inverted numerically; a test holds one to the other.
 """
 
 from __future__ import annotations

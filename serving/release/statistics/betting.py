@@ -5,11 +5,11 @@ c in [0, 1): its expected pay-out is at most 1 under the claim. The product over
 supermartingale, so it reaches 1/alpha with chance at most alpha, however often one looks (Ville 1939). A fixed
 mixture over fractions keeps that, needs no tuning, and does not depend on the order of the values.
 
-Source: I. Waudby-Smith and A. Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86
-(2024) 1-27: Theorem 3 with the capital process of their section 4, the bets being a discrete mixture
-("diversified Kelly", their appendix B). For zeros and ones the same process is the likelihood ratio of a mixture
-of larger rates against the bound, Robbins' method of mixtures (S. Howard, A. Ramdas, J. McAuliffe, J. Sekhon,
-Annals of Statistics 49 (2021) 1055-1080, section 3.5).
+Source: I. Waudby-Smith and A. Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86 (2024)
+1-27: the capital process of Theorem 3, with a discrete mixture of constant bets ("diversified Kelly") in place of
+its plug-in bets. For zeros and ones the process is the likelihood ratio of a mixture of larger rates against the
+bound: Robbins' method of mixtures, as in S. Howard, A. Ramdas, J. McAuliffe and J. Sekhon, "Time-uniform,
+nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49 (2021) 1055-1080.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A router, a cache or a client that does not obey the split makes the arms incomp
 be trusted. The test is a Bayes factor of a Dirichlet-multinomial against the decided shares; as a nonnegative
 martingale it reaches 1/alpha with chance at most alpha over all looks.
 
-Source: M. Lindon and A. Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022, equation (5)
-with the prior Dirichlet(concentration * shares) and Theorem 3.2.
+Source: M. Lindon and A. Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022: their sequential
+test of a multinomial hypothesis with the prior Dirichlet(concentration * shares), and Ville's inequality.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-#: The prior's weight in requests: large enough to be sharp against small mismatches, the authors' own default
-#: being of the same order.
+#: The prior's weight in requests: how sharply the alternative is drawn around the decided shares.
 CONCENTRATION = 100.0
 
 

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from components import delong
 from numpy.typing import NDArray
+
+from components import delong
 
 
 def by_definition(

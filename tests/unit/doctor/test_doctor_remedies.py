@@ -74,10 +74,6 @@ def corrupt_online(settings: Settings) -> None:
     settings.online_db.write_bytes(b"this is no database at all" * 100)
 
 
-def unapplied(settings: Settings) -> None:
-    (settings.offline_dir / "some_view").mkdir(parents=True)
-
-
 def emptied_feast_registry(settings: Settings) -> None:
     settings.feast_registry.parent.mkdir(parents=True)
     settings.feast_registry.touch()
@@ -108,7 +104,6 @@ def stale_platform(settings: Settings) -> None:
         pytest.param(foreign_registry, stores.registry, "fail", id="registry-of-something-else"),
         pytest.param(old_registry, stores.registry, "fail", id="registry-of-an-older-mlflow"),
         pytest.param(corrupt_online, stores.features, "fail", id="online-store-is-no-database"),
-        pytest.param(unapplied, stores.features, "warn", id="rows-without-a-feature-registry"),
         pytest.param(emptied_feast_registry, stores.features, "fail", id="empty-feature-registry"),
         pytest.param(torn_bundle, stores.bundles, "fail", id="model-file-is-not-what-was-registered"),
         pytest.param(home_is_a_file, machine.home, "fail", id="home-is-a-file"),

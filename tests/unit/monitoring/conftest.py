@@ -75,7 +75,7 @@ def tell(draw: random.Random) -> Story:
             stages = [(0, 10), (72, 50), (336, 0)]
         for hours, share in stages:
             shares = {champion: 100 - share, version: share}
-            weights.append({"at": iso(begin + timedelta(hours=hours)), "weights": {v: s for v, s in shares.items()}})
+            weights.append({"at": iso(begin + timedelta(hours=hours)), "weights": shares})
         confidence += sequences(draw, version, begin, sabotage, outcome)
         champion = version if outcome == "promoted" else champion
     drift = [
@@ -102,7 +102,12 @@ def tell(draw: random.Random) -> Story:
     counts = [40, 8200, 21480, 17230, 7010, 3320, 2410, 1090, 640, 310, 140, 30, 12, 63]
     triggers = [
         ("2013-02-15T06:00:00Z", "featureDrift", True, "featureDrift: nothing holds it back"),
-        ("2013-02-22T06:00:00Z", "featureDrift", False, "featureDrift/1 is answered by retrain-flights-0a1b2c3d4e5f already"),
+        (
+            "2013-02-22T06:00:00Z",
+            "featureDrift",
+            False,
+            "featureDrift/1 is answered by retrain-flights-0a1b2c3d4e5f already",
+        ),
         ("2013-04-05T06:00:00Z", "predictionDrift", False, "cool-down until 2013-04-12T06:00Z"),
         ("2013-04-26T06:00:00Z", "performanceDecay", True, "performanceDecay: nothing holds it back"),
         ("2013-06-10T06:00:00Z", "featureDrift", False, "blackout: a release of the model is being judged"),
@@ -116,20 +121,36 @@ def tell(draw: random.Random) -> Story:
         "failed_requests": 0,
         "latency_ms": {"p50": 1.62, "p99": 6.4},
         "versions": [
-            {"version": v, "trained_from": "2013-01-01", "trained_to": iso(START + timedelta(days=d))[:10], "offline_auc": a, "state": s}
+            {
+                "version": v,
+                "trained_from": "2013-01-01",
+                "trained_to": iso(START + timedelta(days=d))[:10],
+                "offline_auc": a,
+                "state": s,
+            }
             for v, d, a, s, *_ in plan
         ],
         "months": months,
         "triggers": [{"at": a, "signal": s, "accepted": ok, "reason": r} for a, s, ok, r in triggers],
         "sampled_every": 5,
         "releases": [
-            {"version": v, "strategy": "canary", "outcome": o, "reason": r, "requests_to_verdict": 180 + draw.randrange(1900), "sabotage": b}
+            {
+                "version": v,
+                "strategy": "canary",
+                "outcome": o,
+                "reason": r,
+                "requests_to_verdict": 180 + draw.randrange(1900),
+                "sabotage": b,
+            }
             for v, _, _, _, o, b, r in plan[1:]
         ],
-        "rollbacks": [{"version": "3", "seconds": 0.21, "failed_requests": 0}, {"version": "5", "seconds": 0.34, "failed_requests": 0}],
+        "rollbacks": [
+            {"version": "3", "seconds": 0.21, "failed_requests": 0},
+            {"version": "5", "seconds": 0.34, "failed_requests": 0},
+        ],
         "wall_seconds": 214.0,
         "peak_rss_mb": 4122.0,
-    }  # fmt: skip
+    }
     decisions = [
         {
             "at": iso(START + timedelta(hours=6 * i)),
@@ -140,19 +161,57 @@ def tell(draw: random.Random) -> Story:
         for i in range(700)
     ]
     lineage = [
-        {"kind": "data", "title": "2013-01-01 to 2013-10-18", "detail": "268,114 flights, sha256 4be1…09", "at": None},
-        {"kind": "trigger", "title": "featureDrift", "detail": "9 of 25 features drifted: weather_temp 1.31", "at": "2013-10-18T06:00:00Z"},
-        {"kind": "run", "title": "retrain-flights-7d20c41be93a", "detail": "7 steps, 3 reused", "at": "2013-10-19T06:00:00Z"},
-        {"kind": "version", "title": "flights 8", "detail": "XGBoost, 212 trees, flights_v1", "at": "2013-10-19T06:00:00Z"},
-        {"kind": "gate", "title": "6 of 6 gates passed", "detail": "AUC 0.788, champion 0.779", "at": "2013-10-19T06:00:00Z"},
-        {"kind": "release", "title": "Canary 10 → 50 → 100 %", "detail": "1,204 requests to the verdict", "at": "2013-10-21T06:00:00Z"},
-        {"kind": "outcome", "title": "Promoted", "detail": "brier −0.0043 (−0.0081 to −0.0006)", "at": "2013-10-24T04:00:00Z"},
+        {
+            "kind": "data",
+            "title": "2013-01-01 to 2013-10-18",
+            "detail": "268,114 flights, sha256 4be1…09",
+            "at": None,
+        },
+        {
+            "kind": "trigger",
+            "title": "featureDrift",
+            "detail": "9 of 25 features drifted: weather_temp 1.31",
+            "at": "2013-10-18T06:00:00Z",
+        },
+        {
+            "kind": "run",
+            "title": "retrain-flights-7d20c41be93a",
+            "detail": "7 steps, 3 reused",
+            "at": "2013-10-19T06:00:00Z",
+        },
+        {
+            "kind": "version",
+            "title": "flights 8",
+            "detail": "XGBoost, 212 trees, flights_v1",
+            "at": "2013-10-19T06:00:00Z",
+        },
+        {
+            "kind": "gate",
+            "title": "6 of 6 gates passed",
+            "detail": "AUC 0.788, champion 0.779",
+            "at": "2013-10-19T06:00:00Z",
+        },
+        {
+            "kind": "release",
+            "title": "Canary 10 → 50 → 100 %",
+            "detail": "1,204 requests to the verdict",
+            "at": "2013-10-21T06:00:00Z",
+        },
+        {
+            "kind": "outcome",
+            "title": "Promoted",
+            "detail": "brier −0.0043 (−0.0081 to −0.0006)",
+            "at": "2013-10-24T04:00:00Z",
+        },
     ]
     series = {
         "drift": drift,
         "weights": weights,
         "confidence": confidence,
-        "latency": {"by_day": by_day, "histogram": [{"le": e, "count": c} for e, c in zip(edges, counts, strict=True)]},
+        "latency": {
+            "by_day": by_day,
+            "histogram": [{"le": e, "count": c} for e, c in zip(edges, counts, strict=True)],
+        },
         "lineage": lineage,
     }
     return Story(summary, decisions, series)
@@ -174,9 +233,16 @@ def sequences(
     draw: random.Random, version: str, begin: datetime, sabotage: str | None, outcome: str | None
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    checks = [("errors", 0.0, 0.01), ("p99", 0.004, 0.01), ("featureSkew", 0.0, 0.01), ("brier", -0.004, 0.01)]
+    checks = [
+        ("errors", 0.0, 0.01),
+        ("p99", 0.004, 0.01),
+        ("featureSkew", 0.0, 0.01),
+        ("brier", -0.004, 0.01),
+    ]
     for check, truth, bound in checks:
-        truth = {("features", "featureSkew"): 0.17, ("latency", "p99"): 0.99}.get((sabotage or "", check), truth)
+        truth = {("features", "featureSkew"): 0.17, ("latency", "p99"): 0.99}.get(
+            (sabotage or "", check), truth
+        )
         looks = 60 if outcome == "promoted" else 9 if outcome == "rolled_back" else 160
         wander = draw.gauss(0, 0.3)
         for look in range(1, looks + 1):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from windlass.settings import Settings
 
 WORKLOAD = '''
@@ -94,7 +95,9 @@ def make_rows(days: int = 40, per_day: int = 60, seed: int = 5) -> pd.DataFrame:
             "kind": kind,
             "weight": weight,
             "outcome": np.where(
-                rng.random(count) < 0.02, np.nan, (rng.random(count) < 1 / (1 + np.exp(-margin))).astype(float)
+                rng.random(count) < 0.02,
+                np.nan,
+                (rng.random(count) < 1 / (1 + np.exp(-margin))).astype(float),
             ),
         }
     )

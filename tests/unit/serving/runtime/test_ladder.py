@@ -103,7 +103,8 @@ def test_an_absent_key_is_an_answer_and_no_failure(loaded: bundle.Bundle, reader
 
 
 @pytest.mark.parametrize(
-    ("later", "source"), [pytest.param(DAY, "cached", id="at-the-ttl"), pytest.param(DAY + 1, "default", id="past-the-ttl")]
+    ("later", "source"),
+    [pytest.param(DAY, "cached", id="at-the-ttl"), pytest.param(DAY + 1, "default", id="past-the-ttl")],
 )
 def test_a_cached_value_expires_like_an_online_one(
     loaded: bundle.Bundle, reader: Breakable, later: float, source: str

@@ -111,7 +111,9 @@ log.close()
 print(json.dumps({"written": log.counts.written, "failed": log.counts.failed}))
 """
     path = tmp_path / "predictions.jsonl"
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)
     numbers = [record["i"] for record in lines(path)]
@@ -124,5 +126,5 @@ print(json.dumps({"written": log.counts.written, "failed": log.counts.failed}))
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WindlassError, match="cannot write the prediction log .*give another --log"):
+    with pytest.raises(WindlassError, match=r"cannot write the prediction log .*give another --log"):
         PredictionLog(tmp_path / "file" / "predictions.jsonl")

@@ -13,8 +13,10 @@ from windlass.errors import UsageError
 MakeModel = Callable[..., bytes]
 
 
-def test_scores_rows_with_missing_values(make_model: MakeModel, score: Callable[[Sequence[float]], float]) -> None:
-    weights = [0.02, 1.5, -0.3, 0.0004, 0.25]
+def test_scores_rows_with_missing_values(
+    make_model: MakeModel, score: Callable[[Sequence[float]], float]
+) -> None:
+    weights = [0.02, 1.5, -0.03, 0.0004, 0.25]
     rows = [[10.0, 0.5, 3.0, 1400.0, 2.0], [float("nan"), 0.5, float("nan"), 200.0, 1.0]]
     model = Model(make_model(weights), width=5, output="probability", name="flights 3")
     scores = model.predict(np.array(rows, dtype=np.float32))

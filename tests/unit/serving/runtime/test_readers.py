@@ -125,7 +125,11 @@ def test_an_integer_entity_is_found(feast_with_reader: tuple[Any, Any], make_bun
 
 @pytest.mark.parametrize(
     ("age", "expired"),
-    [pytest.param(0, False, id="new"), pytest.param(DAY, False, id="at-its-ttl"), pytest.param(DAY + 1, True, id="past-its-ttl")],
+    [
+        pytest.param(0, False, id="new"),
+        pytest.param(DAY, False, id="at-its-ttl"),
+        pytest.param(DAY + 1, True, id="past-its-ttl"),
+    ],
 )
 def test_an_expired_row_is_absent(
     feast_with_reader: tuple[Any, Any], make_bundle: MakeBundle, age: float, expired: bool
@@ -205,6 +209,21 @@ for line in sys.stdin:
         reader.close()
 
 
+def test_a_store_that_nobody_has_open_is_read_and_may_be_written_again(
+    online_db: OnlineDb, make_bundle: MakeBundle
+) -> None:
+    """Verify that reading a WAL file alone neither fails nor keeps a later writer's rows away."""
+    path = online_db([("origin_load", "origin", "JFK", {"departures": 1.0})], keep_open=False)
+    assert not path.with_name(path.name + "-wal").exists()
+    reader = SqliteReader(str(path), bundle.load(make_bundle()))
+    try:
+        assert reader.read({"carrier": "none", "origin": "JFK"}, NOW)[2] == 1.0
+        online_db([("origin_load", "origin", "JFK", {"departures": 2.0})], keep_open=False)
+        assert reader.read({"carrier": "none", "origin": "JFK"}, NOW)[2] == 2.0
+    finally:
+        reader.close()
+
+
 def test_a_deleted_store_fails_and_a_new_one_is_read(online_db: OnlineDb, make_bundle: MakeBundle) -> None:
     path = online_db([("origin_load", "origin", "JFK", {"departures": 1.0})])
     reader = SqliteReader(str(path), bundle.load(make_bundle()))
@@ -259,7 +278,9 @@ def test_a_value_that_is_none_is_a_failure_of_the_store(
         reader.close()
 
 
-def test_a_file_that_is_no_database_is_a_failure_of_the_store(tmp_path: Path, make_bundle: MakeBundle) -> None:
+def test_a_file_that_is_no_database_is_a_failure_of_the_store(
+    tmp_path: Path, make_bundle: MakeBundle
+) -> None:
     path = tmp_path / "online.db"
     path.write_bytes(b"not a database, " * 100)
     reader = SqliteReader(str(path), bundle.load(make_bundle()))
@@ -292,7 +313,7 @@ def test_a_redis_that_hangs_fails_within_its_budget_and_is_read_again(
         assert reader.read({"carrier": "none", "origin": "LGA"}, NOW)[2] == 5.0
         os.kill(process, signal.SIGSTOP)
         try:
-            with pytest.raises(StoreError, match="Timeout|timed out"):
+            with pytest.raises(StoreError, match=r"Timeout|timed out"):
                 reader.read({"carrier": "none", "origin": "LGA"}, NOW)
         finally:
             os.kill(process, signal.SIGCONT)

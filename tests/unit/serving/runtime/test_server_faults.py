@@ -38,12 +38,20 @@ def wrapped(make_bundle: MakeBundle, online_db: OnlineDb, start: Start) -> Calla
     return lambda *extra: start(make_bundle(), f"sqlite:{online_db(ROWS)}", *extra, script=WRAPPED)
 
 
-def request(body: bytes | dict[str, Any] | None = None, *lines: str, path: str = "/v1/models/flights:predict") -> bytes:
+def request(
+    body: bytes | dict[str, Any] | None = None, *lines: str, path: str = "/v1/models/flights:predict"
+) -> bytes:
     """One request as it goes over the wire."""
     if body is None:
         body = {"instances": [INSTANCE]}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = [f"POST {path} HTTP/1.1", "host: x", f"x-windlass-at: {NOW}", f"content-length: {len(content)}", *lines]
+    head = [
+        f"POST {path} HTTP/1.1",
+        "host: x",
+        f"x-windlass-at: {NOW}",
+        f"content-length: {len(content)}",
+        *lines,
+    ]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + content
 
 
@@ -78,33 +86,36 @@ class Answers:
 # ---- framing
 
 
-def test_pipelined_requests_are_answered_in_their_order(server: Any) -> None:
-    with server.connect() as connection:
+def test_pipelined_requests_are_answered_in_their_order(shared: Any) -> None:
+    with shared.connect() as connection:
         connection.sendall(b"".join(request(None, f"x-request-id: {i}") for i in range(200)))
         answers = Answers(connection)
         assert [answers.next()[1]["x-request-id"] for _ in range(200)] == [str(i) for i in range(200)]
 
 
-def test_a_request_may_come_byte_by_byte(server: Any) -> None:
-    with server.connect() as connection:
+def test_a_request_may_come_byte_by_byte(shared: Any) -> None:
+    with shared.connect() as connection:
         for byte in request():
             connection.sendall(bytes([byte]))
         assert Answers(connection).next()[0] == 200
 
 
-def test_a_chunked_body_is_read(server: Any) -> None:
+def test_a_chunked_body_is_read(shared: Any) -> None:
     body = json.dumps({"instances": [INSTANCE]}).encode()
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:8], body[8:])) + b"0\r\n\r\n"
+    chunks = (
+        b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:8], body[8:]))
+        + b"0\r\n\r\n"
+    )
     head = b"POST /v1/models/flights:predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
-    with server.connect() as connection:
+    with shared.connect() as connection:
         connection.sendall(head + chunks + request())
         answers = Answers(connection)
         assert [answers.next()[0] for _ in range(2)] == [200, 200]
 
 
-def test_a_client_that_waits_for_continue_is_told_to(server: Any) -> None:
+def test_a_client_that_waits_for_continue_is_told_to(shared: Any) -> None:
     head, _, body = request(None, "expect: 100-continue").partition(b"\r\n\r\n")
-    with server.connect() as connection:
+    with shared.connect() as connection:
         connection.sendall(head + b"\r\n\r\n")
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
@@ -120,8 +131,8 @@ def test_a_client_that_waits_for_continue_is_told_to(server: Any) -> None:
         pytest.param("HTTP/1.0", "connection: keep-alive", True, id="1.0-keep-alive"),
     ],
 )
-def test_a_connection_is_kept_as_the_client_asks(server: Any, version: str, line: str, kept: bool) -> None:
-    with server.connect() as connection:
+def test_a_connection_is_kept_as_the_client_asks(shared: Any, version: str, line: str, kept: bool) -> None:
+    with shared.connect() as connection:
         asked = f"GET /v2/health/live {version}\r\nhost: x\r\n{line}\r\n\r\n".encode()
         connection.sendall(asked)
         answers = Answers(connection)
@@ -142,17 +153,25 @@ def test_a_connection_is_kept_as_the_client_asks(server: Any, version: str, line
         pytest.param(b"nonsense\r\n\r\n", 400, "not HTTP/1.1", id="no-http"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "not HTTP/1.1", id="tls"),
         pytest.param(request(b"{}", "content-length: 7"), 400, "not HTTP/1.1", id="two-lengths"),
-        pytest.param(request(b"{}", "transfer-encoding: chunked"), 400, "not HTTP/1.1", id="length-and-chunked"),
-        pytest.param(b"GET /v2 HTTP/1.1\r\nhost: x\r\nbad\x00header: 1\r\n\r\n", 400, "not HTTP/1.1", id="header"),
+        pytest.param(
+            request(b"{}", "transfer-encoding: chunked"), 400, "not HTTP/1.1", id="length-and-chunked"
+        ),
+        pytest.param(
+            b"GET /v2 HTTP/1.1\r\nhost: x\r\nbad\x00header: 1\r\n\r\n", 400, "not HTTP/1.1", id="header"
+        ),
         pytest.param(b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\n\r\n", 414, "target", id="long-target"),
-        pytest.param(b"GET /v2 HTTP/1.1\r\na: " + b"a" * 20_000 + b"\r\n\r\n", 431, "headers", id="long-header"),
-        pytest.param(b"GET /v2 HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431, "headers", id="many-headers"),
+        pytest.param(
+            b"GET /v2 HTTP/1.1\r\na: " + b"a" * 20_000 + b"\r\n\r\n", 431, "headers", id="long-header"
+        ),
+        pytest.param(
+            b"GET /v2 HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431, "headers", id="many-headers"
+        ),
     ],
 )
 def test_broken_framing_is_told_and_ends_only_its_own_connection(
-    server: Any, data: bytes, status: int, message: str
+    shared: Any, data: bytes, status: int, message: str
 ) -> None:
-    with server.connect() as other, server.connect() as connection:
+    with shared.connect() as other, shared.connect() as connection:
         connection.sendall(request() + data)
         answers = Answers(connection)
         assert answers.next()[0] == 200  # what came before it is answered
@@ -164,8 +183,8 @@ def test_broken_framing_is_told_and_ends_only_its_own_connection(
         assert Answers(other).next()[0] == 200
 
 
-def test_a_truncated_body_is_told(server: Any) -> None:
-    with server.connect() as connection:
+def test_a_truncated_body_is_told(shared: Any) -> None:
+    with shared.connect() as connection:
         connection.sendall(request()[:-5])
         connection.shutdown(socket.SHUT_WR)
         answers = Answers(connection)
@@ -175,8 +194,8 @@ def test_a_truncated_body_is_told(server: Any) -> None:
         assert answers.ended()
 
 
-def test_a_client_that_stops_sending_still_gets_its_answers(server: Any) -> None:
-    with server.connect() as connection:
+def test_a_client_that_stops_sending_still_gets_its_answers(shared: Any) -> None:
+    with shared.connect() as connection:
         connection.sendall(request() * 3)
         connection.shutdown(socket.SHUT_WR)
         answers = Answers(connection)
@@ -220,9 +239,9 @@ def test_a_request_that_never_ends_is_given_up(wrapped: Callable[..., Any]) -> N
         assert answers.ended()
 
 
-def test_a_client_that_does_not_read_holds_up_nobody(server: Any) -> None:
+def test_a_client_that_does_not_read_holds_up_nobody(shared: Any) -> None:
     """Verify that its answers are not computed without bound, and that others are answered meanwhile."""
-    with server.connect() as stuck:
+    with shared.connect() as stuck:
         stuck.setblocking(False)
         pages = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 1000
         sent = 0
@@ -231,11 +250,11 @@ def test_a_client_that_does_not_read_holds_up_nobody(server: Any) -> None:
                 sent += stuck.send(pages)
             except BlockingIOError:
                 break
-            assert server.client.get("/v2/health/live").status_code == 200
+            assert shared.client.get("/v2/health/live").status_code == 200
         else:
             pytest.fail("the server went on reading requests whose answers nobody takes")
         for _ in range(20):
-            assert server.predict(INSTANCE).status_code == 200
+            assert shared.predict(INSTANCE).status_code == 200
 
 
 # ---- failures inside
@@ -263,8 +282,8 @@ def test_five_hundred_failures_leave_the_connection_usable(
     assert text.count("Traceback") < 500  # told, and not once for a request
 
 
-def test_five_hundred_good_requests_follow_a_bad_one_on_its_connection(server: Any) -> None:
-    with server.connect() as connection:
+def test_five_hundred_good_requests_follow_a_bad_one_on_its_connection(shared: Any) -> None:
+    with shared.connect() as connection:
         answers = Answers(connection)
         connection.sendall(request(b"{"))
         assert answers.next()[0] == 400
@@ -280,7 +299,10 @@ def test_a_store_that_is_deleted_leads_down_the_ladder_and_up_again(
     for suffix in ("", "-wal", "-shm"):
         (tmp_path / f"online.db{suffix}").unlink()
     cached = server.predict(INSTANCE)
-    assert cached.json() == {"predictions": pytest.approx([score(VECTOR)], rel=1e-5), "feature_source": "cached"}
+    assert cached.json() == {
+        "predictions": pytest.approx([score(VECTOR)], rel=1e-5),
+        "feature_source": "cached",
+    }
     assert cached.headers["x-windlass-feature-source"] == "cached"
     default = server.predict({**INSTANCE, "carrier": "AA", "origin": "LGA"})
     assert default.json() == {
@@ -313,7 +335,9 @@ def test_a_locked_store_costs_no_request(
     wait_until(lambda: server.predict(INSTANCE).json()["feature_source"] == "online")
 
 
-def test_a_server_may_start_before_its_store(make_bundle: MakeBundle, start: Start, tmp_path: Path, online_db: OnlineDb) -> None:
+def test_a_server_may_start_before_its_store(
+    make_bundle: MakeBundle, start: Start, tmp_path: Path, online_db: OnlineDb
+) -> None:
     server = start(make_bundle(), f"sqlite:{tmp_path / 'online.db'}")
     assert server.predict(INSTANCE).json()["feature_source"] == "default"
     online_db(ROWS)
@@ -345,7 +369,9 @@ def test_a_redis_that_stops_answering_costs_no_request(
 # ---- faults put around the real parts
 
 
-def test_a_wrapped_reader_serves_what_it_makes_of_the_real_one(wrapped: Callable[..., Any], score: Score) -> None:
+def test_a_wrapped_reader_serves_what_it_makes_of_the_real_one(
+    wrapped: Callable[..., Any], score: Score
+) -> None:
     server = wrapped("--wrong-unit")
     answer = server.predict(INSTANCE)
     assert answer.json()["predictions"] == pytest.approx([score([1150.0, *VECTOR[1:]])], rel=1e-5)
@@ -355,7 +381,10 @@ def test_a_wrapped_reader_serves_what_it_makes_of_the_real_one(wrapped: Callable
 def test_a_delayed_protocol_keeps_order_and_the_ends_of_connections(wrapped: Callable[..., Any]) -> None:
     server = wrapped("--delay", "0.15")
     with server.connect() as connection:
-        connection.sendall(b"".join(request(None, f"x-request-id: {i}") for i in range(20)) + request(None, "connection: close"))
+        connection.sendall(
+            b"".join(request(None, f"x-request-id: {i}") for i in range(20))
+            + request(None, "connection: close")
+        )
         answers = Answers(connection)
         assert [answers.next()[1]["x-request-id"] for _ in range(20)] == [str(i) for i in range(20)]
         assert answers.next()[1]["connection"] == "close"
@@ -396,7 +425,9 @@ def test_sigterm_answers_what_is_in_flight_and_then_ends(wrapped: Callable[..., 
     assert len(server.log.read_text().splitlines()) == 21
 
 
-def test_a_stopping_server_is_not_ready_and_says_goodbye(server: Any, wait_until: Callable[..., None]) -> None:
+def test_a_stopping_server_is_not_ready_and_says_goodbye(
+    server: Any, wait_until: Callable[..., None]
+) -> None:
     with server.connect() as connection:
         connection.sendall(request())
         answers = Answers(connection)

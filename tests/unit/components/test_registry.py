@@ -1,0 +1,210 @@
+"""The registry in a real MLflow database: who is champion, what a version is, what survives a crash."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from components import bundle, cache, estimator, export
+from components.registry import Registry, Submission
+from windlass.errors import UsageError
+from windlass.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with an empty database: making its tables takes seconds, so it is made once and copied."""
+    home = tmp_path_factory.mktemp("registry")
+    Registry(Settings(home=home, project=home))._client()
+    return home
+
+
+@pytest.fixture
+def settings(empty: Path, tmp_path: Path) -> Iterator[Settings]:
+    home = tmp_path / "home"
+    shutil.copytree(empty, home)
+    yield Settings(home=home, project=tmp_path)
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Submission:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    linear = estimator.LinearModel((0, 0), (0.0, 0.0), (0.0, 0.0), (1.0, 1.0), (1.0, 2.0), (), 0.5)
+    onnx.save(export.export(estimator.Fitted("linear", {}, linear), 2), folder / "model.onnx")
+    cache.write_json(folder / "serving.json", {"format_version": 1, "model": "m", "model_file": "model.onnx"})
+    cache.write_json(folder / "reference.json", {"inputs": {}})
+    (tmp_path / "model.json").write_text("{}")
+    return Submission(
+        model="m",
+        run_name="run-1",
+        folder=folder,
+        extra=(tmp_path / "model.json",),
+        inputs=("a", "b"),
+        example=(1.0, float("nan")),
+        parameters={"C": "0.5"},
+        metrics={"auc": 0.8},
+        tags={"run": "run-1", "trained_from": "2024-01-01", "trained_to": "2024-02-01", "offline_auc": "0.8"},
+    )
+
+
+def another(submission: Submission, run: str) -> Submission:
+    return replace(submission, run_name=run, tags={**submission.tags, "run": run})
+
+
+def test_an_empty_registry_has_no_champion(tmp_path: Path) -> None:
+    registry = Registry(Settings(home=tmp_path, project=tmp_path))
+    assert registry.champion("m") is None
+    assert registry.versions("m") == ()
+    with pytest.raises(UsageError, match="model 'm' has no version '1'; it has: none"):
+        registry.info("m", "1")
+
+
+def test_a_version_is_registered_with_its_bundle_and_all_that_is_known(
+    settings: Settings, submission: Submission
+) -> None:
+    info = Registry(settings).register(submission, state="champion", champion=True)
+    assert (info.version, info.state, info.aliases, info.offline_auc) == ("1", "champion", ("champion",), 0.8)
+    assert (info.trained_from, info.trained_to, info.run_id) == ("2024-01-01", "2024-02-01", "run-1")
+    place = settings.bundles_dir / "m" / "1"
+    assert json.loads((place / "serving.json").read_text())["version"] == "1"
+    assert {p.name for p in place.iterdir()} == {"serving.json", "model.onnx", "reference.json"}
+    assert [p.name for p in (settings.bundles_dir / "m").iterdir()] == ["1"]
+
+
+def test_mlflow_itself_loads_and_describes_the_model(settings: Settings, submission: Submission) -> None:
+    registry = Registry(settings)
+    registry.register(submission, state="champion", champion=True)
+    import mlflow
+
+    model = mlflow.pyfunc.load_model("models:/m@champion")
+    rows = np.array([[0.0, 0.0], [1.0, np.nan]], dtype=np.float32)
+    assert model.predict(rows)["probability"] == pytest.approx(
+        [1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(-1.5))]
+    )
+    assert model.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 2)
+    assert model.metadata.saved_input_example_info is not None
+    version = registry._client().get_model_version("m", "1")
+    run = registry._client().get_run(version.run_id)
+    assert run.data.metrics == {"auc": 0.8}
+    assert run.data.params == {"C": "0.5"}
+    kept = {a.path for a in registry._client().list_artifacts(version.run_id, "windlass")}
+    assert kept == {"windlass/serving.json", "windlass/reference.json", "windlass/model.json"}
+
+
+def test_a_candidate_waits_until_it_is_made_champion(settings: Settings, submission: Submission) -> None:
+    registry = Registry(settings)
+    registry.register(submission, state="champion", champion=True)
+    second = registry.register(another(submission, "run-2"), state="candidate", champion=False)
+    assert second.aliases == ("candidate",)
+    assert registry.champion("m") == "1"
+    registry.set_champion("m", "2")
+    # another process sees the same
+    states = {v.version: (v.state, v.aliases) for v in Registry(settings).versions("m")}
+    assert states == {"1": ("retired", ()), "2": ("champion", ("champion",))}
+
+
+def test_a_rejected_version_is_registered_and_never_champion(
+    settings: Settings, submission: Submission
+) -> None:
+    registry = Registry(settings)
+    info = registry.register(submission, state="rejected", champion=False)
+    assert (info.state, info.aliases) == ("rejected", ())
+    assert registry.champion("m") is None
+
+
+def test_one_run_registers_once_however_often_it_is_repeated(
+    settings: Settings, submission: Submission
+) -> None:
+    registry = Registry(settings)
+    first = registry.register(submission, state="candidate", champion=False)
+    assert registry.register(submission, state="candidate", champion=False).version == first.version
+    assert len(registry.versions("m")) == 1
+
+
+def test_a_registration_cut_short_is_invisible_and_repaired(
+    settings: Settings, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(settings)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.register(submission, state="champion", champion=True)
+    assert Registry(settings).versions("m") == ()
+    info = Registry(settings).register(submission, state="champion", champion=True)
+    assert info.version == "1"
+    assert Registry(settings).champion("m") == "1"
+
+
+def test_a_change_by_another_client_is_seen(settings: Settings, submission: Submission) -> None:
+    registry = Registry(settings)
+    registry.register(submission, state="champion", champion=True)
+    registry.register(another(submission, "run-2"), state="candidate", champion=False)
+    reader = Registry(settings)
+    assert reader.champion("m") == "1"
+    assert reader._client_ is None, "an unchanged registry is answered without importing mlflow"
+    registry._client().set_registered_model_alias("m", "champion", "2")
+    assert Registry(settings).champion("m") == "2"
+
+
+def test_a_damaged_snapshot_is_made_again(settings: Settings, submission: Submission) -> None:
+    Registry(settings).register(submission, state="champion", champion=True)
+    (settings.registry_dir / "snapshot.json").write_text('{"stamp": [')
+    assert Registry(settings).champion("m") == "1"
+
+
+def test_a_copy_is_a_new_version_of_the_same_artifacts(settings: Settings, submission: Submission) -> None:
+    registry = Registry(settings)
+    registry.register(submission, state="champion", champion=True)
+    copied = registry.copy("m", "1", {"note": "again"})
+    info = registry.info("m", copied)
+    assert (copied, info.state, info.tags["copied_from"], info.tags["note"]) == (
+        "2",
+        "candidate",
+        "1",
+        "again",
+    )
+    first, second = (settings.bundles_dir / "m" / v for v in ("1", "2"))
+    assert (first / "model.onnx").read_bytes() == (second / "model.onnx").read_bytes()
+    assert json.loads((second / "serving.json").read_text())["version"] == "2"
+    assert registry.champion("m") == "1"
+
+
+def test_a_lost_bundle_comes_back_from_the_registry(settings: Settings, submission: Submission) -> None:
+    registry = Registry(settings)
+    registry.register(submission, state="champion", champion=True)
+    before = (settings.bundles_dir / "m" / "1" / "model.onnx").read_bytes()
+    shutil.rmtree(settings.bundles_dir)
+    folder = registry.fetch_bundle("m", "1")
+    assert (folder / "model.onnx").read_bytes() == before
+    assert json.loads((folder / "serving.json").read_text())["version"] == "1"
+
+
+def test_versions_are_found_by_their_content(settings: Settings, submission: Submission) -> None:
+    registry = Registry(settings)
+    tagged = replace(submission, tags={**submission.tags, "content": "abc"})
+    registry.register(tagged, state="candidate", champion=False)
+    registry.copy("m", "1", {})
+    found = registry.by_content("m", "abc")
+    assert found is not None and found.version == "1"
+    assert registry.by_content("m", "other") is None
+
+
+def test_a_database_half_made_by_a_killed_process_is_not_taken_for_one(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    leftover = home / "registry" / ".making-dead"
+    leftover.mkdir(parents=True)
+    sqlite3.connect(leftover / "mlflow.db").execute("create table half (x)")
+    assert Registry(Settings(home=home, project=home)).champion("m") is None

@@ -1,0 +1,65 @@
+"""Envoy's access log, line by line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from serving.release import access_log
+from serving.release.access_log import AccessLog
+
+LINE = {
+    "at": "1360000000.250000",
+    "attempts": 1,
+    "cluster": "flights@13",
+    "code": 200,
+    "duration_us": 2500,
+    "event_at": None,
+    "flags": "-",
+    "method": "POST",
+    "path": "/v1/models/flights:predict",
+    "request_id": "a",
+    "upstream_us": 1900,
+}
+
+
+def test_a_line_becomes_values():
+    access = access_log.parse(LINE)
+    assert (access.model, access.version, access.at) == ("flights", "13", 1360000000.25)
+    assert (access.duration_ms, access.upstream_ms, access.flags, access.failed) == (2.5, 1.9, "", False)
+
+
+@pytest.mark.parametrize(
+    ("code", "flags", "failed"),
+    [
+        pytest.param(200, "-", False, id="answered"),
+        pytest.param(404, "-", False, id="callers-mistake"),
+        pytest.param(500, "-", True, id="server-error"),
+        pytest.param(503, "UF,URX", True, id="no-connection"),
+        pytest.param(504, "UT", True, id="timeout"),
+        pytest.param(0, "DC", False, id="caller-left"),
+        pytest.param(0, "UC", True, id="no-answer"),
+    ],
+)
+def test_what_counts_as_failed(code, flags, failed):
+    assert access_log.parse({**LINE, "code": code, "flags": flags, "upstream_us": None}).failed is failed
+
+
+def test_a_request_to_no_model_is_passed_over():
+    assert access_log.parse({**LINE, "cluster": "collector"}) is None
+    assert access_log.parse({**LINE, "cluster": None}) is None
+
+
+def test_lines_are_read_once_and_a_line_being_written_waits(tmp_path):
+    path = tmp_path / "access.jsonl"
+    log = AccessLog(path)
+    assert log.poll() == []
+    whole, torn = json.dumps(LINE), json.dumps({**LINE, "request_id": "b"})
+    path.write_text(whole + "\n" + torn[:20])
+    assert [a.request_id for a in log.poll()] == ["a"]
+    with path.open("a") as file:
+        file.write(torn[20:] + "\nnonsense\n{}\n")
+    assert [a.request_id for a in log.poll()] == ["b"]
+    assert log.malformed == 2
+    assert AccessLog(path, from_end=True).poll() == []

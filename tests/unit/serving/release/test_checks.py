@@ -1,0 +1,105 @@
+"""Verdicts: a row an outcome."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from serving.release import checks
+from serving.release.checks import Comparison
+from serving.release.release import Check
+from serving.release.tally import ArmCounts, Counts
+
+RATE = Check("errors", "guardrail", "errorRate", "envoy", bound=0.02)
+SLOW = Check("p99", "guardrail", "latencyP99", "envoy", bound=50.0)
+RELATIVE = Check("p99", "guardrail", "latencyP99", "envoy", bound=50.0, relative_to_champion=True)
+BRIER = Check("brier", "decision", "brier", "feedback", margin=0.01, alpha=0.05, min_samples=100)
+SUPERIOR = Check("brier", "decision", "brier", "feedback", alpha=0.05, min_samples=100)
+
+
+@pytest.mark.parametrize(
+    ("check", "n", "events", "outcome"),
+    [
+        pytest.param(RATE, 0, 0, "INCONCLUSIVE", id="no-data-is-no-pass"),
+        pytest.param(RATE, 5, 0, "INCONCLUSIVE", id="too-little-to-say"),
+        pytest.param(RATE, 600, 0, "PASS", id="clearly-below"),
+        pytest.param(RATE, 600, 12, "INCONCLUSIVE", id="at-the-bound"),
+        pytest.param(RATE, 200, 40, "FAIL", id="clearly-above"),
+        pytest.param(RATE, 3, 3, "FAIL", id="three-of-three"),
+        pytest.param(SLOW, 2, 2, "FAIL", id="p99-two-slow-of-two"),
+        pytest.param(SLOW, 2000, 2, "PASS", id="p99-two-slow-of-2000"),
+    ],
+)
+def test_a_rate_against_its_bound(check, n, events, outcome):
+    verdict = checks.judge(check, ArmCounts(Counts(n, events), Counts()), Comparison(), ())
+    assert verdict.outcome == outcome
+    assert verdict.n == n
+    if n:
+        assert verdict.lower <= verdict.estimate <= verdict.upper
+        assert (verdict.outcome == "FAIL") == (verdict.lower > verdict.bound)
+        assert (verdict.outcome == "FAIL") == (verdict.evidence >= 100)
+
+
+def seen(check, *looks):
+    comparison = Comparison()
+    for look in looks:
+        comparison = checks.compare(check, comparison, look)
+    return checks.judge(check, looks[-1], comparison, ())
+
+
+def both(ours, our_events, theirs, their_events):
+    return ArmCounts(Counts(ours, our_events), Counts(theirs, their_events))
+
+
+@pytest.mark.parametrize(
+    ("looks", "outcome"),
+    [
+        pytest.param([both(0, 0, 0, 0)], "INCONCLUSIVE", id="no-data"),
+        pytest.param([both(30, 30, 0, 0)], "INCONCLUSIVE", id="no-champion-to-compare-with"),
+        pytest.param([both(0, 0, 30, 0)], "INCONCLUSIVE", id="no-candidate"),
+        pytest.param([both(8, 8, 72, 0)], "FAIL", id="only-the-candidate-is-slow"),
+        pytest.param([both(8, 8, 72, 72)], "INCONCLUSIVE", id="both-are-slow"),
+        pytest.param([both(800, 0, 800, 0)], "PASS", id="neither-is-slow"),
+        pytest.param([both(30, 30, 0, 0), both(30, 30, 300, 0)], "FAIL", id="late-champion-data-still-count"),
+    ],
+)
+def test_a_rate_against_the_concurrent_champion(looks, outcome):
+    assert seen(RELATIVE, *looks).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("check", "values", "outcome"),
+    [
+        pytest.param(BRIER, (), "INCONCLUSIVE", id="no-pairs"),
+        pytest.param(BRIER, (-0.9,) * 99, "INCONCLUSIVE", id="fewer-pairs-than-the-minimum"),
+        pytest.param(BRIER, (0.0,) * 700, "PASS", id="equal-is-non-inferior"),
+        pytest.param(SUPERIOR, (0.0,) * 700, "INCONCLUSIVE", id="equal-is-not-better"),
+        pytest.param(SUPERIOR, (-0.05,) * 400, "PASS", id="better"),
+        pytest.param(BRIER, (0.1,) * 400, "FAIL", id="worse-by-more-than-the-margin"),
+        pytest.param(BRIER, (0.01,) * 4000, "INCONCLUSIVE", id="exactly-at-the-margin"),
+    ],
+)
+@pytest.mark.parametrize("method", ["betting", "asymptotic"])
+def test_a_paired_loss_against_its_margin(check, values, outcome, method):
+    from dataclasses import replace
+
+    if method == "asymptotic":
+        # a constant series has no variance; real differences have
+        values = tuple(v + 0.02 * (-1) ** i for i, v in enumerate(values))
+        values = values[: len(values) // 2 * 2] if len(values) != 99 else values
+    verdict = checks.judge(replace(check, method=method), ArmCounts(Counts(), Counts()), Comparison(), values)
+    assert verdict.outcome == outcome
+    if verdict.lower is not None:
+        assert verdict.lower <= verdict.estimate <= verdict.upper
+
+
+def test_a_verdict_is_plain_json_even_where_the_evidence_overflows():
+    verdict = checks.judge(RATE, ArmCounts(Counts(5000, 5000), Counts()), Comparison(), ())
+    assert verdict.outcome == "FAIL"
+    assert math.isfinite(verdict.evidence)
+
+
+def test_the_reason_carries_the_numbers():
+    verdict = seen(RELATIVE, both(8, 8, 72, 1))
+    assert "8 of 8" in verdict.reason and "1 of 72" in verdict.reason and "50 ms" in verdict.reason

@@ -1,0 +1,338 @@
+"""Decide, journal, act, confirm: one live release a model, and a crash at every boundary."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from serving.release import history, mailbox, spec
+from serving.release.controller import Conflict, ReleaseController
+from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.mailbox import Mailbox, Order
+from windlass.clock import ManualClock
+from windlass.errors import UsageError, WindlassError
+
+START = datetime(2013, 3, 1, tzinfo=UTC)
+
+
+class Crash(BaseException):
+    """The process is gone; nothing catches this."""
+
+
+class World:
+    """The router, the registry and the disk, which outlive a crashed controller; it dies before call `fatal`."""
+
+    def __init__(self, directory, fatal=None):
+        self.directory = directory
+        self.routes = {"flights": {"12": 100}}
+        self.mirrors = {}
+        self.champion = {"flights": "12"}
+        self.calls = 0
+        self.fatal = fatal
+        self.clock = ManualClock(START)
+
+    def _boundary(self):
+        self.calls += 1
+        if self.calls == self.fatal:
+            raise Crash
+
+    def set_weights(self, model, weights, mirror_to=None):
+        self._boundary()
+        self.routes[model], self.mirrors[model] = dict(weights), mirror_to
+        self._boundary()
+
+    def weights(self, model):
+        return self.routes[model]
+
+    def set_champion(self, model, version):
+        self._boundary()
+        self.champion[model] = version
+        self._boundary()
+
+    def controller(self, commands=None):
+        world = self
+
+        class Journaled(ReleaseController):
+            """The boundary before and after each line of the journal."""
+
+            def _journal(self, path):
+                real = super()._journal(path)
+
+                class Line:
+                    def append(self, record):
+                        world._boundary()
+                        real.append(record)
+                        world._boundary()
+
+                    close = real.close
+
+                return Line()
+
+        return Journaled(self.directory, self, self.clock, set_champion=self.set_champion, commands=commands)
+
+
+def story(kind, looks=19):
+    """Evidence every three hours, cumulative, drawn without regard to what the engine does with it."""
+    draw = random.Random(4)
+    arms = {"12": [0, 0], "13": [0, 0]}
+    pairs: list[float] = []
+    for hour in range(3, 3 * looks, 3):
+        share = 0.1 if hour <= 21 else 0.5
+        for _ in range(120):
+            mine = arms["13" if draw.random() < share else "12"]
+            mine[0] += 1
+        pairs += [draw.gauss(0, 0.02) for _ in range(90)]
+        slow = kind == "slow" and hour > 25
+        yield (
+            START + timedelta(hours=hour),
+            Evidence(
+                START + timedelta(hours=hour),
+                {
+                    "12": ArmEvidence(arms["12"][0], 0, (3.0,) * arms["12"][0]),
+                    "13": ArmEvidence(
+                        arms["13"][0], 0, ((200.0 if slow else 3.0),) * arms["13"][0], 40 * hour, 0
+                    ),
+                },
+                {"brier": tuple(pairs)},
+            ),
+        )
+
+
+def release_of(document, **changes):
+    # two steps that the story's shares fit, and time enough
+    document["spec"]["strategy"]["steps"] = [
+        {"weight": 10, "minSamples": 40, "minDuration": "20h"},
+        {"weight": 50, "minSamples": 100, "minDuration": "12h"},
+    ]
+    document["spec"]["inconclusiveAfter"] = "9d"
+    return replace(spec.parse(document), **changes)
+
+
+def play(world, release, kind, crash=False):
+    """Run the story to its end, starting over with a new controller after a crash."""
+    controller = world.controller()
+
+    def survive(act):
+        nonlocal controller
+        while True:
+            try:
+                return act()
+            except Crash:
+                assert crash
+                controller = world.controller()
+
+    survive(lambda: controller.start(release))
+    for when, seen in story(kind):
+        world.clock.advance_to(when)
+        survive(lambda seen=seen: controller.observe("flights", seen))
+    controller.close()
+    return outcome(world)
+
+
+def outcome(world):
+    (_, _, path), *_ = history.files(world.directory, "flights")
+    keep = (
+        "at",
+        "action",
+        "check",
+        "reason",
+        "weights",
+        "mirror_to",
+        "champion",
+        "verdicts",
+        "evidence",
+        "state",
+    )
+    return [{key: record[key] for key in keep} for record in history.decisions(path)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "end", "champion", "weights"),
+    [
+        pytest.param("healthy", "promote", "13", {"13": 100}, id="promoted"),
+        pytest.param("slow", "roll_back", "12", {"12": 100}, id="rolled-back"),
+    ],
+)
+def test_a_release_runs_to_its_end(tmp_path, document, kind, end, champion, weights):
+    world = World(tmp_path)
+    turns = [
+        record["action"] for record in play(world, release_of(document), kind) if record["action"] != "hold"
+    ]
+    assert turns == ["start", "advance", end]
+    assert (world.champion["flights"], world.routes["flights"]) == (champion, weights)
+
+
+@pytest.mark.parametrize("kind", ["healthy", "slow"])
+def test_a_crash_at_any_boundary_changes_no_decision(tmp_path, document, kind):
+    """Verify systematically: the process dies before the n-th write, for every n there is."""
+    calm = World(tmp_path / "calm")
+    expected = play(calm, release_of(document), kind)
+    boundaries = calm.calls
+    assert boundaries > 20
+    for fatal in range(1, boundaries + 1):
+        world = World(tmp_path / str(fatal), fatal)
+        found = play(world, release_of(document), kind, crash=True)
+        assert found == expected, f"died before write {fatal}"
+        assert (world.routes, world.mirrors, world.champion) == (calm.routes, calm.mirrors, calm.champion)
+        newest = history.newest(world.directory, "flights")
+        assert newest.unconfirmed is None
+
+
+def test_a_torn_journal_line_is_as_if_never_written(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    controller.close()
+    (_, _, path), *_ = history.files(tmp_path, "flights")
+    with path.open("ab") as file:
+        file.write(b'{"kind":"decision","seq":2,"acti')
+    again = world.controller()
+    when, seen = next(story("healthy"))
+    world.clock.advance_to(when)
+    assert again.observe("flights", seen).action == "hold"
+    assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == [
+        "release",
+        "decision",
+        "confirmed",
+        "decision",
+    ]
+
+
+def test_an_act_that_fails_is_tried_again_and_never_forgotten(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    working, calls = world.set_weights, []
+
+    def broken(*args, **kwargs):
+        calls.append(args)
+        raise WindlassError("no proxy")
+
+    world.set_weights = broken
+    with pytest.raises(WindlassError, match="no proxy"):
+        controller.start(release_of(document))
+    with pytest.raises(WindlassError, match="no proxy"):
+        controller.recover()
+    world.set_weights = working
+    world.controller().recover()
+    assert world.routes["flights"] == {"12": 90, "13": 10}
+    assert len(calls) == 2
+
+
+def test_the_same_release_again_goes_on(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    assert controller.start(release_of(document)).action == "start"
+    assert controller.start(release_of(document)).action == "hold"
+    assert len(history.files(tmp_path, "flights")) == 1
+
+
+def test_a_second_live_release_is_refused(tmp_path, document):
+    controller = World(tmp_path).controller()
+    controller.start(release_of(document))
+    with pytest.raises(Conflict, match=r"'flights-14' of 'flights' is refused: release 'flights-13' is live"):
+        controller.start(release_of(document, name="flights-14", candidate="14"))
+
+
+def test_a_second_live_release_waits_where_it_says_so(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    second = release_of(document, name="flights-14", candidate="14", on_conflict="queue")
+    assert "queued behind" in controller.start(second).reason
+    assert controller.next_queued("flights") is None
+    controller.command("flights", "abort")
+    # a restart loses no queue
+    controller = world.controller()
+    assert controller.next_queued("flights") == second
+    assert controller.start(controller.next_queued("flights")).action == "start"
+    assert controller.next_queued("flights") is None
+    assert world.routes["flights"] == {"12": 90, "14": 10}
+
+
+def test_releases_of_two_models_live_side_by_side(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    controller.start(release_of(document, name="taxis-13", model="taxis"))
+    assert controller.live("flights").release.name == "flights-13"
+    assert controller.live("taxis").release.name == "taxis-13"
+
+
+@pytest.mark.parametrize(
+    ("changes", "champion", "message"),
+    [
+        pytest.param({"champion": None}, None, "no champion", id="no-champion"),
+        pytest.param({"champion": None}, "13", "is the champion", id="candidate-is-champion"),
+    ],
+)
+def test_a_release_that_makes_no_sense_is_refused(tmp_path, document, changes, champion, message):
+    with pytest.raises(UsageError, match=message):
+        World(tmp_path).controller().start(release_of(document, **changes), champion)
+
+
+def test_a_name_is_used_once(tmp_path, document):
+    controller = World(tmp_path).controller()
+    controller.start(release_of(document))
+    controller.command("flights", "abort")
+    with pytest.raises(UsageError, match="give the new one another name"):
+        controller.start(release_of(document))
+
+
+def test_weights_that_drifted_are_set_again_and_reported(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    world.routes["flights"] = {"12": 20, "13": 80}
+    when, seen = next(story("healthy"))
+    world.clock.advance_to(when)
+    controller.observe("flights", seen)
+    assert world.routes["flights"] == {"12": 90, "13": 10}
+    (_, _, path), *_ = history.files(tmp_path, "flights")
+    repaired = [r for r in map(json.loads, path.read_text().splitlines()) if r["kind"] == "repaired"]
+    assert [r["found"] for r in repaired] == [{"12": 20, "13": 80}]
+
+
+def test_a_persons_rollback_is_obeyed_and_not_repaired(tmp_path, document):
+    """Verify the order of the command line: the letter first, then the weights."""
+    world = World(tmp_path / "journal")
+    box = Mailbox(tmp_path / "commands")
+    controller = world.controller(commands=box)
+    controller.start(release_of(document))
+    mailbox.order(box, Order("flights", "rollback", "ada", "now", to="12"), START)
+    world.routes["flights"] = {"12": 100}
+    _, seen = next(story("healthy"))
+    decision = controller.observe("flights", seen)
+    assert (decision.action, decision.reason) == ("roll_back", "rolled back to version 12 by ada")
+    assert (world.routes["flights"], controller.live("flights")) == ({"12": 100}, None)
+    assert list(box.letters()) == []
+
+
+def test_a_rollback_after_a_promotion_moves_the_alias_back(tmp_path, document):
+    world = World(tmp_path / "journal")
+    play(world, release_of(document), "healthy")
+    box = Mailbox(tmp_path / "commands")
+    mailbox.order(box, Order("flights", "rollback", "ada", "now"), START)
+    # also by a platform that starts later
+    decisions = world.controller(commands=box).obey_commands()
+    assert decisions["flights"].action == "roll_back"
+    assert (world.routes["flights"], world.champion["flights"]) == ({"12": 100}, "12")
+
+
+def test_commands_are_obeyed_in_their_order(tmp_path, document):
+    world = World(tmp_path / "journal")
+    box = Mailbox(tmp_path / "commands")
+    controller = world.controller(commands=box)
+    controller.start(release_of(document))
+    for second, command in enumerate(("pause", "resume", "pause")):
+        mailbox.order(box, Order("flights", command, "ada", "now"), START + timedelta(seconds=second))
+    assert controller.obey_commands()["flights"].action == "pause"
+    assert controller.live("flights").phase == "Paused"
+
+
+def test_observing_a_model_without_a_release_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="no release"):
+        World(tmp_path).controller().observe("flights", Evidence(START))

@@ -1,0 +1,219 @@
+"""`windlass release` from the outside: exit codes, JSON, letters, and a rollback on the real proxy."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from serving.release import mailbox, spec
+from serving.release.controller import ReleaseController
+from serving.release.envoy import EnvoyBackend
+from windlass import settings as settings_module
+from windlass.cli import app
+from windlass.clock import ManualClock
+
+START = datetime(2013, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("WINDLASS_HOME", str(tmp_path))
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    return settings_module.load()
+
+
+@pytest.fixture
+def file(tmp_path, document):
+    path = tmp_path / "release.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.fixture
+def windlass(capsys):
+    def run(*argv):
+        code = app.run(["release", *map(str, argv), "--json"])
+        out = capsys.readouterr().out
+        return code, json.loads(out)
+
+    return run
+
+
+class Router:
+    def __init__(self):
+        self.now = {}
+
+    def set_weights(self, model, weights, mirror_to=None):
+        self.now[model] = dict(weights)
+
+    def weights(self, model):
+        return self.now[model]
+
+
+def controller(home, backend, champions):
+    return ReleaseController(
+        home.journal_dir / "releases",
+        backend,
+        ManualClock(START),
+        set_champion=champions.__setitem__,
+        commands=mailbox.commands(home),
+    )
+
+
+def test_a_good_document_passes_lint(home, file, windlass):
+    code, said = windlass("lint", "-f", file)
+    assert (code, said["valid"], said["release"]) == (0, True, "flights-13")
+
+
+def test_a_bad_document_fails_lint_with_its_place(home, tmp_path, document, windlass):
+    document["spec"]["strategy"]["steps"][1]["weight"] = 5
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(document))
+    code, said = windlass("lint", "-f", path)
+    assert code == 2
+    assert "spec.strategy.steps[1].weight = 5" in said["error"]["message"]
+
+
+@pytest.mark.parametrize("action", ["lint", "apply"])
+def test_a_missing_file_is_named(home, tmp_path, windlass, action):
+    code, said = windlass(action, "-f", tmp_path / "none.yaml")
+    assert code == 2
+    assert "none.yaml" in said["error"]["message"]
+
+
+def test_an_applied_release_reaches_the_platform_as_one_letter(home, file, document, windlass):
+    code, said = windlass("apply", "-f", file)
+    ((path, release),) = mailbox.submissions(mailbox.inbox(home))
+    assert (code, said["letter"], said["platform_runs"]) == (0, str(path), False)
+    assert release == spec.parse(document)
+
+
+def test_a_bad_document_leaves_no_letter(home, tmp_path, windlass):
+    path = tmp_path / "bad.yaml"
+    path.write_text("kind: Release")
+    assert windlass("apply", "-f", path)[0] == 2
+    assert list(mailbox.submissions(mailbox.inbox(home))) == []
+
+
+def test_letters_are_read_in_their_order(home, document):
+    box = mailbox.inbox(home)
+    for second, name in enumerate(("b", "a", "c")):
+        document["metadata"]["name"] = name
+        mailbox.submit(box, spec.parse(document), START.replace(second=second))
+    assert [release.name for _, release in mailbox.submissions(box)] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("command", "phase"), [("pause", "Paused"), ("abort", "Aborted"), ("promote", "Promoted")]
+)
+def test_a_command_reaches_the_live_release(home, document, windlass, command, phase):
+    router, champions = Router(), {}
+    running = controller(home, router, champions)
+    running.start(spec.parse(document))
+    code, said = windlass(command, "flights")
+    assert (code, said["release"]) == (0, "flights-13")
+    running.obey_commands()
+    assert windlass("status", "flights")[1]["releases"][0]["phase"] == phase
+    assert champions == ({"flights": "13"} if command == "promote" else {})
+
+
+def test_a_command_to_a_release_that_is_over_is_refused(home, document, windlass):
+    running = controller(home, Router(), {})
+    running.start(spec.parse(document))
+    running.command("flights", "abort")
+    code, said = windlass("pause", "flights")
+    assert code == 2
+    assert "is over (Aborted)" in said["error"]["message"]
+
+
+@pytest.mark.parametrize("action", ["status", "explain", "pause"])
+def test_a_model_without_a_release_is_named(home, windlass, action):
+    code, said = windlass(action, "taxis")
+    assert code == 2
+    assert "'taxis' has no release" in said["error"]["message"]
+
+
+def test_status_of_nothing_is_empty(home, windlass):
+    assert windlass("status") == (0, {"releases": []})
+
+
+def test_explain_tells_who_decided_what(home, document, windlass):
+    running = controller(home, Router(), {})
+    running.start(spec.parse(document))
+    running.command("flights", "abort", by="ada")
+    code, said = windlass("explain", "flights")
+    assert code == 0
+    assert [(d["action"], d["reason"]) for d in said["decisions"]] == [
+        ("start", "version 13 gets 10 %"),
+        ("abort", "aborted by ada"),
+    ]
+    assert windlass("explain", "flights", "--release", "flights-13")[1] == said
+    assert windlass("explain", "flights", "--release", "other")[0] == 2
+
+
+def test_rollback_flips_the_real_proxy_with_no_engine_running(home, proxy, document, windlass, monkeypatch):
+    monkeypatch.setattr(type(home), "run_dir", property(lambda self: proxy.backend.directory.parent))
+    champions = {}
+    running = controller(home, proxy.backend, champions)
+    running.start(spec.parse(document))
+    running.command("flights", "promote")
+    running.close()
+    assert (proxy.caller().ask().body, champions) == ("13", {"flights": "13"})
+
+    code, said = windlass("rollback", "flights")
+    assert (code, said["from"], said["to"]) == (0, {"13": 100}, "12")
+    assert proxy.caller().ask().body == "12"
+
+    # the engine that starts later agrees: it moves the alias and does not repair the weights
+    later = controller(home, EnvoyBackend.attach(proxy.backend.directory), champions)
+    later.obey_commands()
+    assert champions == {"flights": "12"}
+    assert later.newest("flights").phase == "RolledBack"
+    assert proxy.caller().ask().body == "12"
+
+
+def test_rollback_of_a_live_canary_goes_to_its_champion(home, proxy, windlass, monkeypatch):
+    monkeypatch.setattr(type(home), "run_dir", property(lambda self: proxy.backend.directory.parent))
+    proxy.backend.set_weights("flights", {"12": 90, "13": 10}, mirror_to="13")
+    code, said = windlass("rollback", "flights")
+    assert (code, said["to"]) == (0, "12")
+    assert proxy.backend.weights("flights") == {"12": 100}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        pytest.param(("taxis",), "no such model", id="unknown-model"),
+        pytest.param(("flights", "--to", "99"), "version 99 has no server", id="unknown-version"),
+        pytest.param(("flights",), "no version before 12", id="nothing-before"),
+    ],
+)
+def test_a_rollback_that_cannot_be_is_refused_and_leaves_no_order(
+    home, proxy, windlass, monkeypatch, argv, message
+):
+    monkeypatch.setattr(type(home), "run_dir", property(lambda self: proxy.backend.directory.parent))
+    code, said = windlass("rollback", *argv)
+    assert code == 2
+    assert message in said["error"]["message"]
+    assert list(mailbox.orders(mailbox.commands(home))) == []
+
+
+def test_a_rollback_without_a_proxy_says_what_to_do(home, windlass):
+    code, said = windlass("rollback", "flights")
+    assert code == 1
+    assert "windlass up" in said["error"]["message"]
+
+
+def test_people_read_sentences(home, document, capsys):
+    running = controller(home, Router(), {})
+    running.start(spec.parse(document))
+    assert app.run(["release", "status"]) == 0
+    assert (
+        "flights-13 (version 13 against 12) Progressing, step 1 of 2, 12: 90 %, 13: 10 %"
+        in capsys.readouterr().out
+    )
+    assert app.run(["release", "explain", "flights"]) == 0
+    assert "version 13 gets 10 %" in capsys.readouterr().out

@@ -1,0 +1,212 @@
+"""`windlass report`: one page about what the loop did."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windlass.settings import Settings
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="write the report page",
+        description="Writes one self-contained page: of a demo's folder, or of what this platform has logged, released "
+        "and registered. The platform serves its own at its report_url.",
+        epilog="example: windlass report flights\n         windlass report --from demo-out",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "workload", nargs="?", help="name of the workload (not needed with --from, or if there is one only)"
+    )
+    parser.add_argument(
+        "--from",
+        dest="folder",
+        type=Path,
+        metavar="DIR",
+        help="folder with summary.json, decisions.jsonl, series.json",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="page to write (default: report.html in DIR or in the platform's home)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(handler=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    import json
+
+    from monitoring.report import render
+    from windlass import settings
+
+    configured = settings.load()
+    if arguments.folder is not None:
+        summary, decisions, series = _folder(arguments.folder)
+        out = arguments.out or arguments.folder / "report.html"
+    else:
+        summary, decisions, series = _platform(configured, _workload(configured, arguments.workload))
+        out = arguments.out or configured.home / "report.html"
+    render(summary, decisions, series, out)
+    result = {"report": str(out.resolve()), "bytes": out.stat().st_size}
+    print(json.dumps(result) if arguments.json else f"report: {result['report']}")
+    return 0
+
+
+def _folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    import json
+
+    from windlass.errors import UsageError
+    from windlass.journal import read
+
+    if not (folder / "summary.json").is_file():
+        raise UsageError(f"{folder / 'summary.json'} is missing; `windlass demo --out {folder}` writes it")
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+        series = (
+            json.loads((folder / "series.json").read_text()) if (folder / "series.json").is_file() else {}
+        )
+        decisions = list(read(folder / "decisions.jsonl"))
+    except ValueError as error:
+        raise UsageError(f"a file in {folder} is not JSON ({error}); run the demo again") from error
+    return summary, decisions, series
+
+
+def _workload(configured: Settings, name: str | None) -> str:
+    from windlass import catalog
+    from windlass.errors import UsageError
+
+    known = catalog.names(configured.project)
+    if name is None and len(known) == 1:
+        return known[0]
+    if name is None:
+        raise UsageError(f"name a workload: {', '.join(known) or 'there is none yet'}")
+    return catalog.load(name, configured.project).name
+
+
+def _platform(configured: Settings, name: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    from components.registry import Registry
+    from monitoring import live
+
+    joined = live.load(configured)
+    registry = Registry(configured)
+    released = _releases(configured, name)
+    summary = {
+        "workload": name,
+        "requests": len(joined.window(name)),
+        "failed_requests": None,
+        "latency_ms": live.overall_latency(joined, name),
+        "versions": [
+            {
+                "version": v.version,
+                "trained_from": v.trained_from,
+                "trained_to": v.trained_to,
+                "offline_auc": v.offline_auc,
+                "state": v.state,
+            }
+            for v in sorted(registry.versions(name), key=lambda v: int(v.version))
+        ],
+        "months": live.months(joined, name),
+        "triggers": live.triggers(configured, name),
+        "releases": released["releases"],
+        "rollbacks": [],
+    }
+    champion = registry.champion(name)
+    series = {
+        "drift": _drift(configured, joined, name, champion),
+        "weights": released["weights"],
+        "confidence": released["confidence"],
+        "latency": live.latency(joined, name),
+        "lineage": live.lineage(configured, name) + _version(summary["versions"], champion),
+    }
+    return summary, released["decisions"], series
+
+
+def _drift(configured: Settings, joined: Any, name: str, champion: str | None) -> list[dict[str, Any]]:
+    from datetime import timedelta
+
+    from monitoring import live, reference
+    from windlass.errors import WindlassError
+
+    if champion is None:
+        return []
+    try:
+        trained = reference.of_version(configured, name, champion)
+    except WindlassError:
+        return []  # the page says "no data" there; `windlass drift` says why
+    return live.drift_series(joined, name, trained, champion, timedelta(days=7))
+
+
+def _version(versions: Any, champion: str | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": "version",
+            "title": f"version {v['version']}",
+            "detail": f"trained {v['trained_from'][:10]} to {v['trained_to'][:10]}, AUC {v['offline_auc']:.3f}",
+            "at": None,
+        }
+        for v in versions
+        if v["version"] == champion
+    ]
+
+
+OUTCOMES = {"Promoted": "promoted", "RolledBack": "rolled_back", "Aborted": "inconclusive"}
+
+
+def _releases(configured: Settings, name: str) -> dict[str, list[dict[str, Any]]]:
+    """What the release journals tell: outcomes, weights over time, every check's looks."""
+    from serving.release import history
+
+    found: dict[str, list[dict[str, Any]]] = {
+        "releases": [],
+        "weights": [],
+        "confidence": [],
+        "decisions": [],
+    }
+    for _, _, path in history.files(configured.journal_dir / "releases", name):
+        past = history.read(path)
+        if past is None:
+            continue
+        candidate = past.release.candidate
+        for record in history.decisions(path):
+            if record["acts"]:
+                found["weights"].append({"at": record["at"], "weights": record["weights"]})
+                found["decisions"].append(
+                    {
+                        "at": record["at"],
+                        "decision": f"release {candidate}: {record['action']}",
+                        "rule": record["check"] or record["reason"],
+                        "inputs": {"requests": record["requests"]},
+                    }
+                )
+            found["confidence"] += [
+                {
+                    "release": candidate,
+                    "check": verdict["check"],
+                    "at": record["at"],
+                    "n": verdict["n"],
+                    "estimate": verdict["estimate"],
+                    "lower": verdict["lower"],
+                    "upper": verdict["upper"],
+                    "bound": verdict["bound"],
+                    "verdict": verdict["outcome"],
+                }
+                for verdict in record["verdicts"]
+            ]
+        last = past.last or {}
+        found["releases"].append(
+            {
+                "version": candidate,
+                "strategy": type(past.release.strategy).__name__.lower(),
+                "outcome": OUTCOMES.get(past.state.phase, past.state.phase.lower()),
+                "reason": last.get("reason"),
+                "requests_to_verdict": past.state.requests.candidate.n,
+                "sabotage": None,
+            }
+        )
+    return found

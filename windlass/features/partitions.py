@@ -1,0 +1,128 @@
+"""Where offline feature rows lie: one folder a view, one parquet file a month, ordered by time.
+
+Rows are small slices of time when they are read, so a reader opens only the months it needs.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windlass.contract import View
+from windlass.errors import WindlassError
+from windlass.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow
+    from numpy.typing import NDArray
+
+TIME = "event_timestamp"
+# small enough that the statistics of a row group let a reader skip most of a month
+ROW_GROUP = 16_384
+
+
+def folder(settings: Settings, view: str) -> Path:
+    return settings.offline_dir / view
+
+
+def pattern(settings: Settings, view: str) -> str:
+    """Glob of all files of a view, as DuckDB reads it."""
+    return str(folder(settings, view) / "*.parquet")
+
+
+def month(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m}"
+
+
+def files(settings: Settings, view: str, start: datetime, end: datetime) -> list[Path]:
+    """Files that may hold rows from `start` to `end`, oldest first.
+
+    Raises:
+        WindlassError: the view has no rows at all.
+    """
+    every = sorted(folder(settings, view).glob("*.parquet"))
+    if not every:
+        raise WindlassError(
+            f"feature view {view!r} has no offline rows in {folder(settings, view)}; "
+            "compute them with `windlass features build WORKLOAD`"
+        )
+    return [p for p in every if month(start) <= p.stem <= month(end)]
+
+
+def read(settings: Settings, view: View, start: datetime, end: datetime) -> pyarrow.Table:
+    """Rows with a time from `start` to `end`, both included, ordered by time."""
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = schema_of(view)
+    there = files(settings, view.name, start, end)
+    if not there:
+        return schema.empty_table()
+    within = [(TIME, ">=", start.astimezone(UTC)), (TIME, "<=", end.astimezone(UTC))]
+    tables = [pyarrow.parquet.read_table(p, filters=within, schema=schema) for p in there]
+    return pyarrow.concat_tables(tables)
+
+
+def write(path: Path, view: View, rows: pd.DataFrame) -> None:
+    """Write one month of a view, all or nothing."""
+    import pyarrow
+    import pyarrow.parquet
+
+    from windlass import atomic
+
+    table = pyarrow.Table.from_pandas(rows, schema=schema_of(view), preserve_index=False)
+    with atomic.replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def schema_of(view: View) -> pyarrow.Schema:
+    """Entity, time, features: everything else about a view is in the workload."""
+    import pyarrow
+
+    return pyarrow.schema(
+        [
+            (view.entity, pyarrow.string()),
+            (TIME, pyarrow.timestamp("us", tz="UTC")),
+            *((name, pyarrow.float64()) for name in view.features),
+        ]
+    )
+
+
+def newest(settings: Settings, view: View) -> datetime | None:
+    """Time of the newest row of a view, None where it has none."""
+    import pyarrow.parquet
+
+    every = sorted(folder(settings, view.name).glob("*.parquet"))
+    if not every:
+        return None
+    metadata = pyarrow.parquet.read_metadata(every[-1])
+    column = metadata.schema.names.index(TIME)
+    latest: datetime = max(
+        metadata.row_group(g).column(column).statistics.max for g in range(metadata.num_row_groups)
+    )
+    return latest.astimezone(UTC)
+
+
+def has_rows(path: Path, since: datetime, to: datetime) -> bool:
+    """Whether a file has a row with a time after `since`, up to `to`; the footer does not say it for certain."""
+    import numpy as np
+
+    times = _times(path, path.stat().st_mtime_ns)
+    first, last = np.searchsorted(
+        times, [np.datetime64(t.astimezone(UTC).replace(tzinfo=None), "us") for t in (since, to)], side="right"
+    )
+    return bool(last > first)
+
+
+@functools.lru_cache(maxsize=64)
+def _times(path: Path, changed: int) -> NDArray[np.datetime64]:
+    """The times in a file; asked for at every tick of a replay, so kept while the file stays as it is."""
+    import numpy as np
+    import pyarrow.parquet
+
+    column = pyarrow.parquet.read_table(path, columns=[TIME]).column(TIME)
+    return np.unique(column.to_numpy().astype("datetime64[us]"))

@@ -1,0 +1,312 @@
+"""Feast's feature store: opening it, and training frames through it.
+
+Only this module, `wal_store` (which Feast itself loads by name) and the definitions in `feature_repo/` import feast.
+The definitions are found by reading every file of the repository, so a new model is a new file there; what they
+state is held against the workload, and a difference is an error that names both.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import windlass
+from windlass import atomic, telemetry
+from windlass.contract import View, Workload
+from windlass.errors import UsageError, WindlassError
+from windlass.features import partitions, paths
+from windlass.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from feast import FeatureStore, RepoConfig
+
+REPOSITORY = "feature_repo"
+# pairs that one point-in-time join may build: DuckDB pairs each row with every snapshot of its key in the chunk
+PAIRS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What the files of the repository define, by name."""
+
+    entities: dict[str, Any]
+    views: dict[str, Any]
+    services: dict[str, Any]
+    push_sources: dict[str, Any]
+
+    def objects(self) -> list[Any]:
+        return [*self.entities.values(), *self.push_sources.values(), *self.views.values(), *self.services.values()]
+
+
+def definitions(settings: Settings, project_dir: Path | None = None) -> Definitions:
+    """Read all definition files: the project's own, and the shipped ones that it has no file of the same name for.
+
+    Raises:
+        UsageError: a file cannot be read, or two define different things under one name.
+    """
+    from feast import Entity, FeatureService, FeatureView, PushSource
+
+    found = Definitions({}, {}, {}, {})
+    kinds = ((Entity, found.entities), (FeatureView, found.views), (FeatureService, found.services), (PushSource, found.push_sources))
+    for path in _files(settings, project_dir):
+        module = _load(path, settings)
+        for thing in vars(module).values():
+            for kind, known in kinds:
+                if isinstance(thing, kind):
+                    if known.setdefault(thing.name, thing) != thing:
+                        raise UsageError(
+                            f"{path}: {kind.__name__} {thing.name!r} is defined differently in another file of "
+                            f"{REPOSITORY}; give it another name"
+                        )
+                    if kind is FeatureView and isinstance(thing.stream_source, PushSource):
+                        found.push_sources[thing.stream_source.name] = thing.stream_source
+    return found
+
+
+def disagreements(workload: Workload, defined: Definitions) -> list[str]:
+    """Say where the repository's definitions differ from what the workload states; empty where they agree."""
+    from feast.types import Float64
+
+    problems: list[str] = []
+    service = defined.services.get(workload.feature_service)
+    if service is None:
+        problems.append(f"there is no FeatureService {workload.feature_service!r}")
+    else:
+        served = [p.name for p in service.feature_view_projections]
+        if served != [v.name for v in workload.views]:
+            problems.append(f"FeatureService {service.name!r} has the views {served}, the workload {[v.name for v in workload.views]}")
+    for view in workload.views:
+        there = defined.views.get(view.name)
+        if there is None:
+            problems.append(f"there is no FeatureView {view.name!r}")
+            continue
+        stated: tuple[tuple[str, object, object], ...] = (
+            ("entity", [c.name for c in there.entity_columns] or there.entities, [view.entity]),
+            ("features", [f.name for f in there.features], list(view.features)),
+            ("time to live", there.ttl, view.ttl),
+            ("push source", there.stream_source is not None, view.stream),
+        )
+        problems += [
+            f"FeatureView {view.name!r}: {what} is {theirs} there, {ours} in the workload" for what, theirs, ours in stated if theirs != ours
+        ]
+        problems += [f"FeatureView {view.name!r}: {f.name!r} is {f.dtype}, must be Float64" for f in there.features if f.dtype != Float64]
+    return problems
+
+
+def agreed(workload: Workload, settings: Settings, project_dir: Path | None = None) -> Definitions:
+    """Return the definitions, once they agree with the workload.
+
+    Raises:
+        UsageError: they do not; every difference is named.
+    """
+    found = definitions(settings, project_dir)
+    problems = disagreements(workload, found)
+    if problems:
+        raise UsageError(
+            f"{REPOSITORY} and workload {workload.name!r} disagree: {'; '.join(problems)}; make them the same in "
+            f"{REPOSITORY}/{workload.name}.py and workloads/{workload.name}/workload.py"
+        )
+    return found
+
+
+def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureStore:
+    """Open the feature store; the repository is applied first where it has changed since the last time.
+
+    Raises:
+        UsageError: the repository cannot be read.
+    """
+    telemetry.switch_off()
+    from feast import FeatureStore
+
+    logging.getLogger("feast").setLevel(logging.ERROR)
+    settings.feast_registry.parent.mkdir(parents=True, exist_ok=True)
+    config = _config(settings, project_dir)
+    marker = settings.feast_registry.with_suffix(".applied")
+    with settings.feast_registry.with_suffix(".lock").open("w") as lock:
+        # two that apply at once would each write a registry without the other's changes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state = _state(settings, config, project_dir)
+        store = FeatureStore(config=config)
+        online_is_there = settings.online_store != "sqlite" or settings.online_db.is_file()
+        if not (marker.is_file() and marker.read_text() == state and settings.feast_registry.is_file() and online_is_there):
+            store.apply(definitions(settings, project_dir).objects())
+            atomic.write_text(marker, state)
+    return store
+
+
+def training_frame(workload: Workload, settings: Settings, entity_df: pd.DataFrame) -> pd.DataFrame:
+    """Join the workload's features to rows of entities and `event_timestamp`, as they were known then.
+
+    Returns:
+        `entity_df` with a column for each feature, in its order and with its index.
+
+    Raises:
+        WindlassError: Feast returned other rows than were asked for.
+    """
+    import pandas as pd
+
+    telemetry.switch_off()
+    names = [feature for view in workload.views for feature in view.features]
+    if entity_df.empty:
+        return entity_df.assign(**dict.fromkeys(names, pd.Series(dtype="float64")))
+    asked = pd.DataFrame({e: entity_df[e].astype(str).to_numpy() for e in workload.entities})
+    asked[partitions.TIME] = pd.DatetimeIndex(entity_df[partitions.TIME]).tz_convert("UTC").as_unit("us")
+    asked["windlass_row"] = range(len(asked))
+    asked = asked.sort_values(partitions.TIME, kind="stable", ignore_index=True)
+    settings.offline_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.offline_dir.parent, prefix=".join-") as name:
+        scratch = _Scratch(workload, settings, Path(name))
+        joined = pd.concat([scratch.join(asked.iloc[a:b]) for a, b in _chunks(workload, settings, asked)], ignore_index=True)
+    if len(joined) != len(asked) or not joined["windlass_row"].is_unique:
+        raise WindlassError(
+            f"Feast returned {len(joined)} rows for {len(asked)} asked of feature service {workload.feature_service!r}; "
+            "nothing was written; report this with the versions of feast and duckdb (`windlass doctor --json`)"
+        )
+    values = joined.sort_values("windlass_row", kind="stable")[names].to_numpy(dtype="float64")
+    return pd.concat([entity_df, pd.DataFrame(values, columns=names, index=entity_df.index)], axis=1)
+
+
+class _Scratch:
+    """A store of its own whose views hold the rows of one chunk of time only.
+
+    The DuckDB join pairs every asked row with every snapshot of its key, and a time to live does not thin that out
+    before the pairs are built: over half a year it would not end. So the sources are files that are written anew
+    for each chunk.
+    """
+
+    def __init__(self, workload: Workload, settings: Settings, folder: Path) -> None:
+        from feast import FeatureService, FeatureStore, FeatureView, FileSource, RepoConfig
+
+        logging.getLogger("feast").setLevel(logging.ERROR)
+        self._workload, self._settings, self._folder = workload, settings, folder
+        defined = agreed(workload, settings)
+        views = []
+        for view in workload.views:
+            there = defined.views[view.name]
+            views.append(
+                FeatureView(
+                    name=view.name,
+                    entities=[defined.entities[view.entity]],
+                    ttl=there.ttl,
+                    schema=there.schema,
+                    source=FileSource(name=f"{view.name}_chunk", path=str(self._file(view)), timestamp_field=partitions.TIME),
+                    online=False,
+                )
+            )
+            partitions.write(self._file(view), view, partitions.schema_of(view).empty_table().to_pandas())
+        self._service = FeatureService(name=workload.feature_service, features=views)
+        config = RepoConfig(
+            project="chunk",
+            provider="local",
+            registry=str(folder / "registry.db"),
+            offline_store={"type": "duckdb"},
+            online_store={"type": "sqlite", "path": str(folder / "online.db")},
+            entity_key_serialization_version=3,
+            repo_path=folder,
+        )
+        self._store = FeatureStore(config=config)
+        self._store.apply([*(defined.entities[v.entity] for v in workload.views), *views, self._service])
+
+    def _file(self, view: View) -> Path:
+        return self._folder / f"{view.name}.parquet"
+
+    def join(self, rows: pd.DataFrame) -> pd.DataFrame:
+        import pyarrow.parquet
+
+        start, end = rows[partitions.TIME].iloc[0].to_pydatetime(), rows[partitions.TIME].iloc[-1].to_pydatetime()
+        for view in self._workload.views:
+            table = partitions.read(self._settings, view, start - view.ttl, end)
+            pyarrow.parquet.write_table(table, self._file(view), compression="none")
+        frame: pd.DataFrame = self._store.get_historical_features(entity_df=rows, features=self._service).to_df()
+        return frame
+
+
+def _chunks(workload: Workload, settings: Settings, rows: pd.DataFrame) -> Iterator[tuple[int, int]]:
+    """Cut rows, ordered by time, so that no join builds too many pairs: at most two days, fewer rows where dense."""
+    import numpy as np
+
+    times = rows[partitions.TIME].to_numpy()
+    start = 0
+    while start < len(rows):
+        end = int(np.searchsorted(times, times[start] + np.timedelta64(2, "D"), side="left"))
+        yield start, max(end, start + 1)
+        start = max(end, start + 1)
+
+
+def _files(settings: Settings, project_dir: Path | None) -> list[Path]:
+    """Definition files by name; the project's own stand before the shipped."""
+    shipped = Path(windlass.__file__).parents[1] / REPOSITORY
+    own = (project_dir or settings.project) / REPOSITORY
+    chosen: dict[str, Path] = {}
+    for folder in (own, shipped):
+        for path in sorted(folder.glob("*.py")):
+            chosen.setdefault(path.name, path)
+    return [path for _, path in sorted(chosen.items())]
+
+
+def _load(path: Path, settings: Settings) -> Any:
+    spec = importlib.util.spec_from_file_location(f"windlass_feature_repo_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # noqa: S101 - a .py file always has a loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        with paths.using(settings):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        # whatever a definition file raises is a fault of that file
+        raise UsageError(f"{path} cannot be read: {type(error).__name__}: {error}; correct the definitions in it") from error
+    return module
+
+
+def _config(settings: Settings, project_dir: Path | None) -> RepoConfig:
+    import yaml
+    from feast import RepoConfig
+
+    own = (project_dir or settings.project) / REPOSITORY
+    shipped = Path(windlass.__file__).parents[1] / REPOSITORY
+    folder = next((f for f in (own, shipped) if (f / "feature_store.yaml").is_file()), None)
+    if folder is None:
+        raise UsageError(f"{own}/feature_store.yaml is missing; run in a project folder, or set WINDLASS_PROJECT to one")
+    stated: dict[str, Any] = yaml.safe_load((folder / "feature_store.yaml").read_text())
+    stated["registry"] = {"registry_type": "file", "path": str(settings.feast_registry)}
+    if settings.online_store == "redis":
+        stated["online_store"] = {"type": "redis", "connection_string": _redis_address(str(settings.redis_url))}
+    else:
+        stated["online_store"] = {**stated["online_store"], "path": str(settings.online_db)}
+    return RepoConfig(**stated, repo_path=folder)
+
+
+def _redis_address(url: str) -> str:
+    """Feast's way to write redis://[user:password@]host:port/db: `host:port,db=0,password=…`."""
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(url)
+    address = [f"{parts.hostname}:{parts.port or 6379}", f"db={parts.path.strip('/') or 0}"]
+    address += [f"username={unquote(parts.username)}"] if parts.username else []
+    address += [f"password={unquote(parts.password)}"] if parts.password else []
+    address += ["ssl=true"] if parts.scheme == "rediss" else []
+    return ",".join(address)
+
+
+def _state(settings: Settings, config: RepoConfig, project_dir: Path | None) -> str:
+    """Hash of all that applying depends on."""
+    import feast
+
+    digest = hashlib.sha256(f"{feast.__version__} {settings.offline_dir} {config.online_store.type}".encode())
+    digest.update(os.fsencode(str(getattr(config.online_store, "path", settings.redis_url))))
+    for path in _files(settings, project_dir):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def seconds(ttl: timedelta) -> float:
+    return ttl / timedelta(seconds=1)
