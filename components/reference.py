@@ -20,6 +20,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 HISTOGRAM_BINS = 20
 STATISTICS = "reference.json"
 SAMPLE = "reference.parquet"
+EVALUATION = "evaluation.parquet"
 
 
 def statistics(
@@ -86,7 +87,8 @@ def write(
 ) -> dict[str, Any]:
     """Write statistics and a sample of the training rows; return the former.
 
-    The sample holds the inputs, `event_timestamp`, `label` and `score`.
+    The sample holds the inputs, `event_timestamp`, `label` and `score`; beside it lie label and score of every
+    evaluation row.
     """
     import numpy as np
     import pandas as pd
@@ -115,4 +117,8 @@ def write(
     sample["label"] = kept[LABEL].to_numpy()
     sample["score"] = train_scores[chosen]
     sample.to_parquet(folder / SAMPLE, index=False)
+    # what live performance is compared with later: rows that the model was judged on and had not seen
+    pd.DataFrame({"label": labels[~train], "score": evaluation_scores}).to_parquet(
+        folder / EVALUATION, index=False
+    )
     return document

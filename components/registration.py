@@ -58,6 +58,7 @@ def register(
     shutil.copytree(
         registry.fetch_bundle(workload.name, found.version), folders.out / "bundle", dirs_exist_ok=True
     )
+    model = cache.read_json(folders.model / "model.json")
     metrics: dict[str, Any] = {name: evaluation[name] for name in METRICS}
     metrics |= {f"{name}_interval": list(ends) for name, ends in evaluation["intervals"].items()}
     result = {
@@ -70,6 +71,7 @@ def register(
         "trained_from": found.trained_from,
         "trained_to": found.trained_to,
         "window": {"from": window.start.isoformat(), "to": window.end.isoformat()},
+        "estimator": {"family": model["family"], "parameters": model["parameters"]},
         "metrics": metrics,
         "gates": verdict["checks"],
         "slices": evaluation["slices"],

@@ -189,6 +189,8 @@ class Registry:
         original = self.info(model, version)
         folder = self.fetch_bundle(model, original.version)
         client = self._client()
+        # the source of a version is looked up where mlflow points, not where the client does
+        self._point_mlflow_here()
         with self._writing():
             source = client.get_model_version(model, original.version)
             merged = {**original.tags, **tags, "copied_from": original.version, "state": INCOMPLETE}

@@ -180,7 +180,9 @@ def _starting_points(estimators: Sequence[Estimator], start: Sequence[Trial]) ->
         and all(spaces[t.family][n].low <= v <= spaces[t.family][n].high for n, v in t.parameters.items())
     ]
     points += [Trial(e.family, {n: _middle(r) for n, r in e.space.items()}, None) for e in estimators]
-    return points
+    # the last best is often a middle: trying it twice teaches nothing
+    distinct = {(t.family, tuple(sorted(t.parameters.items()))): t for t in points}
+    return list(distinct.values())
 
 
 def _middle(r: Range) -> float:

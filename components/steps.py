@@ -130,7 +130,7 @@ def training_set(workload: str, start: str, end: str, data: str, rows: str, out:
     )
 
     def produce(folder: Path) -> None:
-        join = dataset.feature_service_join(spec, s) if spec.views else None
+        join = dataset.feature_service_join(spec, s, offline) if spec.views else None
         frame = pd.read_parquet(Path(rows) / "rows.parquet")
         made = dataset.build(spec, s, frame, window.parse(start, end), join)
         dataset.write(made, spec.model_inputs, folder)

@@ -1,0 +1,40 @@
+# The image of the training pipeline's steps, named by pipelines/compiled/training.yaml.
+#
+# A Kubeflow Pipelines pod runs as non-root without capabilities and may write only where its user may: the user is
+# numeric, and everything that a step writes lies under /var/lib/windlass or /tmp.
+FROM python:3.11-slim-bookworm
+
+# A build behind a proxy with its own authority names the bundle with --build-arg PIP_CERT=/path and mounts it there.
+ARG PIP_CERT
+ENV PIP_CERT=${PIP_CERT} \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# No virtual environment: the `python3` that comes first on PATH must be the one that has kfp.
+WORKDIR /opt/windlass
+COPY requirements/training.lock requirements/
+RUN python3 -m pip install --require-hashes --requirement requirements/training.lock
+
+# The wheel holds the packages; feature_repo is read from the project folder.
+COPY pyproject.toml README.md ./
+COPY windlass windlass
+COPY components components
+COPY pipelines pipelines
+COPY serving serving
+COPY monitoring monitoring
+COPY workloads workloads
+COPY feature_repo feature_repo
+RUN python3 -m pip install --no-deps . \
+    && mkdir -p /var/lib/windlass \
+    && chown 65532:65532 /var/lib/windlass
+
+ENV PIP_CERT= \
+    HOME=/tmp \
+    PYTHONUNBUFFERED=1 \
+    WINDLASS_PROJECT=/opt/windlass \
+    WINDLASS_HOME=/var/lib/windlass
+
+USER 65532
+WORKDIR /tmp
+ENTRYPOINT []
+CMD ["python3", "-m", "windlass", "--help"]

@@ -12,7 +12,9 @@ from feast.types import Float64, String
 from windlass.features.paths import offline_rows
 
 carrier = Entity(name="carrier", value_type=ValueType.STRING, description="two-character code of the airline")
-origin = Entity(name="origin", value_type=ValueType.STRING, description="airport of departure: EWR, JFK or LGA")
+origin = Entity(
+    name="origin", value_type=ValueType.STRING, description="airport of departure: EWR, JFK or LGA"
+)
 dest = Entity(name="dest", value_type=ValueType.STRING, description="airport of arrival")
 tailnum = Entity(name="tailnum", value_type=ValueType.STRING, description="registration of the aircraft")
 

@@ -1,9 +1,9 @@
 """What a model version knew when it was trained: the reference that live windows are compared with.
 
 Training writes it into the version's serving bundle, so that a version carries its own reference wherever it is
-served: `reference.parquet` (a sample of the training rows: a column for each model input, categories as their
-positions, NaN = missing, and the model's `score`), `reference.json` (`inputs`: for each its `kind`, in the model's
-order) and, where decay is to be judged, `evaluation.parquet` (`label` and `score` of the window that the gates
+served: `reference.parquet` (a sample of the training rows: a column for each model input in the model's order,
+categories as their positions, NaN = missing, and the model's `score`), `reference.json` (`inputs`: for each its
+`kind`) and, where decay is to be judged, `evaluation.parquet` (`label` and `score` of the window that the gates
 were judged on).
 """
 
@@ -118,7 +118,8 @@ def load(bundle: Path) -> Reference:
         judged = pq.read_table(bundle / EVALUATION)
         evaluation = (judged.column("label").to_numpy(), judged.column("score").to_numpy())
     return build(
-        {name: table.column(name).to_numpy() for name in described},
+        # the sample's columns stand in the model's order; the keys of a JSON object may have been sorted
+        {name: table.column(name).to_numpy() for name in table.column_names if name in described},
         categorical={name for name, about in described.items() if about.get("kind") == "categorical"},
         scores=table.column("score").to_numpy() if "score" in table.column_names else None,
         evaluation=evaluation,

@@ -30,7 +30,9 @@ class ObjectStore:
             raise UsageError("no object store is set; set WINDLASS_OBJECT_STORE=s3://bucket/prefix")
         self._bucket, _, self._prefix = settings.object_store.removeprefix("s3://").partition("/")
         if not self._bucket:
-            raise UsageError(f"WINDLASS_OBJECT_STORE={settings.object_store!r} names no bucket; use s3://bucket/prefix")
+            raise UsageError(
+                f"WINDLASS_OBJECT_STORE={settings.object_store!r} names no bucket; use s3://bucket/prefix"
+            )
         self._endpoint = settings.s3_endpoint
         import boto3
         from botocore.config import Config
@@ -75,7 +77,9 @@ class ObjectStore:
         """Yield the keys that begin with `prefix`, in order."""
         start = f"{self._prefix}/" if self._prefix else ""
         with self._explained("list", prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start + prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=start + prefix
+            )
             for page in pages:
                 for item in page.get("Contents", ()):
                     yield str(item["Key"]).removeprefix(start)
@@ -96,7 +100,9 @@ class ObjectStore:
         for key in list(self.keys(f"{prefix}/")):
             path = folder / key.removeprefix(f"{prefix}/")
             if not path.resolve().is_relative_to(folder.resolve()):
-                raise WindlassError(f"{self.address(key)} would be written outside {folder}; remove that object")
+                raise WindlassError(
+                    f"{self.address(key)} would be written outside {folder}; remove that object"
+                )
             if not path.is_file() or self._size(key) != path.stat().st_size:
                 self.download(key, path)
                 got += 1
@@ -132,14 +138,17 @@ class ObjectStore:
             yield
         except failures as error:
             at = f" at {self._endpoint}" if self._endpoint else ""
-            raise WindlassError(
-                f"cannot {act} {self.address(key)}{at}: {error}; {_remedy(error)}"
-            ) from error
+            raise WindlassError(f"cannot {act} {self.address(key)}{at}: {error}; {_remedy(error)}") from error
 
 
 def _remedy(error: Exception) -> str:
     text = f"{type(error).__name__} {error}"
-    if "Credential" in text or "AccessDenied" in text or "SignatureDoesNotMatch" in text or "InvalidAccessKey" in text:
+    if (
+        "Credential" in text
+        or "AccessDenied" in text
+        or "SignatureDoesNotMatch" in text
+        or "InvalidAccessKey" in text
+    ):
         return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to an account that may read and write there"
     if "NoSuchBucket" in text:
         return "create the bucket, or name another in WINDLASS_OBJECT_STORE"

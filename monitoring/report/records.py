@@ -18,6 +18,7 @@ TONES = {
     "inconclusive": "warn",
 }
 MOST_DECISIONS = 400
+MOST_RULES = 12
 LONGEST = 300
 
 
@@ -102,7 +103,9 @@ def log(decisions: Iterable[Mapping[str, Any]]) -> Markup:
         f"The last {len(newest)} of {len(known):,} decisions" if len(newest) < len(known) else "All decisions"
     )
     full = folded(title, table("Decisions", ("At", "Decision", "Rule", "Inputs"), body))
-    return el("div", counted, full)
+    if len(by_rule) > MOST_RULES:
+        counted = folded(f"{len(known):,} decisions by rule", counted)
+    return el("div", el("h3", "Decisions"), counted, full, class_="card")
 
 
 def _what(decision: Mapping[str, Any]) -> str:

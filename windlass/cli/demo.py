@@ -16,10 +16,18 @@ def register(subparsers: Any) -> None:
         epilog="example: windlass demo --fast --out demo-out",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--fast", action="store_true", help="the same story on fewer rows, in about a third of the time")
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="results (default: demo-out)")
-    parser.add_argument("--seed", type=int, default=13, help="draws the sample, the faults and the traffic (default: 13)")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON and nothing else on stdout")
+    parser.add_argument(
+        "--fast", action="store_true", help="the same story on fewer rows, in about a third of the time"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-out"), metavar="DIR", help="results (default: demo-out)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=13, help="draws the sample, the faults and the traffic (default: 13)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the summary as JSON and nothing else on stdout"
+    )
     parser.set_defaults(handler=handle)
 
 

@@ -11,14 +11,23 @@ def register(subparsers: Any) -> None:
         "predict",
         help="ask the running platform for a prediction",
         description="Sends entity keys and request-time fields; the features come from the online store.",
-        epilog="example: windlass predict flights --entity carrier=UA origin=EWR dest=ORD tailnum=N14228 --field distance=719",
+        epilog="example: windlass predict flights --entity carrier=UA origin=EWR dest=ORD tailnum=N14228 "
+        "--field distance=719",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="the registered model's name")
-    parser.add_argument("--entity", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="an entity key")
-    parser.add_argument("--field", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="a request-time field")
-    parser.add_argument("--request-id", help="name of this request (feedback refers to it); default: a new one")
-    parser.add_argument("--at", metavar="TIME", help="event time to predict at, ISO 8601 (platforms on historical data only)")
+    parser.add_argument(
+        "--entity", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="an entity key"
+    )
+    parser.add_argument(
+        "--field", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="a request-time field"
+    )
+    parser.add_argument(
+        "--request-id", help="name of this request (feedback refers to it); default: a new one"
+    )
+    parser.add_argument(
+        "--at", metavar="TIME", help="event time to predict at, ISO 8601 (platforms on historical data only)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
 

@@ -30,7 +30,9 @@ def handle(arguments: argparse.Namespace) -> int:
     elif not found["running"]:
         print("no platform runs; start one with `windlass up --detach`")
     else:
-        print(f"predict   {found['predict_url']}\nfeedback  {found['feedback_url']}\nreport    {found['report_url']}")
+        print(
+            f"predict   {found['predict_url']}\nfeedback  {found['feedback_url']}\nreport    {found['report_url']}"
+        )
         for model, weights in found["weights"].items():
             split = ", ".join(f"version {v}: {w} %" for v, w in weights.items())
             print(f"{model}: champion version {found['models'][model]}; traffic {split}")

@@ -15,10 +15,16 @@ def register(subparsers: Any) -> None:
         epilog="example: windlass up --detach --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", nargs="?", default="flights", help="the workload to serve (default: flights)")
-    parser.add_argument("--detach", action="store_true", help="return once it serves; `windlass down` ends it")
+    parser.add_argument(
+        "model", nargs="?", default="flights", help="the workload to serve (default: flights)"
+    )
+    parser.add_argument(
+        "--detach", action="store_true", help="return once it serves; `windlass down` ends it"
+    )
     parser.add_argument("--port", type=int, help="where Envoy listens (default: a free port)")
-    parser.add_argument("--json", action="store_true", help="print predict_url, feedback_url, report_url and pids as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print predict_url, feedback_url, report_url and pids as JSON"
+    )
     parser.set_defaults(handler=handle)
 
 

@@ -20,8 +20,9 @@ from windlass.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
-    from components.registry import Registry
     from numpy.typing import NDArray
+
+    from components.registry import Registry
 
 SECOND_HALF = "2013-07"
 
@@ -55,7 +56,10 @@ def build(
         return lambda matrix: export.score(session, matrix)
 
     january = home.bundles_dir / workload.name / first / "model.onnx"
-    stood = [scores.Control(-np.inf, scorer(january)), *(scores.Control(since, scorer(p)) for since, p in controls)]
+    stood = [
+        scores.Control(-np.inf, scorer(january)),
+        *(scores.Control(since, scorer(p)) for since, p in controls),
+    ]
     frozen = stood[0].score(vectors)
     control = scores.control_scores(stood, at, vectors)
     seconds = np.array([outcomes.seconds[i] for i in range(count) if outcomes.status.get(i) == 200]) * 1000
@@ -66,7 +70,9 @@ def build(
         "failed_requests": outcomes.failed,
         "failures": outcomes.failures,
         "latency_ms": {"p50": _percentile(seconds, 50), "p99": _percentile(seconds, 99)},
-        "versions": [_version(v) for v in sorted(registry.versions(workload.name), key=lambda v: int(v.version))],
+        "versions": [
+            _version(v) for v in sorted(registry.versions(workload.name), key=lambda v: int(v.version))
+        ],
         "months": scores.by_month(months, labels, live, frozen, control),
         "second_half": scores.pooled(months, SECOND_HALF, labels, live, frozen, control),
         "triggers": record.triggers,
@@ -84,7 +90,9 @@ def build(
     return summary, series
 
 
-def write(out: Path, summary: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]], series: Mapping[str, Any]) -> None:
+def write(
+    out: Path, summary: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]], series: Mapping[str, Any]
+) -> None:
     """Write summary, series and report; each is there whole or not at all."""
     from monitoring.report import render
 
@@ -139,12 +147,22 @@ def _version(v: Any) -> dict[str, Any]:
     }
 
 
-def _latency(rows: pd.DataFrame, workload: Workload, seconds: Mapping[int, float], status: Mapping[int, int]) -> dict[str, Any]:
+def _latency(
+    rows: pd.DataFrame, workload: Workload, seconds: Mapping[int, float], status: Mapping[int, int]
+) -> dict[str, Any]:
     answered = sorted(i for i, code in status.items() if code == 200)
     values = np.array([seconds[i] for i in answered]) * 1000
-    days = rows[workload.source.event_time].dt.strftime("%Y-%m-%d").to_numpy()[answered] if answered else np.array([])
+    days = (
+        rows[workload.source.event_time].dt.strftime("%Y-%m-%d").to_numpy()[answered]
+        if answered
+        else np.array([])
+    )
     by_day = [
-        {"day": str(day), "p50": _percentile(values[days == day], 50), "p99": _percentile(values[days == day], 99)}
+        {
+            "day": str(day),
+            "p50": _percentile(values[days == day], 50),
+            "p99": _percentile(values[days == day], 99),
+        }
         for day in sorted(set(days))
     ]
     bounds = [0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 25, 50, 100, 150, 200, 500]
@@ -159,18 +177,46 @@ def _latency(rows: pd.DataFrame, workload: Workload, seconds: Mapping[int, float
 def _lineage(record: Record, registry: Registry, model: str, champion: str) -> list[dict[str, Any]]:
     info = registry.info(model, champion)
     released = next((r for r in record.releases if r["version"] == champion), None)
-    gate = next((d for d in record.decisions if d["decision"].startswith(f"gate of version {champion}:")), None)
+    gate = next(
+        (d for d in record.decisions if d["decision"].startswith(f"gate of version {champion}:")), None
+    )
     chain = [
-        {"kind": "data", "title": f"{info.trained_from[:10]} to {info.trained_to[:10]}", "detail": info.tags.get("data_hash", "")[:16], "at": None},
+        {
+            "kind": "data",
+            "title": f"{info.trained_from[:10]} to {info.trained_to[:10]}",
+            "detail": info.tags.get("data_hash", "")[:16],
+            "at": None,
+        },
         {"kind": "run", "title": info.run_id, "detail": "pipeline run, named by its trigger", "at": None},
-        {"kind": "version", "title": f"{model} version {champion}", "detail": f"offline AUC {info.offline_auc:.4f}", "at": None},
+        {
+            "kind": "version",
+            "title": f"{model} version {champion}",
+            "detail": f"offline AUC {info.offline_auc:.4f}",
+            "at": None,
+        },
     ]
     if gate is not None:
         detail = ", ".join(f"{name} {v['value']}" for name, v in gate["inputs"].items())
-        chain.append({"kind": "gate", "title": gate["decision"].split(": ")[1], "detail": detail, "at": gate["at"]})
+        chain.append(
+            {"kind": "gate", "title": gate["decision"].split(": ")[1], "detail": detail, "at": gate["at"]}
+        )
     if released is not None:
-        chain.append({"kind": "release", "title": released["strategy"], "detail": released["reason"], "at": released["at"]})
-        chain.append({"kind": "outcome", "title": released["outcome"], "detail": "serves all traffic", "at": released["at"]})
+        chain.append(
+            {
+                "kind": "release",
+                "title": released["strategy"],
+                "detail": released["reason"],
+                "at": released["at"],
+            }
+        )
+        chain.append(
+            {
+                "kind": "outcome",
+                "title": released["outcome"],
+                "detail": "serves all traffic",
+                "at": released["at"],
+            }
+        )
     return chain
 
 

@@ -35,7 +35,9 @@ class Outcomes:
         if answer.status == 200:
             self.score[request.row] = float(orjson.loads(answer.body)["predictions"][0])
         elif len(self.failures) < 20:
-            self.failures.append(f"{request.request_id}: {answer.status} {answer.body[:200].decode(errors='replace')}")
+            self.failures.append(
+                f"{request.request_id}: {answer.status} {answer.body[:200].decode(errors='replace')}"
+            )
 
     @property
     def failed(self) -> int:
@@ -45,7 +47,9 @@ class Outcomes:
 class Traffic:
     """Sends the requests of an hour and the labels that have become known."""
 
-    def __init__(self, predict_url: str, feedback_url: str, by_hour: dict[int, list[Request]], start: datetime) -> None:
+    def __init__(
+        self, predict_url: str, feedback_url: str, by_hour: dict[int, list[Request]], start: datetime
+    ) -> None:
         self._predict_path = "/" + predict_url.split("/", 3)[3]
         self._client = Client(predict_url)
         self._feedback_path = "/" + feedback_url.split("/", 3)[3]

@@ -10,15 +10,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
-from datetime import datetime
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from windlass import atomic, catalog
-from windlass.demo import controls, outputs, sampling, story, training
+from windlass.demo import outputs, sampling, story, training
+from windlass.demo.controls import Controls
 from windlass.demo.record import Record
 from windlass.demo.replay import Traffic
 from windlass.demo.story import Story
@@ -84,8 +82,7 @@ def _tell(
     from windlass.features import offline
     from windlass.features.stream import OnlineStream
 
-    workload = catalog.load(WORKLOAD, home.project)
-    workload = replace(workload, retrain=replace(workload.retrain, cooldown=told.cooldown))
+    workload = story.adapted(catalog.load(WORKLOAD, home.project), told)
     progress.step("reading the flights of 2013 and computing their features, as known at each hour")
     frame = workload.prepare(workload.source.load(None))
     built = offline.build(workload, home)
@@ -95,14 +92,21 @@ def _tell(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         progress.step("training the first model on January")
         first = runner.run(
-            training.run(home, WORKLOAD, told.trained_from, told.first_until, run_id="first", trials=told.trials)
+            training.run(
+                home, WORKLOAD, told.trained_from, told.first_until, run_id="first", trials=told.trials
+            )
         )
         if not first["passed"]:
-            failed = ", ".join(f"{g['check']} {g['value']} (bound {g['bound']})" for g in first["gates"] if not g["passed"])
+            failed = ", ".join(
+                f"{g['check']} {g['value']} (bound {g['bound']})" for g in first["gates"] if not g["passed"]
+            )
             raise WindlassError(f"the January model did not pass its gates: {failed}")
         version = str(first["version"])
         record.decide(
-            told.start, f"release {version}: promote", {g["check"]: g["value"] for g in first["gates"]}, "no champion yet, all gates passed"
+            told.start,
+            f"release {version}: promote",
+            {g["check"]: g["value"] for g in first["gates"]},
+            "no champion yet, all gates passed",
         )
         record.releases.append(
             {
@@ -116,9 +120,11 @@ def _tell(
                 "at": told.start.isoformat().replace("+00:00", "Z"),
             }
         )
-        progress.step(f"version {version}: AUC {first['metrics']['auc']:.3f} on its evaluation window, champion")
+        progress.step(
+            f"version {version}: AUC {first['metrics']['auc']:.3f} on its evaluation window, champion"
+        )
         vectors = Vectors(workload, home, rows, [r.request_id for r in ordered])
-        fitted = Controls(home, told, stack)
+        fitted = Controls(home, WORKLOAD, told.control_window, training.environment(home))
         stream = stack.enter_context(contextlib.closing(OnlineStream(workload, home)))
         stream.materialize(told.start - max(v.ttl for v in workload.views), told.start)
         platform.start()
@@ -149,7 +155,18 @@ def _tell(
         traffic.close()
     progress.step("scoring the frozen and the control model on the same flights")
     return outputs.build(
-        told, home, workload, rows, ordered, traffic, registry, record, vectors.matrix(), fitted.finish(), year.champion, version
+        told,
+        home,
+        workload,
+        rows,
+        ordered,
+        traffic,
+        registry,
+        record,
+        vectors.matrix(),
+        fitted.finish(),
+        year.champion,
+        version,
     )
 
 
@@ -169,37 +186,6 @@ class Saboteur:
         if fault is None:
             return plain_launcher(model, version)
         return [sys.executable, "-m", "windlass.demo.sabotage", f"{fault}@{self._seed}"]
-
-
-class Controls:
-    """Control models, fitted in one background process while the replay goes on."""
-
-    def __init__(self, home: Settings, told: Story, stack: contextlib.ExitStack) -> None:
-        self._home = home
-        self._told = told
-        self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
-        stack.callback(self._pool.shutdown, wait=False, cancel_futures=True)
-        self._jobs: list[tuple[datetime, Future[Path]]] = []
-
-    def start(self, estimator: dict[str, Any], end: datetime, since: datetime) -> None:
-        """Fit a control on the window that ends at `end`; it stands from `since` on."""
-        out = self._home.home / "controls" / f"{len(self._jobs) + 1}.onnx"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        job = self._pool.submit(
-            controls.fit,
-            self._home,
-            WORKLOAD,
-            estimator["family"],
-            estimator["parameters"],
-            end - self._told.control_window,
-            end,
-            out,
-        )
-        self._jobs.append((since, job))
-
-    def finish(self) -> list[tuple[float, Path]]:
-        """Wait for all; (event time from which it stands, model file) for each."""
-        return [(since.timestamp(), job.result()) for since, job in self._jobs]
 
 
 def table(summary: dict[str, Any], out: Path) -> str:

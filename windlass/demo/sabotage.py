@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from windlass.errors import UsageError
@@ -98,7 +98,7 @@ class ShiftedEntity:
         return self._reader.read(asked, now)
 
 
-FAULTS = {
+FAULTS: dict[str, Callable[[Reader, Any, random.Random], Reader]] = {
     "permuted_columns": PermutedColumns,
     "stale_values": StaleValues,
     "wrong_unit": WrongUnit,

@@ -43,7 +43,9 @@ def draw(seed: int, request_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{request_id}".encode(), digest_size=4).digest(), "big")
 
 
-def sample(workload: Workload, frame: pd.DataFrame, story: Story) -> tuple[dict[int, list[Request]], pd.DataFrame]:
+def sample(
+    workload: Workload, frame: pd.DataFrame, story: Story
+) -> tuple[dict[int, list[Request]], pd.DataFrame]:
     """Every `sampled_every`-th row from `story.start` on, the offset drawn by the seed.
 
     Args:
@@ -59,7 +61,9 @@ def sample(workload: Workload, frame: pd.DataFrame, story: Story) -> tuple[dict[
     rows = frame[(frame[time] >= pd.Timestamp(story.start)) & (frame[time] < pd.Timestamp(story.end))]
     key = list(workload.source.key)
     rows = rows.sort_values([time, *key], kind="stable")
-    rows = rows.iloc[draw(story.seed, "offset") % story.sampled_every :: story.sampled_every].reset_index(drop=True)
+    rows = rows.iloc[draw(story.seed, "offset") % story.sampled_every :: story.sampled_every].reset_index(
+        drop=True
+    )
 
     fields = {f.name: f for f in workload.request_fields}
     columns = [*workload.entities, *(name for name in fields if name not in workload.entities)]

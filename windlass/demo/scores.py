@@ -49,7 +49,9 @@ def control_scores(controls: Sequence[Control], at: Floats, vectors: NDArray[np.
     return scores
 
 
-def by_month(months: Sequence[str], labels: Floats, live: Floats, frozen: Floats, control: Floats) -> list[dict[str, Any]]:
+def by_month(
+    months: Sequence[str], labels: Floats, live: Floats, frozen: Floats, control: Floats
+) -> list[dict[str, Any]]:
     """The `months` of the summary.
 
     Args:
@@ -75,7 +77,9 @@ def by_month(months: Sequence[str], labels: Floats, live: Floats, frozen: Floats
     return rows
 
 
-def pooled(months: Sequence[str], first: str, labels: Floats, live: Floats, frozen: Floats, control: Floats) -> dict[str, Any]:
+def pooled(
+    months: Sequence[str], first: str, labels: Floats, live: Floats, frozen: Floats, control: Floats
+) -> dict[str, Any]:
     """AUC over all rows from the month `first` on, for each of the three."""
     known = (np.array(months) >= first) & ~np.isnan(labels) & ~np.isnan(live)
     return {

@@ -5,10 +5,13 @@ Everything random is drawn from the seed here or in `sampling`, so that a second
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+
+from windlass.contract import Workload
 
 FAULT_KINDS = ("permuted_columns", "stale_values", "wrong_unit", "zeroed_view", "shifted_entity")
 LATENCY_FAULT_MS = 150
@@ -40,6 +43,8 @@ class Story:
         pipeline_delay: event time from a trigger to its candidate's release.
         drift_window: event time over which drift is measured.
         trials: search trials of a pipeline run.
+        steps: (weight, requests of the candidate) of each canary step.
+        pairs: requests scored by both versions and labelled, below which no release is decided.
     """
 
     seed: int
@@ -48,6 +53,8 @@ class Story:
     cooldown: timedelta
     sabotages: tuple[Sabotage, ...]
     trials: int
+    steps: tuple[tuple[int, int], ...]
+    pairs: int
     trained_from: datetime = datetime(2013, 1, 1, tzinfo=UTC)
     first_until: datetime = datetime(2013, 2, 1, tzinfo=UTC)
     start: datetime = datetime(2013, 2, 1, 6, tzinfo=UTC)
@@ -74,6 +81,8 @@ def make(*, seed: int, fast: bool) -> Story:
             Sabotage(datetime(2013, 6, 10, tzinfo=UTC), "latency", f"delay:{LATENCY_FAULT_MS}"),
         ),
         trials=4,
+        steps=((10, 60), (50, 200)),
+        pairs=400,
     )
     if not fast:
         return full
@@ -83,6 +92,19 @@ def make(*, seed: int, fast: bool) -> Story:
         pipeline_runs=3,
         cooldown=timedelta(days=70),
         sabotages=(replace(full.sabotages[0], at=datetime(2013, 5, 20, tzinfo=UTC)), full.sabotages[1]),
-        trials=2,
+        trials=3,
+        # a seventh of the requests a day: the same weights would keep a release waiting for months
+        steps=((25, 30), (50, 60)),
+        pairs=150,
     )
 
+
+def adapted(workload: Workload, told: Story) -> Workload:
+    """The workload with the story's pace: its cool-down, and a canary whose steps fit the sampled traffic."""
+    release = copy.deepcopy(dict(workload.release))
+    release["strategy"]["steps"] = [{"weight": w, "minSamples": n} for w, n in told.steps]
+    release["inconclusiveAfter"] = "90d"
+    for check in release["checks"]:
+        if check["kind"] == "decision":
+            check |= {"method": "asymptotic", "minSamples": told.pairs}
+    return replace(workload, release=release, retrain=replace(workload.retrain, cooldown=told.cooldown))

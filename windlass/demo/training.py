@@ -39,7 +39,8 @@ async def run(
         output, _ = await process.communicate()
     if process.returncode != 0:
         raise WindlassError(
-            f"pipeline run {run_id} failed with code {process.returncode}: {_tail(log)} {output.decode(errors='replace')}"
+            f"pipeline run {run_id} failed with code {process.returncode}: {_tail(log)} "
+            + output.decode(errors="replace")
         )
     result: dict[str, Any] = json.loads(output)
     return result

@@ -12,8 +12,9 @@ from windlass.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
-    from monitoring.predictions import Prediction
     from numpy.typing import NDArray
+
+    from monitoring.predictions import Prediction
 
 
 class Vectors:
@@ -23,12 +24,18 @@ class Vectors:
         rows: the sampled rows of the prepared frame; `request_ids` names them, in the same order.
     """
 
-    def __init__(self, workload: Workload, settings: Settings, rows: pd.DataFrame, request_ids: Sequence[str]) -> None:
+    def __init__(
+        self, workload: Workload, settings: Settings, rows: pd.DataFrame, request_ids: Sequence[str]
+    ) -> None:
         from windlass.features import asof
 
         asked = rows[list(workload.entities)].copy()
         asked["event_timestamp"] = rows[workload.source.event_time].to_numpy()
-        asked["event_timestamp"] = asked["event_timestamp"].dt.tz_localize("UTC") if asked["event_timestamp"].dt.tz is None else asked["event_timestamp"]
+        asked["event_timestamp"] = (
+            asked["event_timestamp"].dt.tz_localize("UTC")
+            if asked["event_timestamp"].dt.tz is None
+            else asked["event_timestamp"]
+        )
         found = asof.lookup(workload, settings, asked.reset_index(drop=True))
         self._features = found[[f for v in workload.views for f in v.features]]
         self._row = {request_id: i for i, request_id in enumerate(request_ids)}

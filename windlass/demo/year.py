@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 DAILY_AT = 9 * HOUR
 """Seconds after midnight UTC of the daily look: five in the morning in New York, when hardly anything flies."""
+LOOK_EVERY_HOURS = 2
 LOGS_WITHIN_S = 5.0
 
 
@@ -87,7 +88,10 @@ class Year:
         self._labels = LabelTail(feedback_path(parts.settings))
         self._accesses = AccessLog(parts.platform.envoy.endpoints.access_log)
         self._controller = ReleaseController(
-            parts.settings.journal_dir / "releases", parts.platform.envoy, self.clock, set_champion=self._promote
+            parts.settings.journal_dir / "releases",
+            parts.platform.envoy,
+            self.clock,
+            set_champion=self._promote,
         )
         self._trigger = Trigger(
             model,
@@ -103,7 +107,7 @@ class Year:
         self._sabotages = list(parts.story.sabotages)
         self._retire: list[tuple[datetime, str]] = []
         self._next_drift = parts.story.start + parts.story.drift_window
-        self._seen_versions: set[str] = set()
+        self._unjudged: list[Request] = []
 
     async def run(self) -> None:
         story, p = self._p.story, self._p
@@ -117,8 +121,9 @@ class Year:
             requests = await p.traffic.send_hour(hour)
             await p.traffic.send_labels(hour)
             self.clock.advance_to(moment(hour + HOUR))
-            if self._watch is not None:
-                await self._judge(requests)
+            self._unjudged += requests
+            if self._watch is not None and hour // HOUR % LOOK_EVERY_HOURS == 0:
+                await self._judge()
             if hour % 86400 == DAILY_AT:
                 await self._daily()
                 if f"{moment(hour):%B}" != month and moment(hour) < story.end:
@@ -129,16 +134,19 @@ class Year:
         await self._settle([])
 
     def _standing(self) -> str:
-        weights = " ".join(f"v{v}:{w}%" for v, w in self._p.platform.envoy.desired(self._p.workload.name).weights.items())
+        weights = " ".join(
+            f"v{v}:{w}%" for v, w in self._p.platform.envoy.desired(self._p.workload.name).weights.items()
+        )
         done = len(self._p.traffic.outcomes.status)
         return f"{done:,} requests, {self._p.traffic.outcomes.failed} failed, {self._p.traffic.labels_sent:,} labels, {weights}"
 
     # --- releases
 
-    async def _judge(self, requests: Sequence[Request]) -> None:
-        """One look of the release engine, after everything of the hour is in the logs."""
+    async def _judge(self) -> None:
+        """One look of the release engine, after everything since the last one is in the logs."""
         watch, released = self._watch, self._released
         assert watch is not None and released is not None  # noqa: S101 - both or neither are set
+        requests, self._unjudged = self._unjudged, []
         await self._settle(requests)
         watch.check_skew()
         began = time.perf_counter()
@@ -170,14 +178,21 @@ class Year:
         inputs = {
             "requests": decision.requests,
             "weights": dict(decision.weights),
-            "checks": {v.check: {"outcome": v.outcome, "n": v.n, "estimate": _short(v.estimate)} for v in decision.verdicts},
+            "checks": {
+                v.check: {"outcome": v.outcome, "n": v.n, "estimate": _short(v.estimate)}
+                for v in decision.verdicts
+            },
         }
-        self._p.record.decide(now, f"release {version}: {decision.action}", inputs, decision.check or decision.reason)
+        self._p.record.decide(
+            now, f"release {version}: {decision.action}", inputs, decision.check or decision.reason
+        )
 
     def _finish(self, released: Candidate, watch: ReleaseWatch, decision: Decision, seconds: float) -> None:
         now = self.clock.now()
         promoted = decision.action == "promote"
-        outcome = "promoted" if promoted else "rolled_back" if decision.action == "roll_back" else "inconclusive"
+        outcome = (
+            "promoted" if promoted else "rolled_back" if decision.action == "roll_back" else "inconclusive"
+        )
         reason = decision.reason
         if decision.check is not None and watch.skew_by_input and "skew" in decision.check.lower():
             reason += "; most often " + ", ".join(f"{n} ({c})" for n, c in watch.skew_by_input.most_common(3))
@@ -194,14 +209,20 @@ class Year:
             }
         )
         outcomes = self._p.traffic.outcomes
-        failed = sum(1 for r, v in outcomes.version.items() if v == released.version and outcomes.status[r] != 200)
+        failed = sum(
+            1 for r, v in outcomes.version.items() if v == released.version and outcomes.status[r] != 200
+        )
         if outcome == "rolled_back":
             self._p.record.rollbacks.append(
                 {"version": released.version, "seconds": round(seconds, 4), "failed_requests": failed}
             )
-        self._p.progress.step(f"{now:%d %b}: version {released.version} {outcome.replace('_', ' ')}: {reason}")
+        self._p.progress.step(
+            f"{now:%d %b}: version {released.version} {outcome.replace('_', ' ')}: {reason}"
+        )
         if released.trigger is not None:
-            self._trigger.resolved(released.trigger, now, helped=promoted, reason=reason, version=released.version)
+            self._trigger.resolved(
+                released.trigger, now, helped=promoted, reason=reason, version=released.version
+            )
         loser = watch.champion if promoted else released.version
         self._retire.append((now + self._p.story.keep_warm, loser))
         self._watch = self._released = None
@@ -214,9 +235,14 @@ class Year:
         p, now, model = self._p, self.clock.now(), self._p.workload.name
         p.platform.serve(model, candidate.version)
         await self._settle([])
+        self._unjudged = []
         document = release_request.document(p.workload, candidate.version, self.champion)
-        inputs = json.loads((p.settings.bundles_dir / model / candidate.version / "serving.json").read_text())["inputs"]
-        self._watch = ReleaseWatch(model, self.champion, candidate.version, now.timestamp(), inputs, p.expected)
+        inputs = json.loads(
+            (p.settings.bundles_dir / model / candidate.version / "serving.json").read_text()
+        )["inputs"]
+        self._watch = ReleaseWatch(
+            model, self.champion, candidate.version, now.timestamp(), inputs, p.expected
+        )
         self._released = candidate
         decision = self._controller.start(spec.parse(document), self.champion)
         self._note(candidate.version, decision)
@@ -267,18 +293,37 @@ class Year:
         for feature in measured.features:
             if feature.value is not None:
                 p.record.drift.append(
-                    {"at": text(now), "feature": feature.feature, "score": round(feature.value, 5), "threshold": feature.threshold}
+                    {
+                        "at": text(now),
+                        "feature": feature.feature,
+                        "score": round(feature.value, 5),
+                        "threshold": feature.threshold,
+                    }
                 )
         signals = []
         if measured.verdict == "FAIL":
             top = {f.feature: round(f.value or 0.0, 3) for f in measured.drifted[:5]}
-            signals.append(("featureDrift", measured.reason, {"share": round(measured.share, 3), "worst": top}))
+            signals.append(
+                ("featureDrift", measured.reason, {"share": round(measured.share, 3), "worst": top})
+            )
         if measured.prediction_verdict == "FAIL" and measured.prediction is not None:
-            signals.append(("predictionDrift", "the scores drifted", {"score": round(measured.prediction.value or 0.0, 3)}))
+            signals.append(
+                (
+                    "predictionDrift",
+                    "the scores drifted",
+                    {"score": round(measured.prediction.value or 0.0, 3)},
+                )
+            )
         if reference.evaluation is not None:
             decay = performance.decay(reference.evaluation, performance.measure(*window.matured()))
             if decay.verdict == "FAIL":
-                signals.append(("performanceDecay", decay.reason, {"auc": round(decay.current.auc, 4), "n": decay.current.n}))
+                signals.append(
+                    (
+                        "performanceDecay",
+                        decay.reason,
+                        {"auc": round(decay.current.auc, 4), "n": decay.current.n},
+                    )
+                )
         for kind, reason, detail in signals:
             self._offer(kind, reason, detail)
 
@@ -286,11 +331,16 @@ class Year:
         now = self.clock.now()
         signal = Signal(kind, incident(kind, self.champion, self._trigger.history()), now, detail)
         decision = self._trigger.offer(
-            signal, now, live_release=self._watch is not None, run_active=len(self._waiting) + len(self._submitted)
+            signal,
+            now,
+            live_release=self._watch is not None,
+            run_active=len(self._waiting) + len(self._submitted),
         )
         why = f"{reason}; {decision.reason}"
         self._p.record.trigger(now, kind, decision.accepted, why)
-        self._p.record.decide(now, f"signal {kind}: {'accepted' if decision.accepted else 'refused'}", detail, decision.rule)
+        self._p.record.decide(
+            now, f"signal {kind}: {'accepted' if decision.accepted else 'refused'}", detail, decision.rule
+        )
         if decision.accepted:
             self._p.progress.step(f"{now:%d %b}: {kind} starts a retraining: {reason}")
 
@@ -311,16 +361,28 @@ class Year:
             now = self.clock.now()
             self._trigger.finished(trigger, now, version=result["version"])
             failed = [g["check"] for g in result["gates"] if not g["passed"]]
-            gates = {g["check"]: {"value": _short(g["value"]), "bound": g["bound"], "passed": g["passed"]} for g in result["gates"]}
+            gates = {
+                g["check"]: {"value": _short(g["value"]), "bound": g["bound"], "passed": g["passed"]}
+                for g in result["gates"]
+            }
             verdict = "passed" if result["passed"] else "failed"
-            p.record.decide(now, f"gate of version {result['version']}: {verdict}", gates, ", ".join(failed) or "all checks")
+            p.record.decide(
+                now,
+                f"gate of version {result['version']}: {verdict}",
+                gates,
+                ", ".join(failed) or "all checks",
+            )
             auc = result["metrics"]["auc"]
-            p.progress.step(f"{now:%d %b}: version {result['version']} trained, AUC {auc:.3f}, gates {verdict} {', '.join(failed)}")
+            p.progress.step(
+                f"{now:%d %b}: version {result['version']} trained, AUC {auc:.3f}, gates {verdict} {', '.join(failed)}"
+            )
             p.retrained(result["estimator"], day, now + p.story.pipeline_delay)
             if result["passed"]:
                 self._waiting.append(Candidate(str(result["version"]), now + p.story.pipeline_delay, trigger))
             else:
-                self._trigger.resolved(trigger, now, helped=False, reason=f"gates failed: {', '.join(failed)}")
+                self._trigger.resolved(
+                    trigger, now, helped=False, reason=f"gates failed: {', '.join(failed)}"
+                )
 
     # --- logs
 

@@ -89,7 +89,9 @@ def features(settings: Settings) -> list[Finding]:
         return [ok("features", "empty: no feature was built here yet")]
     remedy = f"rm -f {shlex.quote(str(settings.feast_registry))}"
     if not settings.feast_registry.exists():
-        findings.append(ok("features", f"offline rows of {len(rows)} view(s); applied when it is first opened"))
+        findings.append(
+            ok("features", f"offline rows of {len(rows)} view(s); applied when it is first opened")
+        )
     elif settings.feast_registry.stat().st_size == 0:
         findings.append(fail("features", f"{settings.feast_registry} is empty", remedy))
     else:

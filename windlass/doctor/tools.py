@@ -32,9 +32,8 @@ def envoy(binary: Path | None = None) -> Finding:
         return fail("envoy", f"{binary} does not run: {error}", repair())
     if done.returncode != 0:
         words = (done.stderr or done.stdout).strip().splitlines()
-        return fail(
-            "envoy", f"{binary} ends with {done.returncode}: {words[-1] if words else 'no words'}", repair
-        )
+        last = words[-1] if words else "no words"
+        return fail("envoy", f"{binary} ends with {done.returncode}: {last}", repair())
     version = done.stdout.strip().rpartition("version: ")[2].split("/")
     return ok("envoy", f"{version[1] if len(version) > 1 else done.stdout.strip()} runs")
 

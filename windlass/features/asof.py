@@ -51,12 +51,12 @@ def _join(
 
     connection.register("known", partitions.read(settings, view, start - view.ttl, end))
     features = ", ".join(
-        f'CASE WHEN k.{partitions.TIME} >= a.asked_at - to_microseconds({view.ttl // timedelta(microseconds=1)}) '
+        f"CASE WHEN k.{partitions.TIME} >= a.asked_at - to_microseconds({view.ttl // timedelta(microseconds=1)}) "
         f'THEN k."{name}" END AS "{name}"'
         for name in view.features
     )
     rows = connection.execute(
-        f'SELECT {features} FROM asked a ASOF LEFT JOIN known k '  # noqa: S608 - names are the workload's own
+        f"SELECT {features} FROM asked a ASOF LEFT JOIN known k "  # noqa: S608 - names are the workload's own
         f'ON a."{view.entity}" = k."{view.entity}" AND a.asked_at >= k.{partitions.TIME} ORDER BY a.asked_row'
     ).fetchnumpy()
     connection.unregister("known")

@@ -100,7 +100,7 @@ def _code(workload: Workload) -> list[Path]:
     modules |= {view.compute.__module__ for view in workload.views}
     origins = [Path(str(sys.modules[m].__file__)) for m in sorted(modules)]
     folders = sorted({p.parent for p in origins if p.parent != Path(__file__).parent})
-    own = sorted(p for p in Path(__file__).parent.glob("*.py") if p.stem in ("partitions", "rolling", "files"))
+    own = [Path(__file__).with_name(f"{name}.py") for name in ("columns", "files", "partitions", "rolling")]
     return [p for folder in folders for p in sorted(folder.glob("*.py"))] + own
 
 
@@ -138,7 +138,9 @@ def _checked(view: View, frame: pd.DataFrame) -> pd.DataFrame:
             "make View.features and View.compute agree"
         )
     if frame.empty:
-        raise WindlassError(f"feature view {view.name!r} computed no rows; its compute function drops everything")
+        raise WindlassError(
+            f"feature view {view.name!r} computed no rows; its compute function drops everything"
+        )
     frame = frame[expected]
     if str(frame[partitions.TIME].dtype) != "datetime64[us, UTC]":
         # Feast's DuckDB store fails on nanoseconds
@@ -209,7 +211,9 @@ def _publish(workload: Workload, settings: Settings, manifest: Mapping[str, Any]
     tell(f"published {len(manifest['files'])} partitions to {store.address(prefix)}")
 
 
-def _fetch(workload: Workload, settings: Settings, content_hash: str, tell: Progress) -> dict[str, Any] | None:
+def _fetch(
+    workload: Workload, settings: Settings, content_hash: str, tell: Progress
+) -> dict[str, Any] | None:
     """Download the partitions of this content hash, if somebody has published them."""
     if settings.object_store is None:
         return None

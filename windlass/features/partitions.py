@@ -5,7 +5,6 @@ Rows are small slices of time when they are read, so a reader opens only the mon
 
 from __future__ import annotations
 
-import functools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,22 +106,18 @@ def newest(settings: Settings, view: View) -> datetime | None:
     return latest.astimezone(UTC)
 
 
-def has_rows(path: Path, since: datetime, to: datetime) -> bool:
-    """Whether a file has a row with a time after `since`, up to `to`; the footer does not say it for certain."""
-    import numpy as np
-
-    times = _times(path, path.stat().st_mtime_ns)
-    first, last = np.searchsorted(
-        times, [np.datetime64(t.astimezone(UTC).replace(tzinfo=None), "us") for t in (since, to)], side="right"
-    )
-    return bool(last > first)
-
-
-@functools.lru_cache(maxsize=64)
-def _times(path: Path, changed: int) -> NDArray[np.datetime64]:
-    """The times in a file; asked for at every tick of a replay, so kept while the file stays as it is."""
+def times(settings: Settings, view: View) -> NDArray[np.int64]:
+    """All times at which a view has rows, in microseconds since 1970."""
     import numpy as np
     import pyarrow.parquet
 
-    column = pyarrow.parquet.read_table(path, columns=[TIME]).column(TIME)
-    return np.unique(column.to_numpy().astype("datetime64[us]"))
+    there = files(settings, view.name, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+    columns = [pyarrow.parquet.read_table(p, columns=[TIME]).column(TIME).to_numpy() for p in there]
+    return np.unique(np.concatenate(columns).astype("datetime64[us]").astype("int64"))
+
+
+def months(start: datetime, end: datetime) -> list[str]:
+    """Names of the months from `start` to `end`."""
+    first, last = start.astimezone(UTC), end.astimezone(UTC)
+    span = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
+    return [f"{number // 12:04d}-{number % 12 + 1:02d}" for number in span]

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from feast import FeatureStore, RepoConfig
 
 REPOSITORY = "feature_repo"
-# pairs that one point-in-time join may build: DuckDB pairs each row with every snapshot of its key in the chunk
-PAIRS = 4_000_000
+# measured: shorter spans spend their time in Feast and ibis, longer ones in pairs of rows and snapshots
+CHUNK = timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,12 @@ class Definitions:
     push_sources: dict[str, Any]
 
     def objects(self) -> list[Any]:
-        return [*self.entities.values(), *self.push_sources.values(), *self.views.values(), *self.services.values()]
+        return [
+            *self.entities.values(),
+            *self.push_sources.values(),
+            *self.views.values(),
+            *self.services.values(),
+        ]
 
 
 def definitions(settings: Settings, project_dir: Path | None = None) -> Definitions:
@@ -57,7 +62,12 @@ def definitions(settings: Settings, project_dir: Path | None = None) -> Definiti
     from feast import Entity, FeatureService, FeatureView, PushSource
 
     found = Definitions({}, {}, {}, {})
-    kinds = ((Entity, found.entities), (FeatureView, found.views), (FeatureService, found.services), (PushSource, found.push_sources))
+    kinds: tuple[tuple[Any, dict[str, Any]], ...] = (
+        (Entity, found.entities),
+        (FeatureView, found.views),
+        (FeatureService, found.services),
+        (PushSource, found.push_sources),
+    )
     for path in _files(settings, project_dir):
         module = _load(path, settings)
         for thing in vars(module).values():
@@ -84,7 +94,8 @@ def disagreements(workload: Workload, defined: Definitions) -> list[str]:
     else:
         served = [p.name for p in service.feature_view_projections]
         if served != [v.name for v in workload.views]:
-            problems.append(f"FeatureService {service.name!r} has the views {served}, the workload {[v.name for v in workload.views]}")
+            ours = [v.name for v in workload.views]
+            problems.append(f"FeatureService {service.name!r} has the views {served}, the workload {ours}")
     for view in workload.views:
         there = defined.views.get(view.name)
         if there is None:
@@ -96,10 +107,11 @@ def disagreements(workload: Workload, defined: Definitions) -> list[str]:
             ("time to live", there.ttl, view.ttl),
             ("push source", there.stream_source is not None, view.stream),
         )
+        name = f"FeatureView {view.name!r}"
+        problems += [f"{name}: {what} is {a} there, {b} in the workload" for what, a, b in stated if a != b]
         problems += [
-            f"FeatureView {view.name!r}: {what} is {theirs} there, {ours} in the workload" for what, theirs, ours in stated if theirs != ours
+            f"{name}: {f.name!r} is {f.dtype}, must be Float64" for f in there.features if f.dtype != Float64
         ]
-        problems += [f"FeatureView {view.name!r}: {f.name!r} is {f.dtype}, must be Float64" for f in there.features if f.dtype != Float64]
     return problems
 
 
@@ -137,8 +149,12 @@ def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureSt
         fcntl.flock(lock, fcntl.LOCK_EX)
         state = _state(settings, config, project_dir)
         store = FeatureStore(config=config)
-        online_is_there = settings.online_store != "sqlite" or settings.online_db.is_file()
-        if not (marker.is_file() and marker.read_text() == state and settings.feast_registry.is_file() and online_is_there):
+        stores = [
+            settings.feast_registry,
+            *([settings.online_db] if settings.online_store == "sqlite" else []),
+        ]
+        applied = marker.is_file() and marker.read_text() == state and all(path.is_file() for path in stores)
+        if not applied:
             store.apply(definitions(settings, project_dir).objects())
             atomic.write_text(marker, state)
     return store
@@ -166,10 +182,10 @@ def training_frame(workload: Workload, settings: Settings, entity_df: pd.DataFra
     settings.offline_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.offline_dir.parent, prefix=".join-") as name:
         scratch = _Scratch(workload, settings, Path(name))
-        joined = pd.concat([scratch.join(asked.iloc[a:b]) for a, b in _chunks(workload, settings, asked)], ignore_index=True)
+        joined = pd.concat([scratch.join(asked.iloc[a:b]) for a, b in _chunks(asked)], ignore_index=True)
     if len(joined) != len(asked) or not joined["windlass_row"].is_unique:
         raise WindlassError(
-            f"Feast returned {len(joined)} rows for {len(asked)} asked of feature service {workload.feature_service!r}; "
+            f"Feast returned {len(joined)} rows for {len(asked)} of feature service {workload.feature_service!r}; "
             "nothing was written; report this with the versions of feast and duckdb (`windlass doctor --json`)"
         )
     values = joined.sort_values("windlass_row", kind="stable")[names].to_numpy(dtype="float64")
@@ -193,13 +209,14 @@ class _Scratch:
         views = []
         for view in workload.views:
             there = defined.views[view.name]
+            path = str(self._file(view))
             views.append(
                 FeatureView(
                     name=view.name,
                     entities=[defined.entities[view.entity]],
                     ttl=there.ttl,
                     schema=there.schema,
-                    source=FileSource(name=f"{view.name}_chunk", path=str(self._file(view)), timestamp_field=partitions.TIME),
+                    source=FileSource(name=f"{view.name}_chunk", path=path, timestamp_field=partitions.TIME),
                     online=False,
                 )
             )
@@ -223,24 +240,29 @@ class _Scratch:
     def join(self, rows: pd.DataFrame) -> pd.DataFrame:
         import pyarrow.parquet
 
-        start, end = rows[partitions.TIME].iloc[0].to_pydatetime(), rows[partitions.TIME].iloc[-1].to_pydatetime()
+        start, end = (
+            rows[partitions.TIME].iloc[0].to_pydatetime(),
+            rows[partitions.TIME].iloc[-1].to_pydatetime(),
+        )
         for view in self._workload.views:
             table = partitions.read(self._settings, view, start - view.ttl, end)
             pyarrow.parquet.write_table(table, self._file(view), compression="none")
-        frame: pd.DataFrame = self._store.get_historical_features(entity_df=rows, features=self._service).to_df()
+        frame: pd.DataFrame = self._store.get_historical_features(
+            entity_df=rows, features=self._service
+        ).to_df()
         return frame
 
 
-def _chunks(workload: Workload, settings: Settings, rows: pd.DataFrame) -> Iterator[tuple[int, int]]:
-    """Cut rows, ordered by time, so that no join builds too many pairs: at most two days, fewer rows where dense."""
+def _chunks(rows: pd.DataFrame) -> Iterator[tuple[int, int]]:
+    """Cut rows, ordered by time, into spans of time that one join can take."""
     import numpy as np
 
     times = rows[partitions.TIME].to_numpy()
     start = 0
     while start < len(rows):
-        end = int(np.searchsorted(times, times[start] + np.timedelta64(2, "D"), side="left"))
-        yield start, max(end, start + 1)
-        start = max(end, start + 1)
+        end = int(np.searchsorted(times, times[start] + np.timedelta64(CHUNK), side="left"))
+        yield start, end
+        start = end
 
 
 def _files(settings: Settings, project_dir: Path | None) -> list[Path]:
@@ -263,7 +285,8 @@ def _load(path: Path, settings: Settings) -> Any:
             spec.loader.exec_module(module)
     except Exception as error:
         # whatever a definition file raises is a fault of that file
-        raise UsageError(f"{path} cannot be read: {type(error).__name__}: {error}; correct the definitions in it") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{path} cannot be read: {reason}; correct the definitions in it") from error
     return module
 
 
@@ -275,11 +298,16 @@ def _config(settings: Settings, project_dir: Path | None) -> RepoConfig:
     shipped = Path(windlass.__file__).parents[1] / REPOSITORY
     folder = next((f for f in (own, shipped) if (f / "feature_store.yaml").is_file()), None)
     if folder is None:
-        raise UsageError(f"{own}/feature_store.yaml is missing; run in a project folder, or set WINDLASS_PROJECT to one")
+        raise UsageError(
+            f"{own}/feature_store.yaml is missing; work in a project folder, or name it in WINDLASS_PROJECT"
+        )
     stated: dict[str, Any] = yaml.safe_load((folder / "feature_store.yaml").read_text())
     stated["registry"] = {"registry_type": "file", "path": str(settings.feast_registry)}
     if settings.online_store == "redis":
-        stated["online_store"] = {"type": "redis", "connection_string": _redis_address(str(settings.redis_url))}
+        stated["online_store"] = {
+            "type": "redis",
+            "connection_string": _redis_address(str(settings.redis_url)),
+        }
     else:
         stated["online_store"] = {**stated["online_store"], "path": str(settings.online_db)}
     return RepoConfig(**stated, repo_path=folder)
@@ -306,7 +334,3 @@ def _state(settings: Settings, config: RepoConfig, project_dir: Path | None) -> 
     for path in _files(settings, project_dir):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def seconds(ttl: timedelta) -> float:
-    return ttl / timedelta(seconds=1)

@@ -1,7 +1,8 @@
 """Keeping the online store at a moment of event time: batch materialization, then a tick an hour.
 
-A tick writes the rows of its hour through Feast's provider, the last step of `FeatureStore.push`: the same bytes,
-without turning a data frame into protos value by value each time, which costs ten times as much as the rest.
+A tick writes what `FeatureStore.push` would, byte for byte (a test compares them), without its way through a data
+frame and a proto for each value, which costs ten times as much as the writing. Sqlite takes rows as they lie in the
+partitions; any other online store gets them through Feast's provider.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass import telemetry
 from windlass.contract import View, Workload
+from windlass.errors import DataError, UsageError
 from windlass.features import partitions, store
 from windlass.settings import Settings
 
@@ -43,7 +46,7 @@ class OnlineStream:
         self._provider: Any = self._store._get_provider()
         self._at: datetime | None = None
         self._sources = [_Rows(view, settings) for view in workload.views if view.stream]
-        self._batch = [view for view in workload.views if not view.stream]
+        self._batch = [(v, partitions.times(settings, v)) for v in workload.views if not v.stream]
         self._views: dict[str, Any] = {v.name: self._store.get_feature_view(v.name) for v in workload.views}
 
     @property
@@ -76,25 +79,30 @@ class OnlineStream:
         since, written = self._at, 0
         with self._together():
             for rows in self._sources:
-                data = rows.between(since, to)
-                if data:
-                    self._provider.online_write_batch(self._store.config, self._views[rows.view.name], data, None)
-                    written += len(data)
-        due = [v.name for v in self._batch if _any_between(self._settings, v, since, to)]
+                written += self._write(rows.newest(since, to))
+        due = [view.name for view, times in self._batch if _any_between(times, since, to)]
         if due:
             self._materialize(due, since + MICROSECOND, to)
         self._at = to
         return written
-
-    def push(self, view: str, rows: pd.DataFrame) -> None:
-        """Push rows of a stream view through Feast's own `push`, as a caller with rows of their own does."""
-        push(self._store, view, rows)
 
     def close(self) -> None:
         """Give back the online store."""
         online = self._provider.online_store
         if hasattr(online, "close") and self._settings.online_store == "sqlite":
             online.close()
+
+    def _write(self, rows: Newest | None) -> int:
+        if rows is None:
+            return 0
+        view, online = self._views[rows.view.name], self._provider.online_store
+        if hasattr(online, "write_rows"):
+            online.write_rows(
+                self._store.config, view, rows.keys, rows.view.features, rows.values, rows.times
+            )
+        else:
+            self._provider.online_write_batch(self._store.config, view, _protos(rows), None)
+        return len(rows.keys)
 
     def _materialize(self, views: list[str], start: datetime, end: datetime) -> None:
         with _quiet():
@@ -115,6 +123,35 @@ class OnlineStream:
         return contextlib.nullcontext()
 
 
+def push_file(workload: Workload, settings: Settings, view: str, path: Path) -> int:
+    """Push the rows of a file to the online store through Feast's own `push`; return how many.
+
+    Raises:
+        UsageError: the workload has no such stream view.
+        DataError: the file cannot be read, or lacks a column.
+    """
+    from windlass.features import columns, files
+
+    streamed = {v.name: v for v in workload.views if v.stream}
+    if view not in streamed:
+        known = ", ".join(streamed) or "none"
+        raise UsageError(f"workload {workload.name!r} has no stream view {view!r}; known: {known}")
+    telemetry.switch_off()
+    store.agreed(workload, settings)
+    stated = streamed[view]
+    rows = files.read(path, [stated.entity, partitions.TIME, *stated.features])
+    rows[stated.entity] = columns.key(rows[stated.entity])
+    rows[partitions.TIME] = columns.utc(rows[partitions.TIME])
+    try:
+        rows = rows.astype(dict.fromkeys(stated.features, "float64"))
+    except ValueError as error:
+        raise DataError(
+            f"data file {path}: a feature of {view!r} is no number: {error}; correct the file"
+        ) from error
+    push(store.open_store(settings), view, rows)
+    return len(rows)
+
+
 def push(feature_store: Any, view: str, rows: pd.DataFrame) -> None:
     """`FeatureStore.push` to the push source of a stream view."""
     from feast.data_source import PushMode
@@ -124,108 +161,125 @@ def push(feature_store: Any, view: str, rows: pd.DataFrame) -> None:
 
 
 @dataclass(frozen=True)
+class Newest:
+    """The newest row of each key in some span of time."""
+
+    view: View
+    keys: list[str]
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class _Month:
-    """One month of a view in memory, ordered by time."""
+    """One month of a view, ordered by time; keys by number."""
 
     times: NDArray[np.int64]
     keys: NDArray[np.int32]
+    names: NDArray[np.object_]
     values: NDArray[np.float64]
 
 
 class _Rows:
-    """A view's rows as Feast's provider takes them; a month is in memory at a time."""
+    """Rows of a stream view by time; of the months only those in use are in memory."""
 
     def __init__(self, view: View, settings: Settings) -> None:
-        from feast.protos.feast.types.Value_pb2 import Value
-
-        self.view = view
+        self._view = view
         self._settings = settings
-        self._entity_keys: list[Any] = []
-        self._position: dict[str, int] = {}
         self._months: dict[str, _Month | None] = {}
-        self._value = Value
-        self._missing = Value()
 
-    def between(self, since: datetime, to: datetime) -> list[tuple[Any, dict[str, Any], datetime, None]]:
-        """The newest row of each key with a time after `since`, up to `to`."""
-        newest: dict[int, tuple[Any, dict[str, Any], datetime, None]] = {}
-        for month in self._loaded(since, to):
-            newest.update(self._slice(month, since, to))
-        return list(newest.values())
-
-    def _slice(
-        self, month: _Month, since: datetime, to: datetime
-    ) -> dict[int, tuple[Any, dict[str, Any], datetime, None]]:
+    def newest(self, since: datetime, to: datetime) -> Newest | None:
+        """The newest row of each key with a time after `since`, up to `to`; None where there is no row."""
         import numpy as np
 
-        first, last = np.searchsorted(month.times, [_micros(since), _micros(to)], side="right")
-        if first == last:
-            return {}
-        keys = month.keys[first:last]
-        if month.times[first] == month.times[last - 1]:
-            positions = np.arange(first, last)
-        else:
-            # of several rows of a key the last stays
-            _, reverse = np.unique(keys[::-1], return_index=True)
-            positions = last - 1 - np.sort(reverse)[::-1]
-        names, value, missing, entity_keys = self.view.features, self._value, self._missing, self._entity_keys
-        rows = {}
-        stamps = {int(t): _moment(int(t)) for t in np.unique(month.times[positions])}
-        for key, time, row in zip(
-            month.keys[positions].tolist(), month.times[positions].tolist(), month.values[positions].tolist(), strict=True
-        ):
-            # x == x is false for NaN alone, which Feast stores as an empty value
-            protos = {n: value(double_val=x) if x == x else missing for n, x in zip(names, row, strict=True)}
-            rows[key] = (entity_keys[key], protos, stamps[time], None)
-        return rows
+        parts = [
+            p for p in (self._part(month, since, to) for month in self._loaded(since, to)) if p is not None
+        ]
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        keys = np.array([key for part in parts for key in part.keys], dtype=object)
+        last = _last_of_each(keys)
+        times = np.concatenate([part.times for part in parts])[last]
+        return Newest(
+            self._view, keys[last].tolist(), times, np.concatenate([part.values for part in parts])[last]
+        )
+
+    def _part(self, month: _Month, since: datetime, to: datetime) -> Newest | None:
+        import numpy as np
+
+        first, end = np.searchsorted(month.times, [_micros(since), _micros(to)], side="right")
+        if first == end:
+            return None
+        rows = np.arange(first, end)
+        if month.times[first] != month.times[end - 1]:
+            rows = first + _last_of_each(month.keys[first:end])
+        return Newest(
+            self._view, month.names[month.keys[rows]].tolist(), month.times[rows], month.values[rows]
+        )
 
     def _loaded(self, since: datetime, to: datetime) -> Iterator[_Month]:
-        wanted = [p.stem for p in partitions.files(self._settings, self.view.name, since, to)]
-        self._months = {name: month for name, month in self._months.items() if name in wanted}
-        for name in wanted:
-            if name not in self._months:
-                self._months[name] = self._read(name)
-            month = self._months[name]
-            if month is not None:
-                yield month
+        wanted = partitions.months(since, to)
+        if any(name not in self._months for name in wanted):
+            self._months = {
+                name: self._months[name] if name in self._months else self._read(name) for name in wanted
+            }
+        return (month for month in (self._months[name] for name in wanted) if month is not None)
 
     def _read(self, name: str) -> _Month | None:
         import numpy as np
         import pyarrow.parquet
 
-        path = partitions.folder(self._settings, self.view.name) / f"{name}.parquet"
-        table = pyarrow.parquet.read_table(path)
-        if table.num_rows == 0:
+        path = partitions.folder(self._settings, self._view.name) / f"{name}.parquet"
+        if not path.is_file():
             return None
-        entities = table.column(self.view.entity).combine_chunks().dictionary_encode()
-        known = np.array([self._code(key) for key in entities.dictionary.to_pylist()], dtype=np.int32)
+        table = pyarrow.parquet.read_table(path)
+        entities = table.column(self._view.entity).combine_chunks().dictionary_encode()
         return _Month(
             times=table.column(partitions.TIME).to_numpy().astype("datetime64[us]").astype("int64"),
-            keys=known[entities.indices.to_numpy()],
-            values=np.column_stack([table.column(f).to_numpy() for f in self.view.features]),
+            keys=entities.indices.to_numpy(),
+            names=np.array(entities.dictionary.to_pylist(), dtype=object),
+            values=np.column_stack([table.column(f).to_numpy() for f in self._view.features]),
         )
 
-    def _code(self, key: str) -> int:
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 
-        if key not in self._position:
-            self._position[key] = len(self._entity_keys)
-            self._entity_keys.append(EntityKey(join_keys=[self.view.entity], entity_values=[self._value(string_val=key)]))
-        return self._position[key]
+def _last_of_each(keys: NDArray[Any]) -> NDArray[np.int64]:
+    """Positions of the last occurrence of every value, in order."""
+    import numpy as np
+
+    _, from_the_end = np.unique(keys[::-1], return_index=True)
+    return np.sort(len(keys) - 1 - from_the_end)
 
 
-def _any_between(settings: Settings, view: View, since: datetime, to: datetime) -> bool:
-    return any(
-        partitions.has_rows(path, since, to) for path in partitions.files(settings, view.name, since, to)
-    )
+def _protos(rows: Newest) -> list[tuple[Any, dict[str, Any], datetime, None]]:
+    """Rows as Feast's provider takes them."""
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    missing = Value()
+    return [
+        (
+            EntityKey(join_keys=[rows.view.entity], entity_values=[Value(string_val=key)]),
+            # only NaN differs from itself; Feast stores it as an empty value
+            {
+                n: Value(double_val=x) if x == x else missing
+                for n, x in zip(rows.view.features, row, strict=True)
+            },
+            EPOCH + time * MICROSECOND,
+            None,
+        )
+        for key, time, row in zip(rows.keys, rows.times.tolist(), rows.values.tolist(), strict=True)
+    ]
+
+
+def _any_between(times: NDArray[np.int64], since: datetime, to: datetime) -> bool:
+    import numpy as np
+
+    first, last = np.searchsorted(times, [_micros(since), _micros(to)], side="right")
+    return bool(last > first)
 
 
 def _micros(when: datetime) -> int:
     return (when - EPOCH) // MICROSECOND
-
-
-def _moment(micros: int) -> datetime:
-    return EPOCH + micros * MICROSECOND
 
 
 @contextlib.contextmanager

@@ -79,7 +79,9 @@ def predict(
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             body, received = json.loads(answer.read()), answer.headers
     except urllib.error.HTTPError as error:
-        raise WindlassError(f"{url} answered {error.code}: {error.read().decode(errors='replace').strip()}") from error
+        raise WindlassError(
+            f"{url} answered {error.code}: {error.read().decode(errors='replace').strip()}"
+        ) from error
     except OSError as error:
         raise WindlassError(f"{url} does not answer ({error}); `windlass status` shows what runs") from error
     return {
@@ -107,5 +109,7 @@ def _epoch(text: str) -> float:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--at {text!r} is not a time; use ISO 8601, for example 2013-03-01T12:00:00+00:00") from None
+        raise UsageError(
+            f"--at {text!r} is not a time; use ISO 8601, for example 2013-03-01T12:00:00+00:00"
+        ) from None
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -92,7 +92,11 @@ class Client:
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
         """POST `body` as JSON. Never retries: a failed exchange is reported as status 0."""
-        lines = [f"POST {path} HTTP/1.1", f"host: {self._host}:{self._port}", "content-type: application/json"]
+        lines = [
+            f"POST {path} HTTP/1.1",
+            f"host: {self._host}:{self._port}",
+            "content-type: application/json",
+        ]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         lines.append(f"content-length: {len(body)}\r\n\r\n")
         message = "\r\n".join(lines).encode("latin-1") + body
@@ -100,7 +104,9 @@ class Client:
             started = time.perf_counter()
             try:
                 connection = await self._connection()
-                status, received, content = await asyncio.wait_for(connection.exchange(message), self._timeout)
+                status, received, content = await asyncio.wait_for(
+                    connection.exchange(message), self._timeout
+                )
             except (OSError, TimeoutError) as error:
                 return Answer(0, {}, str(error).encode(), time.perf_counter() - started)
             if not connection.closed:

@@ -26,6 +26,7 @@ from windlass.contract import Workload
 from windlass.errors import WindlassError
 from windlass.local.platform import Platform
 from windlass.local.progress import Progress
+from windlass.local.standing import standing_clock
 from windlass.local.watch import SKEW_BATCH, ReleaseWatch
 from windlass.settings import Settings
 
@@ -40,14 +41,18 @@ class Loop:
     """One model's platform; `turn` is called a few times a second and never blocks for long."""
 
     def __init__(self, settings: Settings, workload: Workload, champion: str, *, port: int | None) -> None:
-        from windlass.features import history
+        from components.registry import Registry
 
         self._settings = settings
         self._workload = workload
         self.champion = champion
-        self._as_of = history.standing_clock(workload, settings)
+        trained_to = datetime.fromisoformat(Registry(settings).info(workload.name, champion).trained_to)
+        self._as_of = standing_clock(workload, trained_to, datetime.now(UTC))
         self._platform = Platform(
-            settings, port=port, replay_clock=self._as_of is not None, as_of=None if self._as_of is None else self._as_of.timestamp()
+            settings,
+            port=port,
+            replay_clock=self._as_of is not None,
+            as_of=None if self._as_of is None else self._as_of.timestamp(),
         )
         self._clock = SystemClock()
         self._joined = Joined()
@@ -140,7 +145,9 @@ class Loop:
     def _observe(self, candidate: str, since: float) -> None:
         bundle = self._settings.bundles_dir / self._workload.name / candidate / "serving.json"
         inputs = json.loads(bundle.read_text())["inputs"]
-        self._watch = ReleaseWatch(self._workload.name, self.champion, candidate, since, inputs, self._expected)
+        self._watch = ReleaseWatch(
+            self._workload.name, self.champion, candidate, since, inputs, self._expected
+        )
 
     def _look(self, now: float) -> None:
         controller, watch = self._controller, self._watch
@@ -184,4 +191,3 @@ class Loop:
                 self._progress.step(f"{child.name} died (code {child.process.returncode}); starting it again")
                 self._platform.servers.pop((model, version))
                 self._platform.serve(model, version)
-

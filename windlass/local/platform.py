@@ -81,7 +81,15 @@ class Platform:
             port = processes.free_port()
             self.collector = processes.start(
                 "the collector",
-                [sys.executable, "-m", "monitoring.collector", "--port", str(port), "--home", str(self.settings.home)],
+                [
+                    sys.executable,
+                    "-m",
+                    "monitoring.collector",
+                    "--port",
+                    str(port),
+                    "--home",
+                    str(self.settings.home),
+                ],
                 self.settings.logs_dir / "collector.log",
             )
             self.envoy.start()
@@ -110,7 +118,9 @@ class Platform:
         if self._as_of is not None:
             command += ["--as-of", repr(self._as_of)]
         child = processes.start(
-            f"the server of {model} version {version}", command, self.settings.logs_dir / f"server-{model}-{version}.log"
+            f"the server of {model} version {version}",
+            command,
+            self.settings.logs_dir / f"server-{model}-{version}.log",
         )
         self.servers[(model, version)] = child
         processes.wait_ready(child, f"http://127.0.0.1:{port}/v2/health/ready")

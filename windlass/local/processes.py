@@ -36,7 +36,8 @@ def require_port(port: int, purpose: str, host: str = "127.0.0.1") -> int:
             probe.bind((host, port))
         except OSError as error:
             raise PortInUse(
-                f"port {port} for {purpose} is in use ({error.strerror}); choose another with --port or end what listens there"
+                f"port {port} for {purpose} is in use ({error.strerror}); "
+                "choose another with --port or end what listens there"
             ) from error
     return port
 
@@ -75,7 +76,9 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def start(name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Child:
+def start(
+    name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Child:
     """Start a child whose output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
@@ -108,4 +111,6 @@ def wait_ready(child: Child, url: str, timeout: float = 60.0) -> None:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.02)
-    raise WindlassError(f"{child.name} was not ready at {url} within {timeout:.0f} s; the end of {child.log}:\n{child.tail()}")
+    raise WindlassError(
+        f"{child.name} was not ready at {url} within {timeout:.0f} s; the end of {child.log}:\n{child.tail()}"
+    )

@@ -27,7 +27,9 @@ def write(settings: Settings, content: Mapping[str, Any]) -> None:
 
 def write_if_changed(settings: Settings, content: Mapping[str, Any]) -> None:
     """As `write`, without touching the disk where nothing changed."""
-    if not path(settings).is_file() or json.loads(path(settings).read_text()) != json.loads(json.dumps(content)):
+    if not path(settings).is_file() or json.loads(path(settings).read_text()) != json.loads(
+        json.dumps(content)
+    ):
         write(settings, content)
 
 

@@ -17,7 +17,6 @@ from windlass.errors import AlreadyRunning, WindlassError
 from windlass.local import lock, state
 from windlass.local.lifeline import Lifeline
 from windlass.local.loop import Loop
-from windlass.local.platform import Platform
 from windlass.local.progress import Progress
 from windlass.settings import Settings
 
@@ -49,10 +48,7 @@ def foreground(settings: Settings, model: str, *, port: int | None, as_json: boo
             loop.start(progress)
             description = loop.describe()
             state.write(settings, description)
-            if as_json:
-                print(json.dumps(description), flush=True)
-            else:
-                print(_text(description), flush=True)
+            _say(description, as_json)
             while not stop.wait(0.2):
                 loop.turn()
                 state.write_if_changed(settings, loop.describe())
@@ -72,20 +68,31 @@ def detach(settings: Settings, model: str, *, port: int | None, as_json: bool, t
     log = settings.logs_dir / "platform.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "windlass", "up", model, *(["--port", str(port)] if port else [])]
-    environment = {**os.environ, "WINDLASS_HOME": str(settings.home), "WINDLASS_PROJECT": str(settings.project)}
+    environment = {
+        **os.environ,
+        "WINDLASS_HOME": str(settings.home),
+        "WINDLASS_PROJECT": str(settings.project),
+    }
     with log.open("wb") as sink:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         content = state.running(settings)
         if content is not None and content["pids"].get("windlass") == child.pid:
-            print(json.dumps(content) if as_json else _text(content))
+            _say(content, as_json)
             return 0
         code = child.poll()
         if code is not None:
-            words = "\n".join(log.read_text(errors="replace").splitlines()[-8:]).removeprefix("windlass: error: ")
+            words = "\n".join(log.read_text(errors="replace").splitlines()[-8:]).removeprefix(
+                "windlass: error: "
+            )
             raise (WindlassError if code == 1 else _failure(code))(words)
         time.sleep(0.05)
     child.terminate()
@@ -108,7 +115,9 @@ def down(settings: Settings, timeout: float = 60.0) -> int | None:
         if lock.holder(state.lock_path(settings)) is None:
             return pid
         time.sleep(0.05)
-    raise WindlassError(f"the platform (process {pid}) does not end; `kill -9 {pid}` ends it and all its children")
+    raise WindlassError(
+        f"the platform (process {pid}) does not end; `kill -9 {pid}` ends it and all its children"
+    )
 
 
 def _refuse_second(settings: Settings) -> None:
@@ -124,6 +133,11 @@ def _failure(code: int) -> type[WindlassError]:
     from windlass.errors import UsageError
 
     return UsageError if code == 2 else WindlassError
+
+
+def _say(content: dict[str, Any], as_json: bool) -> None:
+    sys.stdout.write((json.dumps(content) if as_json else _text(content)) + "\n")
+    sys.stdout.flush()
 
 
 def _text(content: dict[str, Any]) -> str:

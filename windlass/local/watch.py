@@ -12,6 +12,7 @@ from monitoring.predictions import Prediction
 
 if TYPE_CHECKING:
     import pandas as pd
+
     from serving.release.access_log import Access
     from serving.release.evidence import Evidence
 
@@ -30,7 +31,13 @@ class ReleaseWatch:
     """
 
     def __init__(
-        self, model: str, champion: str, candidate: str, since: float, inputs: Sequence[Mapping[str, Any]], expected: Expected
+        self,
+        model: str,
+        champion: str,
+        candidate: str,
+        since: float,
+        inputs: Sequence[Mapping[str, Any]],
+        expected: Expected,
     ) -> None:
         self.model, self.champion, self.candidate, self.since = model, champion, candidate, since
         self._inputs = inputs

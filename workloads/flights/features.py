@@ -19,6 +19,7 @@ from workloads.flights.prepare import LATE_MINUTES, NO_TAIL
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from workloads.flights.grid import Floats, Ints
 
@@ -43,7 +44,8 @@ WEATHER = (
 
 HEARTBEAT_HOURS = 24
 HISTORY_DAYS = 28
-READY_RANGE = (-4, 8)
+# a value for every hour would make this one feature most of what is pushed online, and the model no better
+READY_STEPS = (-4, -2, 0, 1, 2, 4, 8)
 TURN_MINUTES = 90  # at the far airport and again at home, together
 WIND_LIMIT = 200.0  # one row of the source says 1,048 miles an hour
 
@@ -72,25 +74,30 @@ class Flights:
 
     @cached_property
     def dep_delay(self) -> Floats:
-        return np.clip(self.frame["dep_delay"].fillna(0).to_numpy(dtype="float64"), -30, 180)
+        return _clipped(self.frame["dep_delay"], -30, 180)
 
     @cached_property
     def arr_delay(self) -> Floats:
-        return np.clip(self.frame["arr_delay"].fillna(0).to_numpy(dtype="float64"), -60, 180)
+        return _clipped(self.frame["arr_delay"], -60, 180)
 
     @cached_property
     def added_delay(self) -> Floats:
         """Minutes lost between leaving the gate and reaching the other: queues for the runway, holding patterns."""
-        added = self.frame["arr_delay"] - self.frame["dep_delay"]
-        return np.clip(added.fillna(0).to_numpy(dtype="float64"), -60, 120)
+        return _clipped(self.frame["arr_delay"] - self.frame["dep_delay"], -60, 120)
 
     @cached_property
     def late(self) -> Floats:
-        return (self.frame["arr_delay"] > LATE_MINUTES).to_numpy(dtype="float64")
+        return np.asarray(self.frame["arr_delay"] > LATE_MINUTES, dtype=np.float64)
 
     @cached_property
     def left_late(self) -> Floats:
-        return (self.frame["dep_delay"] > LATE_MINUTES).to_numpy(dtype="float64")
+        return np.asarray(self.frame["dep_delay"] > LATE_MINUTES, dtype=np.float64)
+
+
+def _clipped(minutes: pd.Series[float], low: float, high: float) -> Floats:
+    """Minutes as an array; what is missing becomes 0, and counts nowhere since its time never comes."""
+    out: Floats = np.clip(np.nan_to_num(minutes.to_numpy(dtype="float64")), low, high)
+    return out
 
 
 class _Keyed:
@@ -194,9 +201,12 @@ def tail_delays(frame: pd.DataFrame) -> pd.DataFrame:
     left = _Events.of(by.codes, flights.times("dep_at"), named)
     landed = _Events.of(by.codes, flights.times("arr_at"), named)
     span = flights.axis.count
-    moves = np.concatenate([
-        by.codes[e.rows] * span + at[e.rows] for e, at in ((left, flights.departed), (landed, flights.arrived))
-    ])
+    moves = np.concatenate(
+        [
+            by.codes[e.rows] * span + at[e.rows]
+            for e, at in ((left, flights.departed), (landed, flights.arrived))
+        ]
+    )
     tail, hour = np.divmod(np.unique(moves), span)
     now = (hour + flights.axis.first) * HOUR
     week = landed.count(tail, now) - landed.count(tail, now - 7 * 24 * HOUR)
@@ -214,7 +224,7 @@ def tail_turn(frame: pd.DataFrame) -> pd.DataFrame:
     """Hours since each aircraft should be ready for its next flight from New York, negative before.
 
     Only flights out of New York are in the data, so an aircraft that left is expected back after the same time
-    again and two turnarounds. The value steps by the hour and is clipped, so it needs few rows.
+    again and two turnarounds. The value is the last of `READY_STEPS` that has passed.
     """
     flights = Flights(frame)
     by = _Keyed(flights, "tailnum")
@@ -228,15 +238,18 @@ def tail_turn(frame: pd.DataFrame) -> pd.DataFrame:
     # an hour belongs to the aircraft's last departure known by then, so each reaches up to the next
     same = np.concatenate([code[1:] == code[:-1], [False]])
     until = np.minimum(np.where(same, np.append(departed[1:], 0), flights.axis.count), flights.axis.count)
-    low, high = READY_RANGE
-    begin = np.maximum(departed + 1, ready + low + 1)
-    steps = np.maximum(np.minimum(until, ready + high + 1) - begin, 0)
-    row = np.concatenate([np.arange(len(code)), np.repeat(np.arange(len(code)), steps)])
-    offset = np.arange(steps.sum()) - np.repeat(np.cumsum(steps) - steps, steps)
-    hour = np.concatenate([departed, np.repeat(begin, steps) + offset])
-    keep = hour < until[row]
-    row, hour = row[keep], hour[keep]
-    columns = {"tail_ready_hours": np.clip(hour - ready[row], low, high).astype("float64")}
+    # one row when it leaves, one at each step it then reaches before it leaves again
+    steps = np.asarray(READY_STEPS)
+    begin = np.searchsorted(steps[1:], departed - ready, side="right")
+    hours = np.concatenate([departed[:, None], ready[:, None] + steps[1:]], axis=1)
+    values = np.concatenate(
+        [steps[begin][:, None], np.broadcast_to(steps[1:], (len(code), len(steps) - 1))], axis=1
+    )
+    reached = (hours > departed[:, None]) & (hours < until[:, None])
+    reached[:, 0] = departed < until
+    row, step = np.nonzero(reached)
+    hour = hours[row, step]
+    columns = {"tail_ready_hours": values[row, step].astype("float64")}
     return _frame("tailnum", by.names[code[row]], flights.axis.timestamps(hour), columns)
 
 
@@ -246,8 +259,11 @@ def origin_weather(frame: pd.DataFrame) -> pd.DataFrame:
     rows = weather_rows(source.load_weather())
     span = flights.axis.timestamps(np.array([0, flights.axis.count]))
     stamps = rows["event_timestamp"].dt.tz_localize(None).to_numpy()
-    inside = (stamps >= span[0]) & (stamps <= span[1]) & rows["origin"].isin(frame["origin"].unique()).to_numpy()
-    return rows[inside].reset_index(drop=True)
+    inside = (
+        (stamps >= span[0]) & (stamps <= span[1]) & rows["origin"].isin(frame["origin"].unique()).to_numpy()
+    )
+    within: pd.DataFrame = rows[inside].reset_index(drop=True)
+    return within
 
 
 def weather_rows(weather: pd.DataFrame) -> pd.DataFrame:
@@ -267,7 +283,12 @@ def weather_rows(weather: pd.DataFrame) -> pd.DataFrame:
     def past(cells: Floats, hours: int) -> Floats:
         return np.concatenate([np.full((shape[0], hours), np.nan), cells[:, :-hours]], axis=1)
 
-    precip, pressure, visib, wind = spread("precip"), spread("pressure"), spread("visib"), spread("wind_speed")
+    precip, pressure, visib, wind = (
+        spread("precip"),
+        spread("pressure"),
+        spread("visib"),
+        spread("wind_speed"),
+    )
     recent_rain = np.nan_to_num(precip) + np.nan_to_num(past(precip, 1)) + np.nan_to_num(past(precip, 2))
     cells = {
         "weather_temp": spread("temp"),
@@ -283,7 +304,9 @@ def weather_rows(weather: pd.DataFrame) -> pd.DataFrame:
     }
     key, hour = codes, at - first
     stamps = (at * HOUR).astype("datetime64[s]").astype("datetime64[us]")
-    return _frame("origin", np.asarray(names, dtype=object)[key], stamps, {n: c[key, hour] for n, c in cells.items()})
+    return _frame(
+        "origin", np.asarray(names, dtype=object)[key], stamps, {n: c[key, hour] for n, c in cells.items()}
+    )
 
 
 @dataclass(frozen=True)
@@ -323,8 +346,12 @@ class _Events:
         return np.where(there, values[self.rows[position]], np.nan)
 
 
-def _frame(entity: str, keys: object, stamps: object, columns: dict[str, Floats]) -> pd.DataFrame:
+def _frame(
+    entity: str, keys: NDArray[np.object_], stamps: NDArray[np.datetime64], columns: dict[str, Floats]
+) -> pd.DataFrame:
     import pandas as pd
 
-    rows = pd.DataFrame({entity: keys, "event_timestamp": pd.DatetimeIndex(stamps).tz_localize("UTC"), **columns})
+    rows = pd.DataFrame(
+        {entity: keys, "event_timestamp": pd.DatetimeIndex(stamps).tz_localize("UTC"), **columns}
+    )
     return rows.sort_values(["event_timestamp", entity], kind="stable", ignore_index=True)

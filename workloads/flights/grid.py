@@ -79,7 +79,8 @@ class Running:
 
 def mean(total: Floats, count: Floats) -> Floats:
     """Mean where there was any event, NaN where there was none."""
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    out: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return out
 
 
 def changed(values: Floats, heartbeat: int) -> Bools:
@@ -95,4 +96,5 @@ def changed(values: Floats, heartbeat: int) -> Bools:
     change = np.concatenate([first, differs], axis=1)
     hours = np.arange(values.shape[2])
     last = np.maximum.accumulate(np.where(change, hours, -1), axis=1)
-    return (last >= 0) & ((hours - last) % heartbeat == 0)
+    marked: Bools = (last >= 0) & ((hours - last) % heartbeat == 0)
+    return marked

@@ -51,7 +51,8 @@ def prepare(flights: pd.DataFrame) -> pd.DataFrame:
     # built from numbers: strftime alone would take longer than all the rest
     year, month, day, clock = (frame[c].astype("int64") for c in ("year", "month", "day", "sched_dep_time"))
     when = (year * 10**8 + month * 10**6 + day * 10**4 + clock).astype(str)
-    frame["flight_id"] = when + "-" + frame["carrier"] + frame["flight"].astype("int64").astype(str) + "-" + frame["origin"]
+    number = frame["flight"].astype("int64").astype(str)
+    frame["flight_id"] = when + "-" + frame["carrier"] + number + "-" + frame["origin"]
     return frame
 
 
@@ -93,7 +94,9 @@ def _scheduled_elapsed(frame: pd.DataFrame, due: NDArray[np.datetime64]) -> NDAr
     ahead = np.full(len(frame), np.nan)
     for zone, rows in frame.groupby(frame["dest"].map(source.zones())).indices.items():
         ahead[rows] = (_offsets(hours, str(zone)) - home)[hour_of[rows]]
-    elapsed = np.mod(_clock_minutes(frame["sched_arr_time"]) - _clock_minutes(frame["sched_dep_time"]) - ahead, 1440)
+    elapsed = np.mod(
+        _clock_minutes(frame["sched_arr_time"]) - _clock_minutes(frame["sched_dep_time"]) - ahead, 1440
+    )
     estimate = np.round(40 + frame["distance"].to_numpy(dtype="float64") / 8)
     return np.where(np.isnan(elapsed), estimate, elapsed)
 

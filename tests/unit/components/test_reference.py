@@ -95,6 +95,9 @@ def test_the_reference_is_of_training_rows_alone(tmp_path: Path) -> None:
     at = frame.rows["event_timestamp"].searchsorted(sample["event_timestamp"])
     assert np.array_equal(sample["size"].to_numpy(), frame.inputs[at, 1])
     assert np.array_equal(sample["score"].to_numpy(), scores[at])
+    judged = pd.read_parquet(tmp_path / "evaluation.parquet")
+    assert np.array_equal(judged["score"].to_numpy(), scores[8000:])
+    assert np.array_equal(judged["label"].to_numpy(), frame.rows["label"].to_numpy()[8000:])
 
 
 def test_the_default_of_a_number_is_its_median_and_of_a_category_nothing() -> None:

@@ -208,3 +208,41 @@ def test_a_database_half_made_by_a_killed_process_is_not_taken_for_one(tmp_path:
     leftover.mkdir(parents=True)
     sqlite3.connect(leftover / "mlflow.db").execute("create table half (x)")
     assert Registry(Settings(home=home, project=home)).champion("m") is None
+
+
+def test_artifacts_lie_in_the_object_store_where_one_is_set(
+    empty: Path, tmp_path: Path, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket="models")
+        home = tmp_path / "s3-home"
+        shutil.copytree(empty, home)
+        settings = Settings(
+            home=home, project=tmp_path, object_store="s3://models/team", s3_endpoint=endpoint
+        )
+        registry = Registry(settings)
+        registry.register(submission, state="champion", champion=True)
+        keys = [o["Key"] for o in client.list_objects_v2(Bucket="models")["Contents"]]
+        assert all(k.startswith("team/registry/") for k in keys)
+        assert {k.rsplit("/", 1)[1] for k in keys} >= {"model.onnx", "serving.json", "reference.json"}
+        assert not (settings.registry_dir / "artifacts").exists()
+        before = (settings.bundles_dir / "m" / "1" / "model.onnx").read_bytes()
+        shutil.rmtree(settings.bundles_dir)
+        assert (registry.fetch_bundle("m", "1") / "model.onnx").read_bytes() == before
+    finally:
+        server.stop()

@@ -115,3 +115,9 @@ def test_rows_of_one_class_are_refused(tmp_path: Path) -> None:
     only = search.Split(np.zeros((9, 1), np.float32), np.zeros(9), np.zeros((9, 1), np.float32), np.zeros(9))
     with pytest.raises(WindlassError, match="all 9 rows for fitting trials have the same label"):
         search.search(only, ESTIMATORS, categories=(0,), trials=1, seed=0, threads=1, journal=tmp_path / "j")
+
+
+def test_a_last_best_in_the_middle_of_its_space_is_tried_once(tmp_path: Path) -> None:
+    middle = search.Trial("linear", {"C": 0.1}, 0.7)
+    points = search._starting_points(ESTIMATORS, (middle,))
+    assert [p.family for p in points] == ["linear", "hist_gradient_boosting", "xgboost"]

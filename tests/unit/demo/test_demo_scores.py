@@ -24,7 +24,10 @@ def test_one_class_has_no_auc() -> None:
 
 def test_each_control_stands_for_its_own_time() -> None:
     """Verify that a row is scored by the control that stood at its time, the first one before all others."""
-    made = [scores.Control(since, lambda m, k=k: np.full(len(m), float(k))) for k, since in enumerate([0.0, 10.0, 20.0])]
+    made = [
+        scores.Control(since, lambda m, k=k: np.full(len(m), float(k)))
+        for k, since in enumerate([0.0, 10.0, 20.0])
+    ]
     at = np.array([-5.0, 9.9, 10.0, 19.0, 20.0, 99.0])
     assert scores.control_scores(made, at, np.zeros((6, 1), np.float32)).tolist() == [0, 0, 1, 1, 2, 2]
 

@@ -21,7 +21,9 @@ async def with_server(handler: Handler, use: Callable[[str], Awaitable[list[Answ
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     head = await reader.readuntil(b"\r\n\r\n")
-    length = int(next(line for line in head.split(b"\r\n") if line.startswith(b"content-length")).split(b":")[1])
+    length = int(
+        next(line for line in head.split(b"\r\n") if line.startswith(b"content-length")).split(b":")[1]
+    )
     return head, await reader.readexactly(length)
 
 

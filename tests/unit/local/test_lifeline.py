@@ -33,7 +33,9 @@ def wait_for(condition, seconds=20.0):
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["kill", "term", "interrupt"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["kill", "term", "interrupt"]
+)
 def test_grandchildren_end_with_their_platform(number: signal.Signals) -> None:
     """Verify that a grandchild in another session is ended too."""
     from windlass.local.lifeline import marked_processes
@@ -57,5 +59,7 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 lifeline.close()
 print(len([p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]))
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert result.stdout.strip() == "0"

@@ -24,7 +24,10 @@ def test_a_second_platform_is_refused_with_the_holder_named(tmp_path: Path) -> N
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     """Verify that the lock of a process killed with SIGKILL is free again at once."""
     path = tmp_path / "run" / "platform.lock"
-    code = f"import sys, time; from pathlib import Path; from windlass.local.lock import PlatformLock; l = PlatformLock(Path({str(path)!r})); print('held', flush=True); time.sleep(60)"
+    code = (
+        "import time; from pathlib import Path; from windlass.local.lock import PlatformLock; "
+        f"held = PlatformLock(Path({str(path)!r})); print('held', flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -50,6 +53,8 @@ def test_a_child_that_ends_early_is_reported_with_its_last_words(tmp_path: Path)
     """Verify that a server that cannot start says why in the error."""
     from windlass.errors import WindlassError
 
-    child = processes.start("the thing", [sys.executable, "-c", "print('no model here'); raise SystemExit(3)"], tmp_path / "x.log")
+    child = processes.start(
+        "the thing", [sys.executable, "-c", "print('no model here'); raise SystemExit(3)"], tmp_path / "x.log"
+    )
     with pytest.raises(WindlassError, match=r"(?s)the thing ended with code 3.*no model here"):
         processes.wait_ready(child, "http://127.0.0.1:9/")

@@ -39,7 +39,7 @@ def write_reference(home: Path, version: str = "1") -> None:
     columns = {"delay": r.exponential(10, 3000), "carrier": r.integers(0, 4, 3000).astype(float)}
     pd.DataFrame({**columns, "score": r.beta(2, 6, 3000)}).to_parquet(folder / "reference.parquet")
     kinds = {"delay": {"kind": "numeric"}, "carrier": {"kind": "categorical"}}
-    (folder / "reference.json").write_text(json.dumps({"inputs": kinds}))
+    (folder / "reference.json").write_text(json.dumps({"inputs": kinds}, sort_keys=True))
     labels = r.random(3000) < 0.25
     scores = np.clip(0.25 + 0.15 * labels + 0.1 * r.normal(size=3000), 0.01, 0.99)
     pd.DataFrame({"label": labels.astype(float), "score": scores}).to_parquet(folder / "evaluation.parquet")

@@ -82,7 +82,7 @@ def test_every_part_is_there_and_the_markup_is_balanced(story: Any, tmp_path: Pa
         "Signals and triggers",
         "Releases",
         "Rollbacks",
-        "Decisions by rule",
+        "Decisions",
     ):
         assert title in shown
     assert "above the one it started as" in shown

@@ -170,7 +170,7 @@ def test_a_label_in_words_needs_to_be_told_which_is_one(
             {}, ["orders", "--data", "orders.csv", "--label", "returned", "--time", "at", "--entity", "at"],
             "both --entity and --time", id="entity-is-the-time",
         ),
-        pytest.param({}, ["my-orders", "--data", "orders.csv", *ARGUMENTS], "cannot be a folder", id="name-with-a-dash"),
+        pytest.param({}, ["my-orders", "--data", "orders.csv", *ARGUMENTS], "cannot be a folder", id="dash"),
         pytest.param({}, ["class", "--data", "orders.csv", *ARGUMENTS], "cannot be a folder", id="name-is-a-keyword"),
         pytest.param({}, ["../x", "--data", "orders.csv", *ARGUMENTS], "cannot be a folder", id="name-is-a-path"),
         pytest.param({}, ["flights", "--data", "orders.csv", *ARGUMENTS], "exists already", id="name-is-shipped"),

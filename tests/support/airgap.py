@@ -29,7 +29,7 @@ SIOCSIFFLAGS, SIOCADDRT, IFF_UP, RTF_UP = 0x8914, 0x890B, 0x1, 0x1
 ETH_P_ALL = 3
 DNS = 53
 
-HOOK = '''
+HOOK = """
 import json, os, sys
 
 def _watch(event, arguments):
@@ -52,7 +52,7 @@ def _watch(event, arguments):
             file.write(json.dumps([where, " < ".join(dict.fromkeys(names))]) + "\\n")
 
 sys.addaudithook(_watch)
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,13 @@ class Route(ctypes.Structure):
         ("pad4", ctypes.c_void_p), ("metric", ctypes.c_short), ("device", ctypes.c_void_p), ("mtu", ctypes.c_ulong),
         ("window", ctypes.c_ulong), ("irtt", ctypes.c_ushort),
     )  # fmt: skip
+
+
+def possible() -> bool:
+    """Whether this system lets this user make a namespace of their own."""
+    here = str(Path(__file__).parent)
+    program = f"import sys; sys.path.insert(0, {here!r}); import airgap; sys.exit(not airgap.isolate())"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
 
 
 def isolate() -> bool:

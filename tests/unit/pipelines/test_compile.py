@@ -1,0 +1,104 @@
+"""The compiled pipeline is its source, byte for byte, and runs where a cluster's pods may run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines import compile as compiling
+from windlass import __version__
+from windlass.cli import app
+from windlass.errors import WindlassError
+
+
+@pytest.fixture(scope="module")
+def compiled() -> str:
+    return compiling.render()
+
+
+def executors(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(text)["deploymentSpec"]["executors"]
+    return {name: e["container"] for name, e in found.items()}
+
+
+def test_another_process_compiles_the_same_bytes(compiled: str) -> None:
+    code = "from pipelines import compile as c, sys; sys.stdout.write(c.render())".replace(
+        " c, sys", " c; import sys"
+    )
+    # another hash seed: an order that depends on it would show
+    other = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "4711", "PATH": "/usr/bin"},
+        cwd=Path(compiling.__file__).parents[1],
+    )
+    assert other.stdout == compiled
+
+
+def test_the_kept_file_is_up_to_date(compiled: str) -> None:
+    assert (compiling.COMPILED / compiling.FILE).read_text() == compiled
+
+
+def test_every_step_runs_our_image_of_this_version_and_installs_nothing(compiled: str) -> None:
+    steps = executors(compiled)
+    assert set(steps) == {
+        f"exec-{n}" for n in ("validate", "training-set", "tune-and-train", "evaluate-and-gate", "register")
+    }
+    for container in steps.values():
+        assert container["image"] == f"windlass/training:{__version__}"
+        assert "pip" not in " ".join(container["command"][:-1])
+
+
+def test_no_step_depends_on_a_condition(compiled: str) -> None:
+    """Verify that no gate is a branch: KFP's local runner runs or skips these wrongly."""
+    tasks = yaml.safe_load(compiled)["root"]["dag"]["tasks"]
+    assert all("triggerPolicy" not in task and "componentRef" in task for task in tasks.values())
+
+
+def test_steps_that_ask_the_registry_are_never_taken_from_kfps_cache(compiled: str) -> None:
+    tasks = yaml.safe_load(compiled)["root"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached == {"validate", "training-set", "tune-and-train"}
+
+
+def test_parameters_are_plain_strings_and_numbers(compiled: str) -> None:
+    inputs = yaml.safe_load(compiled)["root"]["inputDefinitions"]["parameters"]
+    kinds = {name: p["parameterType"] for name, p in inputs.items()}
+    assert kinds == {
+        "workload": "STRING", "start": "STRING", "end": "STRING", "run_id": "STRING", "data": "STRING",
+        "trials": "NUMBER_INTEGER",
+    }  # fmt: skip
+
+
+def test_the_image_is_an_argument() -> None:
+    text = compiling.render("registry.example/team/training:7")
+    assert {c["image"] for c in executors(text).values()} == {"registry.example/team/training:7"}
+
+
+def test_check_tells_an_old_file_from_a_current_one(
+    tmp_path: Path, compiled: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "training.yaml"
+    assert app.run(["pipeline", "compile", "--check", "--out", str(path)]) == 1
+    assert "is missing; run `windlass pipeline compile`" in capsys.readouterr().err
+    assert app.run(["pipeline", "compile", "--out", str(path)]) == 0
+    assert path.read_text() == compiled
+    assert app.run(["pipeline", "compile", "--check", "--out", str(path)]) == 0
+    path.write_text(compiled.replace(__version__, "0.0.1"))
+    with pytest.raises(WindlassError, match=r"is not what pipelines/training\.py compiles to"):
+        compiling.check(path)
+
+
+def test_the_image_has_a_numeric_user_and_kfps_python_first() -> None:
+    text = (Path(compiling.__file__).parents[1] / "docker" / "training.Dockerfile").read_text()
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["65532"]
+    assert "venv" not in re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
+    assert text.index("USER 65532") > text.index("pip install --no-deps .")

@@ -1,0 +1,185 @@
+"""`windlass features`: compute feature rows, and check that servers saw what they should have seen."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windlass.features.parity import ParityReport
+    from windlass.settings import Settings
+
+LIMIT = 10_000
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "features", help="compute features; check online against offline", description=__doc__
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    check = commands.add_parser(
+        "check",
+        help="recompute logged predictions' features point in time and compare",
+        description="Recomputes the feature vectors of logged predictions from the offline store, through Feast's "
+        "point-in-time join, and compares them with what the model servers used: whole numbers exactly, others to "
+        "1e-6. Exit code 1 if any differs.",
+        epilog="example: windlass features check --limit 1000 --json\n"
+        "Left out: mirrored copies, answers from a cache or from defaults, and versions whose release was rolled back\n"
+        "(`--version` compares those of one version all the same).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("workload", nargs="?", help="only this workload (default: all in the log)")
+    check.add_argument(
+        "--log", type=Path, metavar="FILE", help="a prediction log (default: all of this project)"
+    )
+    check.add_argument(
+        "--limit",
+        type=int,
+        default=LIMIT,
+        metavar="N",
+        help=f"compare N, evenly over the log (default: {LIMIT:,})",
+    )
+    check.add_argument("--version", metavar="V", help="only predictions of this version")
+    check.add_argument(
+        "--json", action="store_true", help="print the result as JSON and nothing else on stdout"
+    )
+    check.set_defaults(handler=handle_check)
+    build = commands.add_parser(
+        "build",
+        help="compute the offline feature rows of a workload",
+        description="Computes the rows of every feature view from the source and keeps them by month; what has not "
+        "changed is not computed again. With an object store set, rows are published there, or fetched.",
+        epilog="example: windlass features build flights",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    build.add_argument("workload", help="name of the workload")
+    build.add_argument(
+        "--data", type=Path, metavar="FILE", help="a file to read instead of the workload's own source"
+    )
+    build.add_argument(
+        "--json", action="store_true", help="print the result as JSON and nothing else on stdout"
+    )
+    build.set_defaults(handler=handle_build)
+    push = commands.add_parser(
+        "push",
+        help="push rows of a stream view to the online store",
+        description="Pushes rows of a file to the online store through the view's push source. The file (CSV or "
+        "parquet) has the view's entity, `event_timestamp` and features as columns.",
+        epilog="example: windlass features push flights origin_weather --data rows.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    push.add_argument("workload", help="name of the workload")
+    push.add_argument("view", help="name of the feature view")
+    push.add_argument("--data", type=Path, required=True, metavar="FILE", help="the rows")
+    push.add_argument(
+        "--json", action="store_true", help="print the result as JSON and nothing else on stdout"
+    )
+    push.set_defaults(handler=handle_push)
+
+
+def handle_check(arguments: argparse.Namespace) -> int:
+    import json
+
+    from windlass import catalog, settings
+    from windlass.errors import UsageError
+    from windlass.features import parity
+
+    if arguments.limit < 1:
+        raise UsageError(f"--limit {arguments.limit} compares nothing; give a number from 1 on")
+    s = settings.load()
+    if arguments.workload is not None:
+        catalog.load(arguments.workload, s.project)
+    records = [
+        r
+        for r in parity.records(s, arguments.log)
+        if arguments.workload in (None, r["model"]) and arguments.version in (None, r["version"])
+    ]
+    excluded: dict[str, int] = {}
+    if arguments.version is None:
+        records, excluded = _without_rolled_back(s, records)
+    chosen = parity.spread(records, arguments.limit)
+    models = sorted({r["model"] for r in chosen})
+    report = parity.total([parity.check(catalog.load(m, s.project), s, chosen) for m in models])
+    result = {**report.document(), "excluded": excluded}
+    print(json.dumps(result) if arguments.json else _summary(report, excluded))
+    return 0 if report.parity else 1
+
+
+def handle_build(arguments: argparse.Namespace) -> int:
+    import json
+    import sys
+
+    from windlass import catalog, settings
+    from windlass.features import offline
+
+    s = settings.load()
+    workload = catalog.load(arguments.workload, s.project)
+    built = offline.build(
+        workload, s, data=arguments.data, progress=lambda line: print(line, file=sys.stderr)
+    )
+    if arguments.json:
+        print(
+            json.dumps({"content_hash": built.content_hash, "rows": dict(built.rows), "reused": built.reused})
+        )
+    else:
+        state = "unchanged" if built.reused else "computed"
+        print(f"{arguments.workload}: {sum(built.rows.values()):,} rows in {len(built.rows)} views, {state}")
+    return 0
+
+
+def handle_push(arguments: argparse.Namespace) -> int:
+    import json
+
+    from windlass import catalog, settings
+    from windlass.features import stream
+
+    s = settings.load()
+    workload = catalog.load(arguments.workload, s.project)
+    count = stream.push_file(workload, s, arguments.view, arguments.data)
+    result = {"view": arguments.view, "rows": count}
+    print(json.dumps(result) if arguments.json else f"{arguments.view}: pushed {count} rows")
+    return 0
+
+
+def _without_rolled_back(
+    s: Settings, records: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Leave out versions that a release took off traffic: what they served wrongly was caught, not overlooked."""
+    from serving.release import history
+
+    directory = s.journal_dir / "releases"
+    gone: set[tuple[str, str]] = set()
+    for model in history.models(directory):
+        for _, _, path in history.files(directory, model):
+            found = history.read(path)
+            if found is None:
+                continue
+            version = (model, found.release.candidate)
+            if found.state.phase in ("RolledBack", "Aborted"):
+                gone.add(version)
+            elif found.state.phase == "Promoted":
+                gone.discard(version)
+    kept, excluded = [], {}
+    for record in records:
+        if (record["model"], record["version"]) in gone:
+            excluded[record["version"]] = excluded.get(record["version"], 0) + 1
+        else:
+            kept.append(record)
+    return kept, excluded
+
+
+def _summary(report: ParityReport, excluded: dict[str, int]) -> str:
+    if report.checked == 0:
+        return "no prediction to compare; send some (`windlass predict`), or name a log with --log"
+    verdict = "all equal" if report.parity else f"{report.mismatched:,} DIFFER"
+    largest = f"largest difference {report.max_abs_difference:.3g}"
+    lines = [f"{report.checked:,} predictions recomputed: {verdict}; {largest}"]
+    lines += [f"  {name}: {count:,}" for name, count in report.by_feature.items()]
+    lines += [f"  version {name}: {count:,}" for name, count in report.by_version.items()]
+    if report.degraded:
+        lines.append(f"{report.degraded:,} were answered from a cache or from defaults, and say so")
+    if excluded:
+        versions = ", ".join(f"{v} ({n:,})" for v, n in excluded.items())
+        lines.append(f"left out, rolled back: {versions}")
+    return "\n".join(lines)
