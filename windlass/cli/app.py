@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -81,7 +80,7 @@ def run(argv: Sequence[str], *, parser: argparse.ArgumentParser | None = None) -
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Put the tree together from the group modules that exist."""
+    """Put the tree together from the group modules."""
     parser = Parser(
         prog="windlass",
         description="Turns the loop of a live model: features, training, gates, careful release, monitoring, "
@@ -96,9 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="COMMAND", title="commands", parser_class=Parser, required=True
     )
     for group in GROUPS:
-        name = f"windlass.cli.{group}"
-        if importlib.util.find_spec(name) is not None:
-            importlib.import_module(name).register(subparsers)
+        importlib.import_module(f"windlass.cli.{group}").register(subparsers)
     return parser
 
 

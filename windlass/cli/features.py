@@ -160,7 +160,8 @@ def _without_rolled_back(
                 gone.add(version)
             elif found.state.phase == "Promoted":
                 gone.discard(version)
-    kept, excluded = [], {}
+    kept: list[dict[str, Any]] = []
+    excluded: dict[str, int] = {}
     for record in records:
         if (record["model"], record["version"]) in gone:
             excluded[record["version"]] = excluded.get(record["version"], 0) + 1

@@ -137,8 +137,9 @@ class Year:
         weights = " ".join(
             f"v{v}:{w}%" for v, w in self._p.platform.envoy.desired(self._p.workload.name).weights.items()
         )
-        done = len(self._p.traffic.outcomes.status)
-        return f"{done:,} requests, {self._p.traffic.outcomes.failed} failed, {self._p.traffic.labels_sent:,} labels, {weights}"
+        traffic = self._p.traffic
+        done, failed = len(traffic.outcomes.status), traffic.outcomes.failed
+        return f"{done:,} requests, {failed} failed, {traffic.labels_sent:,} labels, {weights}"
 
     # --- releases
 

@@ -221,5 +221,6 @@ class WalSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
 
 def _adapted(naive: datetime) -> object:
     """What sqlite stores of a datetime, by the adapter that Feast registers."""
-    adapt: Callable[[object], object] = sqlite3.adapt
-    return adapt(naive)
+    adapt: Any = sqlite3.adapt
+    adapted: object = adapt(naive)
+    return adapted

@@ -109,6 +109,19 @@ def test_feast_and_the_workload_agree(project: Path) -> None:
     assert store.disagreements(workload, store.definitions(loaded, project)) == []
 
 
+def test_a_key_may_be_shared_with_another_model(project: Path) -> None:
+    """Verify that a workload about carriers stands beside the shipped one, which describes them in its own words."""
+    from windlass import settings
+    from windlass.features import store
+
+    orders().rename(columns={"Shop": "carrier"}).to_csv("orders.csv", index=False)
+    arguments = ["--label", "returned", "--time", "at", "--entity", "carrier"]
+    assert app.run(["new", "orders", "--data", "orders.csv", *arguments]) == 0
+    defined = store.definitions(settings.load(), project)
+    for name in ("orders", "flights"):
+        assert store.disagreements(catalog.load(name, project), defined) == []
+
+
 def test_a_column_that_knows_the_outcome_is_pointed_out(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
