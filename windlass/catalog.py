@@ -21,7 +21,9 @@ def load(name: str, project: Path) -> Workload:
     shipped = Path(importlib.util.find_spec("workloads").submodule_search_locations[0])  # type: ignore[union-attr,index]
     if not name.isidentifier() or not (path.is_file() or (shipped / name / "workload.py").is_file()):
         known = ", ".join(names(project)) or "none"
-        raise UsageError(f"unknown workload {name!r}; known: {known}; `windlass new {name} --data FILE …` makes one")
+        raise UsageError(
+            f"unknown workload {name!r}; known: {known}; `windlass new {name} --data FILE …` makes one"
+        )
     if path.is_file() and not path.resolve().is_relative_to(shipped.resolve()):
         module_name = f"windlass_workload_{name}"
         spec = importlib.util.spec_from_file_location(module_name, path)

@@ -214,7 +214,9 @@ def check(workload: Workload) -> Sequence[str]:
     """Return what contradicts itself in a workload, as sentences; empty where it is consistent."""
     problems: list[str] = []
     columns = {c.name for c in workload.source.columns}
-    problems += [f"source.key names {k!r}, which is not a column" for k in workload.source.key if k not in columns]
+    problems += [
+        f"source.key names {k!r}, which is not a column" for k in workload.source.key if k not in columns
+    ]
     known = set(workload.entities)
     problems += [
         f"view {v.name!r} is about entity {v.entity!r}, which is not among entities {sorted(known)}"
@@ -227,5 +229,10 @@ def check(workload: Workload) -> Sequence[str]:
         problems.append("no view and no request field: the model has no input")
     if not workload.estimators:
         problems.append("estimators is empty; state at least one family")
-    problems += [f"slice {s!r} is neither an entity nor a request field" for s in workload.slices if s not in known and s not in {f.name for f in workload.request_fields}]
+    fields = {f.name for f in workload.request_fields}
+    problems += [
+        f"slice {s!r} is neither an entity nor a request field"
+        for s in workload.slices
+        if s not in known | fields
+    ]
     return problems

@@ -20,13 +20,9 @@ class DataError(UsageError):
     """The data given does not fulfil the workload's contract."""
 
 
-class GateFailed(WindlassError):
-    """A candidate did not pass its gates; the champion is untouched."""
-
-
-class AlreadyRunning(WindlassError):
+class AlreadyRunningError(WindlassError):
     """A second instance was started where only one may run."""
 
 
-class PortInUse(WindlassError):
+class PortInUseError(WindlassError):
     """An address that we must listen on is taken."""

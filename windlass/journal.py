@@ -47,7 +47,9 @@ class Journal:
                 os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(start)
-            raise WindlassError(f"cannot append to the journal {self.path}: {error.strerror}; nothing was acknowledged") from error
+            raise WindlassError(
+                f"cannot append to the journal {self.path}: {error.strerror}; nothing was acknowledged"
+            ) from error
 
     def close(self) -> None:
         self._file.close()

@@ -96,10 +96,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise UsageError(f"WINDLASS_ONLINE_STORE={online_store!r} is not known; use sqlite or redis")
     redis_url = env.get("WINDLASS_REDIS_URL")
     if online_store == "redis" and not redis_url:
-        raise UsageError("WINDLASS_ONLINE_STORE=redis needs WINDLASS_REDIS_URL, for example redis://127.0.0.1:6379/0")
+        raise UsageError(
+            "WINDLASS_ONLINE_STORE=redis needs WINDLASS_REDIS_URL, for example redis://127.0.0.1:6379/0"
+        )
     object_store = env.get("WINDLASS_OBJECT_STORE")
     if object_store is not None and not object_store.startswith("s3://"):
-        raise UsageError(f"WINDLASS_OBJECT_STORE={object_store!r} is not an address of a bucket; use s3://bucket/prefix")
+        raise UsageError(
+            f"WINDLASS_OBJECT_STORE={object_store!r} is not an address of a bucket; use s3://bucket/prefix"
+        )
     return Settings(
         home=Path(env.get("WINDLASS_HOME", project / ".windlass")).resolve(),
         project=project,

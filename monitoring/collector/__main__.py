@@ -17,7 +17,7 @@ from monitoring.collector.app import App
 from monitoring.collector.feedback_log import FeedbackLog
 from monitoring.collector.http import Connection, Connections
 from windlass import settings, telemetry
-from windlass.errors import PortInUse, WindlassError
+from windlass.errors import PortInUseError, WindlassError
 
 DRAIN_SECONDS = 5.0
 
@@ -26,7 +26,7 @@ async def serve(configured: settings.Settings, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        PortInUse: somebody else listens there.
+        PortInUseError: somebody else listens there.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -38,7 +38,7 @@ async def serve(configured: settings.Settings, host: str, port: int) -> None:
         server = await loop.create_server(lambda: Connection(app, connections), host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise PortInUse(f"port {port} on {host} is taken; name another with --port") from error
+            raise PortInUseError(f"port {port} on {host} is taken; name another with --port") from error
         raise
     await stop.wait()
     server.close()

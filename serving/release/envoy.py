@@ -65,7 +65,7 @@ class EnvoyBackend:
         """Write all files from the desired routing, start Envoy and wait until it takes requests.
 
         Raises:
-            PortInUse: one of the two ports is taken.
+            PortInUseError: one of the two ports is taken.
             WindlassError: Envoy did not start; the message carries its reason.
         """
         where = self.endpoints

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from windlass.errors import PortInUse, WindlassError
+from windlass.errors import PortInUseError, WindlassError
 
 _PR_SET_PDEATHSIG = 1
 
@@ -76,13 +76,13 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def require_free(host: str, port: int, purpose: str) -> None:
-    """Raise PortInUse where `host:port` is taken."""
+    """Raise PortInUseError where `host:port` is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise PortInUse(
+            raise PortInUseError(
                 f"port {port} on {host}, meant for {purpose}, cannot be used ({error.strerror}); "
                 "stop what listens there or choose another port"
             ) from error

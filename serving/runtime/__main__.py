@@ -23,7 +23,10 @@ def parse(argv: Sequence[str] | None = None) -> tuple[Path, app.Options]:
     )
     parser.add_argument("--replay-clock", action="store_true", help='take the header x-windlass-at for "now"')
     parser.add_argument(
-        "--as-of", type=float, metavar="SECONDS", help="with --replay-clock: the time of requests that state none"
+        "--as-of",
+        type=float,
+        metavar="SECONDS",
+        help="with --replay-clock: the time of requests that state none",
     )
     parser.add_argument("--workers", type=int, choices=(1,), default=1, help="processes on this port")
     arguments = parser.parse_args(argv)

@@ -35,7 +35,7 @@ from serving.runtime.reader import FeatureReader, open_reader
 from serving.runtime.refusal import Refusal
 from serving.runtime.routes import Answer, Routes
 from serving.runtime.signature import Signature
-from windlass.errors import PortInUse, WindlassError
+from windlass.errors import PortInUseError, WindlassError
 
 BACKLOG = 1024
 TRACES_APART_S = 1.0
@@ -155,7 +155,7 @@ class Server:
         """Serve until a signal to stop; returns once every request received was answered.
 
         Raises:
-            PortInUse: the port is taken.
+            PortInUseError: the port is taken.
         """
         loop = asyncio.get_running_loop()
         listener = _listen(self._options.host, self._options.port)
@@ -217,7 +217,7 @@ def serve(
 
     Raises:
         UsageError: the bundle cannot be served.
-        PortInUse: the port is taken.
+        PortInUseError: the port is taken.
     """
 
     async def run() -> None:
@@ -244,7 +244,7 @@ def _listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as problem:
         if problem.errno == errno.EADDRINUSE:
-            raise PortInUse(
+            raise PortInUseError(
                 f"port {port} of {host} is in use; stop what listens or give another --port"
             ) from problem
         raise WindlassError(f"cannot listen on {host}:{port}: {problem.strerror}; give another") from problem

@@ -39,7 +39,7 @@ def demo(settings: Settings, *, out: Path, seed: int, fast: bool, quiet: bool) -
 
     Raises:
         UsageError: `out` holds something that is not ours.
-        AlreadyRunning: another demo works in `out`.
+        AlreadyRunningError: another demo works in `out`.
         WindlassError: a part failed; no process is left.
     """
     began = time.monotonic()

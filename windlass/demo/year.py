@@ -213,6 +213,8 @@ class Year:
         failed = sum(
             1 for r, v in outcomes.version.items() if v == released.version and outcomes.status[r] != 200
         )
+        if not promoted:
+            self._p.registry.set_state(watch.model, released.version, outcome)
         if outcome == "rolled_back":
             self._p.record.rollbacks.append(
                 {"version": released.version, "seconds": round(seconds, 4), "failed_requests": failed}

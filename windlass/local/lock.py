@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from windlass.errors import AlreadyRunning
+from windlass.errors import AlreadyRunningError
 
 
 class PlatformLock:
@@ -22,7 +22,7 @@ class PlatformLock:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
-            raise AlreadyRunning(
+            raise AlreadyRunningError(
                 f"a platform already runs on {path.parent.parent} (process {holder}); "
                 "`windlass status` shows it, `windlass down` ends it"
             ) from error

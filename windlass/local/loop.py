@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from components.registry import Registry
 from monitoring.joined import Joined
 from monitoring.labels import LabelTail
 from monitoring.labels import path as feedback_path
@@ -41,8 +42,6 @@ class Loop:
     """One model's platform; `turn` is called a few times a second and never blocks for long."""
 
     def __init__(self, settings: Settings, workload: Workload, champion: str, *, port: int | None) -> None:
-        from components.registry import Registry
-
         self._settings = settings
         self._workload = workload
         self.champion = champion
@@ -165,13 +164,13 @@ class Loop:
                 self._progress.step(f"version {watch.candidate}: {decision.action}: {decision.reason}")
         newest = controller.newest(model)
         if newest is not None and not newest.live:
+            if newest.phase == "RolledBack":
+                Registry(self._settings).set_state(model, newest.release.candidate, "rolled_back")
             self._watch = None
             if (queued := controller.next_queued(model)) is not None:
                 self._begin(queued)
 
     def _set_champion(self, model: str, version: str) -> None:
-        from components.registry import Registry
-
         Registry(self._settings).set_champion(model, version)
         self.champion = version
 

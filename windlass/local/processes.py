@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from windlass.errors import PortInUse, WindlassError
+from windlass.errors import PortInUseError, WindlassError
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -28,14 +28,14 @@ def require_port(port: int, purpose: str, host: str = "127.0.0.1") -> int:
     """Return `port` if it can be listened on.
 
     Raises:
-        PortInUse: something listens there already.
+        PortInUseError: something listens there already.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise PortInUse(
+            raise PortInUseError(
                 f"port {port} for {purpose} is in use ({error.strerror}); "
                 "choose another with --port or end what listens there"
             ) from error

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from windlass import catalog
-from windlass.errors import AlreadyRunning, WindlassError
+from windlass.errors import AlreadyRunningError, WindlassError
 from windlass.local import lock, state
 from windlass.local.lifeline import Lifeline
 from windlass.local.loop import Loop
@@ -123,7 +123,7 @@ def down(settings: Settings, timeout: float = 60.0) -> int | None:
 def _refuse_second(settings: Settings) -> None:
     pid = lock.holder(state.lock_path(settings))
     if pid is not None:
-        raise AlreadyRunning(
+        raise AlreadyRunningError(
             f"a platform already runs on {settings.home} (process {pid}); `windlass status` shows it, "
             "`windlass down` ends it"
         )

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from windlass.errors import AlreadyRunning, PortInUse
+from windlass.errors import AlreadyRunningError, PortInUseError
 from windlass.local import lock, processes
 
 
 def test_a_second_platform_is_refused_with_the_holder_named(tmp_path: Path) -> None:
     """Verify that the message says who runs and how to end it."""
     held = lock.PlatformLock(tmp_path / "home" / "run" / "platform.lock")
-    with pytest.raises(AlreadyRunning, match="windlass down"):
+    with pytest.raises(AlreadyRunningError, match="windlass down"):
         lock.PlatformLock(tmp_path / "home" / "run" / "platform.lock")
     held.release()
     lock.PlatformLock(tmp_path / "home" / "run" / "platform.lock").release()
@@ -45,7 +45,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(PortInUse, match=f"port {port} for predictions"):
+        with pytest.raises(PortInUseError, match=f"port {port} for predictions"):
             processes.require_port(port, "predictions")
 
 

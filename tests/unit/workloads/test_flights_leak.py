@@ -43,11 +43,14 @@ def rewritten(flights: pd.DataFrame, cut: pd.Timestamp, seed: int) -> pd.DataFra
     return out[~gone].reset_index(drop=True)
 
 
+def up_to(cut: pd.Timestamp, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["event_timestamp"] <= cut].reset_index(drop=True)
+
+
 def differences(compute: Compute, flights: pd.DataFrame, cut: pd.Timestamp, seed: int) -> int:
     """How many rows up to `cut` depend on what comes after it."""
     before, after = (
-        compute(prepare(frame)).query("event_timestamp <= @cut").reset_index(drop=True)
-        for frame in (flights, rewritten(flights, cut, seed))
+        up_to(cut, compute(prepare(frame))) for frame in (flights, rewritten(flights, cut, seed))
     )
     assert len(before) > 0
     if len(before) != len(after):
@@ -122,9 +125,7 @@ def weather_differences(shift: pd.Timedelta, seed: int) -> int:
     for column in ("temp", "wind_speed", "precip", "pressure", "visib"):
         changed.loc[later, column] = draw.normal(20, 5, int(later.sum()))
     before, after = (
-        features.weather_rows(w.assign(time_hour=w["time_hour"] - shift))
-        .query("event_timestamp <= @cut")
-        .reset_index(drop=True)
+        up_to(cut, features.weather_rows(w.assign(time_hour=w["time_hour"] - shift)))
         for w in (weather, changed)
     )
     assert len(before) == len(after) > 0

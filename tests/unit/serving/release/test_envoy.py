@@ -13,7 +13,7 @@ import pytest
 
 from serving.release.access_log import AccessLog
 from serving.release.envoy import EnvoyBackend, WeightsRejectedError
-from windlass.errors import PortInUse, UsageError, WindlassError
+from windlass.errors import PortInUseError, UsageError, WindlassError
 
 
 def eventually(condition, seconds=10.0):
@@ -256,7 +256,7 @@ def test_a_model_that_has_no_weights_yet_disturbs_nobody(proxy):
 
 def test_a_port_that_is_taken_is_named(proxy, tmp_path):
     second = EnvoyBackend(tmp_path / "second", proxy.backend.endpoints)
-    with pytest.raises(PortInUse, match=str(proxy.backend.endpoints.listener)):
+    with pytest.raises(PortInUseError, match=str(proxy.backend.endpoints.listener)):
         second.start()
 
 
