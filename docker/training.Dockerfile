@@ -31,6 +31,7 @@ RUN python3 -m pip install --no-deps . \
 ENV PIP_CERT= \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
+    OMP_NUM_THREADS=1 \
     WINDLASS_PROJECT=/opt/windlass \
     WINDLASS_HOME=/var/lib/windlass
 

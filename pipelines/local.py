@@ -182,15 +182,10 @@ def _environment(settings: Settings, error_file: Path, scratch: Path) -> Iterato
         "WINDLASS_RUN_ERROR": str(error_file),
         # KFP makes temporary folders and leaves them there
         "TMPDIR": str(scratch),
+        # read when OpenMP starts: limiting its threads later leaves them spinning, at three times the CPU
+        "OMP_NUM_THREADS": os.environ.get("WINDLASS_TRAIN_THREADS", "1"),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
-    if os.environ.get("PYTHONDONTWRITEBYTECODE") and not os.environ.get("PYTHONPYCACHEPREFIX"):
-        # whoever forbids bytecode wants a clean source tree; five processes that compile everything anew take longer
-        # than the training, so theirs is kept under our own folder
-        wanted |= {
-            "PYTHONDONTWRITEBYTECODE": None,
-            "PYTHONPYCACHEPREFIX": str(settings.cache_dir / "bytecode"),
-        }
     before = {name: os.environ.get(name) for name in wanted}
 
     def put(values: dict[str, str | None]) -> None:

@@ -73,7 +73,8 @@ def make(uv: Path, venv: Path, lock: Path, *, repair: bool = False) -> None:
     target = ["--quiet", "--python", str(python)]
     # a repair replaces every file: a package may have lost one and still look installed
     again = ["--reinstall"] if repair else []
-    run([uv, "pip", "sync", *target, *again, "--require-hashes", lock])
+    # compiled here: where PYTHONDONTWRITEBYTECODE is set, every process would compile the libraries anew
+    run([uv, "pip", "sync", *target, *again, "--compile-bytecode", "--require-hashes", lock])
     # without isolation: the build back end is in the lock too, so nothing unpinned is fetched
     run([uv, "pip", "install", *target, "--no-deps", "--no-build-isolation", "--editable", ROOT])
     partial = venv / ".complete.partial"

@@ -38,7 +38,9 @@ class ObjectStore:
         from botocore.config import Config
 
         config = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"})
-        self._client: Any = boto3.client("s3", endpoint_url=settings.s3_endpoint, config=config)
+        # a session of its own: boto3's default one keeps the first credentials it saw
+        session = boto3.session.Session()
+        self._client: Any = session.client("s3", endpoint_url=settings.s3_endpoint, config=config)
 
     def address(self, key: str) -> str:
         """The full address of a key, for people."""
@@ -143,11 +145,9 @@ class ObjectStore:
 
 def _remedy(error: Exception) -> str:
     text = f"{type(error).__name__} {error}"
-    if (
-        "Credential" in text
-        or "AccessDenied" in text
-        or "SignatureDoesNotMatch" in text
-        or "InvalidAccessKey" in text
+    if any(
+        word in text
+        for word in ("Credential", "Denied", "Forbidden", "SignatureDoesNotMatch", "InvalidAccessKey")
     ):
         return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to an account that may read and write there"
     if "NoSuchBucket" in text:

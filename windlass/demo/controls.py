@@ -31,7 +31,7 @@ class Controls:
         self._home = home
         self._workload = workload
         self._window = window
-        self._environment = environment
+        self._environment = {**environment, "OMP_NUM_THREADS": "1"}
         self._jobs: list[tuple[datetime, Path, processes.Child]] = []
 
     def start(self, estimator: Mapping[str, Any], end: datetime, since: datetime) -> None:

@@ -59,6 +59,10 @@ class Traffic:
         self.labels_sent = 0
         self.hour = int(start.timestamp()) // HOUR * HOUR
 
+    def asks(self, hour: int) -> bool:
+        """Whether any flight is asked for in the hour that begins at `hour`."""
+        return bool(self._by_hour.get(hour))
+
     async def send_hour(self, hour: int) -> list[Request]:
         """Ask for every sampled flight of the hour that begins at `hour`; returns once all are answered."""
         requests = self._by_hour.get(hour, [])

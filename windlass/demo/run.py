@@ -17,7 +17,7 @@ from typing import Any
 from windlass import atomic, catalog
 from windlass.demo import outputs, sampling, story, training
 from windlass.demo.controls import Controls
-from windlass.demo.record import Record
+from windlass.demo.record import Record, text
 from windlass.demo.replay import Traffic
 from windlass.demo.story import Story
 from windlass.errors import UsageError, WindlassError
@@ -90,43 +90,18 @@ def _tell(
     by_hour, rows = sampling.sample(workload, frame, told)
     ordered = sorted((r for requests in by_hour.values() for r in requests), key=lambda r: r.row)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        progress.step("training the first model on January")
-        first = runner.run(
+        progress.step("training the first model on January, and filling the online store meanwhile")
+        job = runner.get_loop().create_task(
             training.run(
                 home, WORKLOAD, told.trained_from, told.first_until, run_id="first", trials=told.trials
             )
         )
-        if not first["passed"]:
-            failed = ", ".join(
-                f"{g['check']} {g['value']} (bound {g['bound']})" for g in first["gates"] if not g["passed"]
-            )
-            raise WindlassError(f"the January model did not pass its gates: {failed}")
-        version = str(first["version"])
-        record.decide(
-            told.start,
-            f"release {version}: promote",
-            {g["check"]: g["value"] for g in first["gates"]},
-            "no champion yet, all gates passed",
-        )
-        record.releases.append(
-            {
-                "version": version,
-                "strategy": "canary",
-                "outcome": "promoted",
-                "reason": "first version: its gates passed and there is no champion to compare with",
-                "check": None,
-                "requests_to_verdict": 0,
-                "sabotage": None,
-                "at": told.start.isoformat().replace("+00:00", "Z"),
-            }
-        )
-        progress.step(
-            f"version {version}: AUC {first['metrics']['auc']:.3f} on its evaluation window, champion"
-        )
+        runner.run(asyncio.sleep(0.05))  # the pipeline's process has started
         vectors = Vectors(workload, home, rows, [r.request_id for r in ordered])
-        fitted = Controls(home, WORKLOAD, told.control_window, training.environment(home))
         stream = stack.enter_context(contextlib.closing(OnlineStream(workload, home)))
         stream.materialize(told.start - max(v.ttl for v in workload.views), told.start)
+        version = _first_version(runner.run(_result(job)), told, record, progress)
+        fitted = Controls(home, WORKLOAD, told.control_window, training.environment(home))
         platform.start()
         platform.serve(WORKLOAD, version)
         platform.envoy.set_weights(WORKLOAD, {version: 100})
@@ -168,6 +143,41 @@ def _tell(
         year.champion,
         version,
     )
+
+
+async def _result(job: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
+    return await job
+
+
+def _first_version(first: dict[str, Any], told: Story, record: Record, progress: Progress) -> str:
+    """Note that the first version serves without a comparison: there is nothing to compare it with.
+
+    Raises:
+        WindlassError: it did not pass its gates.
+    """
+    gates = first["gates"]
+    if not first["passed"]:
+        failed = ", ".join(
+            f"{g['check']} {g['value']} (bound {g['bound']})" for g in gates if not g["passed"]
+        )
+        raise WindlassError(f"the January model did not pass its gates: {failed}")
+    version = str(first["version"])
+    values = {g["check"]: g["value"] for g in gates}
+    record.decide(told.start, f"release {version}: promote", values, "no champion yet, all gates passed")
+    record.releases.append(
+        {
+            "version": version,
+            "strategy": "canary",
+            "outcome": "promoted",
+            "reason": "first version: its gates passed and there is no champion to compare with",
+            "check": None,
+            "requests_to_verdict": 0,
+            "sabotage": None,
+            "at": text(told.start),
+        }
+    )
+    progress.step(f"version {version}: AUC {first['metrics']['auc']:.3f} on its evaluation window, champion")
+    return version
 
 
 class Saboteur:

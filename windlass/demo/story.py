@@ -74,11 +74,11 @@ def make(*, seed: int, fast: bool) -> Story:
     full = Story(
         seed=seed,
         sampled_every=5,
-        pipeline_runs=6,
-        cooldown=timedelta(days=45),
+        pipeline_runs=5,
+        cooldown=timedelta(days=70),
         sabotages=(
-            Sabotage(datetime(2013, 4, 20, tzinfo=UTC), "features", faults[0]),
-            Sabotage(datetime(2013, 6, 10, tzinfo=UTC), "latency", f"delay:{LATENCY_FAULT_MS}"),
+            Sabotage(datetime(2013, 3, 25, tzinfo=UTC), "features", faults[0]),
+            Sabotage(datetime(2013, 6, 1, tzinfo=UTC), "latency", f"delay:{LATENCY_FAULT_MS}"),
         ),
         trials=4,
         steps=((10, 60), (50, 200)),
