@@ -1,4 +1,4 @@
-"""The whole loop, `windlass demo --fast`, as a newcomer runs it: what it writes, what it caught, and that it repeats."""
+"""The whole loop as a newcomer runs it, `windlass demo --fast`: what it writes, what it catches, that it repeats."""
 
 from __future__ import annotations
 

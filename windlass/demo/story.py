@@ -39,7 +39,7 @@ class Story:
     Attributes:
         sampled_every: one flight in this many is asked for; features roll over all of them.
         pipeline_runs: at most this many, the first model included.
-        cooldown: event time between two accepted triggers.
+        cooldown: event time between two accepted triggers; the first model counts as one.
         pipeline_delay: event time from a trigger to its candidate's release.
         drift_window: event time over which drift is measured.
         trials: search trials of a pipeline run.
@@ -75,9 +75,9 @@ def make(*, seed: int, fast: bool) -> Story:
         seed=seed,
         sampled_every=5,
         pipeline_runs=5,
-        cooldown=timedelta(days=70),
+        cooldown=timedelta(days=44),
         sabotages=(
-            Sabotage(datetime(2013, 3, 25, tzinfo=UTC), "features", faults[0]),
+            Sabotage(datetime(2013, 4, 12, tzinfo=UTC), "features", faults[0]),
             Sabotage(datetime(2013, 6, 1, tzinfo=UTC), "latency", f"delay:{LATENCY_FAULT_MS}"),
         ),
         trials=4,
@@ -90,7 +90,7 @@ def make(*, seed: int, fast: bool) -> Story:
         full,
         sampled_every=36,
         pipeline_runs=3,
-        cooldown=timedelta(days=70),
+        cooldown=timedelta(days=75),
         sabotages=(replace(full.sabotages[0], at=datetime(2013, 5, 20, tzinfo=UTC)), full.sabotages[1]),
         trials=3,
         # a seventh of the requests a day: the same weights would keep a release waiting for months

@@ -98,7 +98,7 @@ class Year:
             parts.workload.retrain,
             trigger_path(parts.settings),
             self._submit,
-            total_budget=parts.story.pipeline_runs - 1,
+            total_budget=parts.story.pipeline_runs,
         )
         self._watch: ReleaseWatch | None = None
         self._released: Candidate | None = None
@@ -109,8 +109,20 @@ class Year:
         self._next_drift = parts.story.start + parts.story.drift_window
         self._unjudged: list[Request] = []
 
+    def _began(self) -> None:
+        """Journal the first model as what it was, a training that a person asked for: the cool-down begins with it."""
+        start = self._p.story.start
+        decision = self._trigger.offer(Signal("manual", "first model", start), start, live_release=False)
+        assert decision.trigger is not None  # noqa: S101 - an empty journal accepts
+        self._submitted.clear()
+        self._trigger.resolved(
+            decision.trigger, start, helped=True, reason="the first champion", version=self.champion
+        )
+        self._p.record.trigger(start, "manual", True, "the first model, trained by hand")
+
     async def run(self) -> None:
         story, p = self._p.story, self._p
+        self._began()
         p.record.split(story.start, {self.champion: 100})
         last = int((story.end + timedelta(days=2)).timestamp())
         hour = p.traffic.hour

@@ -206,9 +206,9 @@ def training_frame(workload: Workload, settings: Settings, entity_df: pd.DataFra
 class _Scratch:
     """A store of its own whose views hold the rows of one chunk of time only.
 
-    The DuckDB join pairs every asked row with every snapshot of its key, and a time to live does not thin that out
-    before the pairs are built: over half a year it would not end. So the sources are files that are written anew
-    for each chunk.
+    Feast's DuckDB join pairs an asked row with every snapshot of its key that has not expired. Over half a year of
+    flights one join took 41 s of CPU and 1.9 GB, and both grow faster than the rows; in chunks it is 25 s and 0.7 GB,
+    and grows with them. So the sources are files that are written anew for each chunk.
     """
 
     def __init__(self, workload: Workload, settings: Settings, folder: Path) -> None:

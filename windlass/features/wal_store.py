@@ -167,8 +167,11 @@ class WalSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
         )
         # without Feast's text form of a value, which only its search through documents reads
         statement = (
-            f'INSERT OR REPLACE INTO "{self._table(config, table)}" '  # noqa: S608 - the name is quoted
-            "(entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?)"
+            # REPLACE would take the old row out of every index and put a new one in, at twice the cost
+            f'INSERT INTO "{self._table(config, table)}" '  # noqa: S608 - the name is quoted
+            "(entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
+            "event_ts = excluded.event_ts, value_text = NULL, created_ts = NULL"
         )
         self._execute(config, statement, rows)
 

@@ -29,7 +29,7 @@ CARRIER = (
 )  # fmt: skip
 ORIGIN = (
     "origin_dep_delay_1h", "origin_dep_delay_3h", "origin_dep_late_share_3h", "origin_added_delay_3h",
-    "origin_departures_1h_count", "origin_departures_24h_count",
+    "origin_departures_24h_count", "origin_overdue_count", "origin_overdue_hours",
 )  # fmt: skip
 DEST = (
     "dest_arr_delay_6h", "dest_added_delay_6h", "dest_dep_delay_3h", "dest_late_share_24h", "dest_arrivals_6h_count",
@@ -38,12 +38,13 @@ DEST_HISTORY = ("dest_late_share_7d", "dest_late_share_28d")
 TAIL = ("tail_dep_delay", "tail_arr_delay", "tail_late_share_7d", "tail_arrivals_7d_count")
 TURN = ("tail_ready_hours",)
 WEATHER = (
-    "weather_temp", "weather_dewp", "weather_humid", "weather_wind_speed", "weather_wind_gust", "weather_precip_3h",
-    "weather_pressure", "weather_pressure_change_3h", "weather_visib", "weather_visib_min_3h",
+    "weather_temp", "weather_dewp", "weather_wind_speed", "weather_wind_gust", "weather_precip_3h",
+    "weather_pressure", "weather_pressure_change_3h", "weather_visib_min_3h",
 )  # fmt: skip
 
 HEARTBEAT_HOURS = 24
 HISTORY_DAYS = 28
+GIVEN_UP_HOURS = 4
 # a value for every hour would make this one feature most of what is pushed online, and the model no better
 READY_STEPS = (-4, -2, 0, 1, 2, 4, 8)
 TURN_MINUTES = 90  # at the far airport and again at home, together
@@ -116,6 +117,21 @@ class _Keyed:
         weights = np.ones(len(at)) if values is None else values
         return Running.of(self.flights.axis, self.codes, len(self.names), at, weights)
 
+    def overdue(self) -> tuple[Floats, Floats]:
+        """At each hour, how many flights are past their time and still here, and for how long on average.
+
+        A cancelled flight is told from a late one by nothing but time, so after some hours nobody waits for it.
+        """
+        flights = self.flights
+        due = flights.axis.index(flights.times("sched_dep"))
+        gone = np.maximum(np.minimum(flights.departed, due + GIVEN_UP_HOURS), due)
+        since = due.astype("float64")
+        count = self.sums(due).now - self.sums(gone).now
+        hours = np.arange(flights.axis.count) * count - (
+            self.sums(due, since).now - self.sums(gone, since).now
+        )
+        return count, mean(hours, count)
+
     def rows(self, names: tuple[str, ...], values: list[Floats], hours: Ints | None = None) -> pd.DataFrame:
         """Turn grids into rows: those of `hours`, or wherever something changed."""
         stacked = np.stack(values)
@@ -147,7 +163,7 @@ def carrier_delays(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def origin_delays(frame: pd.DataFrame) -> pd.DataFrame:
-    """How each New York airport runs: departure delays, and congestion as departures and minutes lost on the way."""
+    """How each New York airport runs: departure delays, minutes lost on the way, and who still waits."""
     flights = Flights(frame)
     by = _Keyed(flights, "origin")
     left, landed = by.sums(flights.departed), by.sums(flights.arrived)
@@ -159,8 +175,8 @@ def origin_delays(frame: pd.DataFrame) -> pd.DataFrame:
             mean(delay.window(3), left.window(3)),
             mean(by.sums(flights.departed, flights.left_late).window(3), left.window(3)),
             mean(by.sums(flights.arrived, flights.added_delay).window(3), landed.window(3)),
-            left.window(1),
             left.window(24),
+            *by.overdue(),
         ],
     )
 
@@ -293,13 +309,11 @@ def weather_rows(weather: pd.DataFrame) -> pd.DataFrame:
     cells = {
         "weather_temp": spread("temp"),
         "weather_dewp": spread("dewp"),
-        "weather_humid": spread("humid"),
         "weather_wind_speed": np.where(wind > WIND_LIMIT, np.nan, wind),
         "weather_wind_gust": np.nan_to_num(spread("wind_gust")),  # the source leaves out what is calm
         "weather_precip_3h": recent_rain,
         "weather_pressure": pressure,
         "weather_pressure_change_3h": pressure - past(pressure, 3),
-        "weather_visib": visib,
         "weather_visib_min_3h": np.fmin(visib, np.fmin(past(visib, 1), past(visib, 2))),
     }
     key, hour = codes, at - first

@@ -69,6 +69,11 @@ class Running:
         ).reshape(key_count, axis.count)
         return cls(np.concatenate([np.zeros((key_count, 1)), np.cumsum(cells, axis=1)], axis=1))
 
+    @property
+    def now(self) -> Floats:
+        """The sum at each hour of the grid."""
+        return self.total[:, 1:]
+
     def window(self, hours: int) -> Floats:
         """Sum over the events of the last `hours`, at each hour of the grid."""
         count = self.total.shape[1] - 1

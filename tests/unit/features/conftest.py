@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from serving.runtime.bundle import Bundle
+from serving.runtime.bundle import load as load_bundle
 from windlass import catalog
 from windlass.contract import Workload
 from windlass.features import offline
@@ -53,3 +55,21 @@ def built(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Built:
     frame[(frame["month"] == 2) & frame["day"].between(3, 12)].to_parquet(data, index=False)
     offline.build(workload, settings, data=data)
     return Built(workload, settings, data, workload.prepare(workload.source.load(data)))
+
+
+@pytest.fixture
+def bundle(built: Built, tmp_path: Path) -> Bundle:
+    """A serving bundle of the workload, as a model server reads it."""
+    import hashlib
+    import json
+
+    from components import bundle as bundles
+
+    model = b"no model is run here"
+    defaults = dict.fromkeys(built.workload.model_inputs)
+    document = bundles.manifest(built.workload, defaults, hashlib.sha256(model).hexdigest())
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / bundles.MODEL_FILE).write_bytes(model)
+    (folder / bundles.MANIFEST).write_text(json.dumps({**document, "version": "1"}))
+    return load_bundle(folder)

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.bundle import load as load_bundle
 from serving.runtime.sqlite_reader import SqliteReader
 from windlass.features import asof, store, stream
 from windlass.features.stream import OnlineStream
@@ -25,24 +24,6 @@ BEGIN = datetime(2013, 2, 8, 12, tzinfo=UTC)
 @pytest.fixture
 def settings(built: object, tmp_path: Path) -> Settings:
     return built.scratch(tmp_path / "home")
-
-
-@pytest.fixture
-def bundle(built: object, tmp_path: Path) -> Bundle:
-    """A serving bundle of the workload, as a model server reads it."""
-    import hashlib
-    import json
-
-    from components import bundle as bundles
-
-    model = b"no model is run here"
-    defaults = dict.fromkeys(built.workload.model_inputs)
-    document = bundles.manifest(built.workload, defaults, hashlib.sha256(model).hexdigest())
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    (folder / bundles.MODEL_FILE).write_bytes(model)
-    (folder / bundles.MANIFEST).write_text(json.dumps({**document, "version": "1"}))
-    return load_bundle(folder)
 
 
 def names(built: object) -> list[str]:

@@ -58,12 +58,15 @@ def carrier_truth(mine: pd.DataFrame, at: pd.Timestamp) -> dict[str, float]:
 
 def origin_truth(mine: pd.DataFrame, at: pd.Timestamp) -> dict[str, float]:
     three = within(mine, "dep_at", at, 3)
+    due = mine[(mine["sched_dep"].dt.ceil("h") <= at) & (mine["sched_dep"].dt.ceil("h") > at - 4 * HOUR)]
+    waiting = due[~(due["dep_at"] <= at)]
     return {
         "origin_dep_delay_1h": mean(within(mine, "dep_at", at, 1)["dep_delay"].clip(-30, 180)),
         "origin_dep_delay_3h": mean(three["dep_delay"].clip(-30, 180)),
         "origin_dep_late_share_3h": mean((three["dep_delay"] > 15).astype(float)),
-        "origin_departures_1h_count": float(len(within(mine, "dep_at", at, 1))),
         "origin_departures_24h_count": float(len(within(mine, "dep_at", at, 24))),
+        "origin_overdue_count": float(len(waiting)),
+        "origin_overdue_hours": mean((at - waiting["sched_dep"].dt.ceil("h")) / HOUR),
     }
 
 

