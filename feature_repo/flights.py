@@ -1,6 +1,6 @@
 """Entities, views and the feature service of the workload `flights`.
 
-How a value is computed stands in `workloads/flights/features.py`; names, entities and times to live must be the
+How a value is computed stands in `workloads/flights/`; names, entities and times to live must be the
 same in both, and opening the store says which are not.
 """
 

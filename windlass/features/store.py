@@ -1,21 +1,17 @@
 """Feast's feature store: opening it, and training frames through it.
 
-Only this module, `wal_store` (which Feast itself loads by name) and the definitions in `feature_repo/` import feast.
-The definitions are found by reading every file of the repository, so a new model is a new file there; what they
-state is held against the workload, and a difference is an error that names both.
+Feast is imported by this module, `definitions`, `stream`, and `wal_store`, which Feast itself loads by name.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import logging
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,122 +20,16 @@ import windlass
 from windlass import atomic, telemetry
 from windlass.contract import View, Workload
 from windlass.errors import UsageError, WindlassError
-from windlass.features import partitions, paths
+from windlass.features import definitions, partitions
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
     from feast import FeatureStore, RepoConfig
 
-REPOSITORY = "feature_repo"
 # measured on a month of flights: 2 days 10 s of CPU (nearly all in ibis, per join), 16 days 4.2 s, 32 days 4.3 s and
 # 170 MB more (pairs of rows and snapshots)
 CHUNK = timedelta(days=16)
-
-
-@dataclass(frozen=True)
-class Definitions:
-    """What the files of the repository define, by name."""
-
-    entities: dict[str, Any]
-    views: dict[str, Any]
-    services: dict[str, Any]
-    push_sources: dict[str, Any]
-
-    def objects(self) -> list[Any]:
-        return [
-            *self.entities.values(),
-            *self.push_sources.values(),
-            *self.views.values(),
-            *self.services.values(),
-        ]
-
-
-def definitions(settings: Settings, project_dir: Path | None = None) -> Definitions:
-    """Read all definition files: the project's own, and the shipped ones that it has no file of the same name for.
-
-    Raises:
-        UsageError: a file cannot be read, or two define different things under one name.
-    """
-    from feast import Entity, FeatureService, FeatureView, PushSource
-
-    found = Definitions({}, {}, {}, {})
-    kinds: tuple[tuple[Any, dict[str, Any]], ...] = (
-        (Entity, found.entities),
-        (FeatureView, found.views),
-        (FeatureService, found.services),
-        (PushSource, found.push_sources),
-    )
-    for path in _files(settings, project_dir):
-        module = _load(path, settings)
-        for thing in vars(module).values():
-            for kind, known in kinds:
-                if isinstance(thing, kind):
-                    if not _same(known.setdefault(thing.name, thing), thing):
-                        raise UsageError(
-                            f"{path}: {kind.__name__} {thing.name!r} is defined differently in another file of "
-                            f"{REPOSITORY}; give it another name"
-                        )
-                    if kind is FeatureView and isinstance(thing.stream_source, PushSource):
-                        found.push_sources[thing.stream_source.name] = thing.stream_source
-    return found
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two definitions of one name may stand side by side: two models may share a key and describe it each."""
-    from feast import Entity
-
-    if isinstance(one, Entity) and isinstance(other, Entity):
-        return (one.join_key, one.value_type) == (other.join_key, other.value_type)
-    return bool(one == other)
-
-
-def disagreements(workload: Workload, defined: Definitions) -> list[str]:
-    """Say where the repository's definitions differ from what the workload states; empty where they agree."""
-    from feast.types import Float64
-
-    problems: list[str] = []
-    service = defined.services.get(workload.feature_service)
-    if service is None:
-        problems.append(f"there is no FeatureService {workload.feature_service!r}")
-    else:
-        served = [p.name for p in service.feature_view_projections]
-        if served != [v.name for v in workload.views]:
-            ours = [v.name for v in workload.views]
-            problems.append(f"FeatureService {service.name!r} has the views {served}, the workload {ours}")
-    for view in workload.views:
-        there = defined.views.get(view.name)
-        if there is None:
-            problems.append(f"there is no FeatureView {view.name!r}")
-            continue
-        stated: tuple[tuple[str, object, object], ...] = (
-            ("entity", [c.name for c in there.entity_columns] or there.entities, [view.entity]),
-            ("features", [f.name for f in there.features], list(view.features)),
-            ("time to live", there.ttl, view.ttl),
-            ("push source", there.stream_source is not None, view.stream),
-        )
-        name = f"FeatureView {view.name!r}"
-        problems += [f"{name}: {what} is {a} there, {b} in the workload" for what, a, b in stated if a != b]
-        problems += [
-            f"{name}: {f.name!r} is {f.dtype}, must be Float64" for f in there.features if f.dtype != Float64
-        ]
-    return problems
-
-
-def agreed(workload: Workload, settings: Settings, project_dir: Path | None = None) -> Definitions:
-    """Return the definitions, once they agree with the workload.
-
-    Raises:
-        UsageError: they do not; every difference is named.
-    """
-    found = definitions(settings, project_dir)
-    problems = disagreements(workload, found)
-    if problems:
-        raise UsageError(
-            f"{REPOSITORY} and workload {workload.name!r} disagree: {'; '.join(problems)}; make them the same in "
-            f"{REPOSITORY}/{workload.name}.py and workloads/{workload.name}/workload.py"
-        )
-    return found
 
 
 def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureStore:
@@ -166,7 +56,7 @@ def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureSt
         ]
         applied = marker.is_file() and marker.read_text() == state and all(path.is_file() for path in stores)
         if not applied:
-            store.apply(definitions(settings, project_dir).objects())
+            store.apply(definitions.read(settings, project_dir).objects())
             atomic.write_text(marker, state)
     return store
 
@@ -216,7 +106,7 @@ class _Scratch:
 
         logging.getLogger("feast").setLevel(logging.ERROR)
         self._workload, self._settings, self._folder = workload, settings, folder
-        defined = agreed(workload, settings)
+        defined = definitions.agreed(workload, settings)
         views = []
         for view in workload.views:
             there = defined.views[view.name]
@@ -277,37 +167,12 @@ def _chunks(rows: pd.DataFrame) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _files(settings: Settings, project_dir: Path | None) -> list[Path]:
-    """Definition files by name; the project's own stand before the shipped."""
-    shipped = Path(windlass.__file__).parents[1] / REPOSITORY
-    own = (project_dir or settings.project) / REPOSITORY
-    chosen: dict[str, Path] = {}
-    for folder in (own, shipped):
-        for path in sorted(folder.glob("*.py")):
-            chosen.setdefault(path.name, path)
-    return [path for _, path in sorted(chosen.items())]
-
-
-def _load(path: Path, settings: Settings) -> Any:
-    spec = importlib.util.spec_from_file_location(f"windlass_feature_repo_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # noqa: S101 - a .py file always has a loader
-    module = importlib.util.module_from_spec(spec)
-    try:
-        with paths.using(settings):
-            spec.loader.exec_module(module)
-    except Exception as error:
-        # whatever a definition file raises is a fault of that file
-        reason = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{path} cannot be read: {reason}; correct the definitions in it") from error
-    return module
-
-
 def _config(settings: Settings, project_dir: Path | None) -> RepoConfig:
     import yaml
     from feast import RepoConfig
 
-    own = (project_dir or settings.project) / REPOSITORY
-    shipped = Path(windlass.__file__).parents[1] / REPOSITORY
+    own = (project_dir or settings.project) / definitions.REPOSITORY
+    shipped = Path(windlass.__file__).parents[1] / definitions.REPOSITORY
     folder = next((f for f in (own, shipped) if (f / "feature_store.yaml").is_file()), None)
     if folder is None:
         raise UsageError(
@@ -343,6 +208,6 @@ def _state(settings: Settings, config: RepoConfig, project_dir: Path | None) -> 
 
     digest = hashlib.sha256(f"{feast.__version__} {settings.offline_dir} {config.online_store.type}".encode())
     digest.update(os.fsencode(str(getattr(config.online_store, "path", settings.redis_url))))
-    for path in _files(settings, project_dir):
+    for path in definitions.files(settings, project_dir):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

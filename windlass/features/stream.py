@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from windlass import telemetry
 from windlass.contract import View, Workload
 from windlass.errors import DataError, UsageError
-from windlass.features import partitions, store
+from windlass.features import definitions, partitions, store
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class OnlineStream:
 
     def __init__(self, workload: Workload, settings: Settings) -> None:
         telemetry.switch_off()
-        store.agreed(workload, settings)
+        definitions.agreed(workload, settings)
         self._workload = workload
         self._settings = settings
         self._store = store.open_store(settings)
@@ -137,7 +137,7 @@ def push_file(workload: Workload, settings: Settings, view: str, path: Path) -> 
         known = ", ".join(streamed) or "none"
         raise UsageError(f"workload {workload.name!r} has no stream view {view!r}; known: {known}")
     telemetry.switch_off()
-    store.agreed(workload, settings)
+    definitions.agreed(workload, settings)
     stated = streamed[view]
     rows = files.read(path, [stated.entity, partitions.TIME, *stated.features])
     rows[stated.entity] = columns.key(rows[stated.entity])

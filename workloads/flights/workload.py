@@ -16,7 +16,7 @@ from windlass.contract import (
     View,
     Workload,
 )
-from workloads.flights import features
+from workloads.flights import features, tails, weather
 from workloads.flights.prepare import prepare
 from workloads.flights.source import load
 
@@ -63,7 +63,7 @@ WORKLOAD = Workload(
     views=(
         View("carrier_delays", "carrier", features.CARRIER, DAY, features.carrier_delays),
         View("origin_delays", "origin", features.ORIGIN, DAY, features.origin_delays),
-        View("origin_weather", "origin", features.WEATHER, timedelta(hours=6), features.origin_weather),
+        View("origin_weather", "origin", weather.WEATHER, timedelta(hours=6), weather.origin_weather),
         View("dest_delays", "dest", features.DEST, DAY, features.dest_delays),
         View(
             "dest_history",
@@ -73,8 +73,8 @@ WORKLOAD = Workload(
             features.dest_history,
             stream=False,
         ),
-        View("tail_delays", "tailnum", features.TAIL, timedelta(days=7), features.tail_delays),
-        View("tail_turn", "tailnum", features.TURN, timedelta(days=2), features.tail_turn),
+        View("tail_delays", "tailnum", tails.TAIL, timedelta(days=7), tails.tail_delays),
+        View("tail_turn", "tailnum", tails.TURN, timedelta(days=2), tails.tail_turn),
     ),
     request_fields=(
         RequestField("sched_minute"),

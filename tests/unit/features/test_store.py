@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from windlass.errors import UsageError
-from windlass.features import asof, partitions, store
+from windlass.features import asof, definitions, partitions, store
 
 
 def plain_join(built: object, requests: pd.DataFrame) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def test_a_join_over_several_chunks_gives_what_one_gives(
 
 def test_the_repository_agrees_with_the_workload(built: object) -> None:
     """Verify the definitions that are shipped."""
-    assert store.disagreements(built.workload, store.definitions(built.settings)) == []
+    assert definitions.disagreements(built.workload, definitions.read(built.settings)) == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_definition_that_differs_is_named(
     assert old in text
     (repository / "flights.py").write_text(text.replace(old, new))
     with pytest.raises(UsageError, match=message) as caught:
-        store.agreed(built.workload, replace(built.settings, project=tmp_path))
+        definitions.agreed(built.workload, replace(built.settings, project=tmp_path))
     assert "feature_repo/flights.py" in str(caught.value)
 
 
@@ -125,7 +125,7 @@ def test_a_broken_definition_file_is_named(built: object, tmp_path: Path) -> Non
     (tmp_path / "feature_repo").mkdir()
     (tmp_path / "feature_repo" / "mine.py").write_text("from feast import Nothing\n")
     with pytest.raises(UsageError, match=r"mine\.py cannot be read: ImportError"):
-        store.definitions(replace(built.settings, project=tmp_path))
+        definitions.read(replace(built.settings, project=tmp_path))
 
 
 def test_the_same_name_for_two_things_is_refused(built: object, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_same_name_for_two_things_is_refused(built: object, tmp_path: Path) 
         'dest = Entity(name="dest", value_type=ValueType.INT64, description="a number")\n'
     )
     with pytest.raises(UsageError, match="Entity 'dest' is defined differently"):
-        store.definitions(replace(built.settings, project=tmp_path))
+        definitions.read(replace(built.settings, project=tmp_path))
 
 
 def test_the_store_is_applied_once_and_again_after_a_change(

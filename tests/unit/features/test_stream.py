@@ -13,7 +13,7 @@ import pytest
 
 from serving.runtime.bundle import Bundle
 from serving.runtime.sqlite_reader import SqliteReader
-from windlass.features import asof, store, stream
+from windlass.features import asof, definitions, store, stream
 from windlass.features.stream import OnlineStream
 from windlass.settings import Settings
 
@@ -129,7 +129,7 @@ def _plain_feast(settings: Settings, folder: Path) -> object:
         entity_key_serialization_version=3,
     )
     plain = FeatureStore(config=config)
-    plain.apply(store.definitions(settings).objects())
+    plain.apply(definitions.read(settings).objects())
     return plain
 
 

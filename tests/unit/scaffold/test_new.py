@@ -99,27 +99,27 @@ def test_the_engine_accepts_what_it_was_made_from(project: Path) -> None:
 def test_feast_and_the_workload_agree(project: Path) -> None:
     """Verify that the generated definitions are what the workload states."""
     from windlass import settings
-    from windlass.features import store
+    from windlass.features import definitions
 
     path = project / "orders.csv"
     orders().to_csv(path, index=False)
     assert app.run(["new", "orders", "--data", str(path), *ARGUMENTS]) == 0
     loaded = settings.load()
     workload = catalog.load("orders", project)
-    assert store.disagreements(workload, store.definitions(loaded, project)) == []
+    assert definitions.disagreements(workload, definitions.read(loaded, project)) == []
 
 
 def test_a_key_may_be_shared_with_another_model(project: Path) -> None:
     """Verify that a workload about carriers stands beside the shipped one, which describes them in its own words."""
     from windlass import settings
-    from windlass.features import store
+    from windlass.features import definitions
 
     orders().rename(columns={"Shop": "carrier"}).to_csv("orders.csv", index=False)
     arguments = ["--label", "returned", "--time", "at", "--entity", "carrier"]
     assert app.run(["new", "orders", "--data", "orders.csv", *arguments]) == 0
-    defined = store.definitions(settings.load(), project)
+    defined = definitions.read(settings.load(), project)
     for name in ("orders", "flights"):
-        assert store.disagreements(catalog.load(name, project), defined) == []
+        assert definitions.disagreements(catalog.load(name, project), defined) == []
 
 
 def test_a_column_that_knows_the_outcome_is_pointed_out(

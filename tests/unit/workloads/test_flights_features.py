@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from windlass.contract import check
-from workloads.flights import features
+from workloads.flights import features, tails
 from workloads.flights.prepare import prepare
 from workloads.flights.workload import CARRIERS, ORIGINS, WORKLOAD
 
@@ -144,19 +144,19 @@ def test_an_aircraft_is_ready_after_it_could_be_back(
     draw = np.random.default_rng(5)
     end = prepared["dep_at"].max()
     rows = computed["tail_turn"]
-    tails = prepared.loc[prepared["dep_at"].notna() & (prepared["tailnum"] != "unknown"), "tailnum"].unique()
+    flying = prepared.loc[prepared["dep_at"].notna() & (prepared["tailnum"] != "unknown"), "tailnum"].unique()
     checked = 0
-    for tail in draw.choice(tails, 25):
+    for tail in draw.choice(flying, 25):
         mine = prepared[(prepared["tailnum"] == tail) & prepared["dep_at"].notna()].sort_values("dep_at")
         first = mine["dep_at"].iloc[0].ceil("h")
         for at in pd.date_range(first, min(first + 60 * HOUR, end), freq="3h"):
             got = seen(rows, "tail_turn", str(tail), at)["tail_ready_hours"]
             last = mine[mine["dep_at"] <= at].iloc[-1]
-            ready = last["dep_at"] + timedelta(minutes=2 * last["sched_elapsed"] + features.TURN_MINUTES)
+            ready = last["dep_at"] + timedelta(minutes=2 * last["sched_elapsed"] + tails.TURN_MINUTES)
             since = int((at - ready.ceil("h")) / HOUR)
-            passed = [s for s in features.READY_STEPS if s <= since]
+            passed = [s for s in tails.READY_STEPS if s <= since]
             if not np.isnan(got):
-                assert got == (passed[-1] if passed else features.READY_STEPS[0]), (tail, at)
+                assert got == (passed[-1] if passed else tails.READY_STEPS[0]), (tail, at)
                 checked += 1
     assert checked > 200
 

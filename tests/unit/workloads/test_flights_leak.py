@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workloads.flights import features, source
+from workloads.flights import features, source, tails, weather
 from workloads.flights.prepare import prepare
 from workloads.flights.workload import WORKLOAD
 
@@ -92,7 +92,7 @@ def arrival_known_at_departure(prepared: pd.DataFrame) -> pd.DataFrame:
 def known_an_hour_early(prepared: pd.DataFrame) -> pd.DataFrame:
     """The off-by-one of a grid: an event counts from the hour in which it happens, not from the next."""
     hour = pd.Timedelta(hours=1)
-    return features.tail_delays(
+    return tails.tail_delays(
         prepared.assign(dep_at=prepared["dep_at"] - hour, arr_at=prepared["arr_at"] - hour)
     )
 
@@ -115,18 +115,18 @@ def test_a_planted_leak_is_found(leaky: Compute, flights: pd.DataFrame) -> None:
 def weather_differences(shift: pd.Timedelta, seed: int) -> int:
     """Change the weather observed after a random time; count rows up to it that notice."""
     draw = np.random.default_rng(seed)
-    weather = source.load_weather()
-    weather["time_hour"] = pd.to_datetime(weather["time_hour"], utc=True)
-    first = weather["time_hour"].min()
+    observed = source.load_weather()
+    observed["time_hour"] = pd.to_datetime(observed["time_hour"], utc=True)
+    first = observed["time_hour"].min()
     cut = first + pd.Timedelta(minutes=int(draw.integers(24 * 60, 300 * 24 * 60)))
     # an observation labelled with hour h is made at about h:51
-    later = weather["time_hour"] + pd.Timedelta(minutes=51) > cut
-    changed = weather.copy()
+    later = observed["time_hour"] + pd.Timedelta(minutes=51) > cut
+    changed = observed.copy()
     for column in ("temp", "wind_speed", "precip", "pressure", "visib"):
         changed.loc[later, column] = draw.normal(20, 5, int(later.sum()))
     before, after = (
-        up_to(cut, features.weather_rows(w.assign(time_hour=w["time_hour"] - shift)))
-        for w in (weather, changed)
+        up_to(cut, weather.weather_rows(w.assign(time_hour=w["time_hour"] - shift)))
+        for w in (observed, changed)
     )
     assert len(before) == len(after) > 0
     return int((~((before == after) | (before.isna() & after.isna())).all(axis=1)).sum())
