@@ -108,7 +108,7 @@ def _tell(
         described = platform.describe({WORKLOAD: version})
         traffic = Traffic(described["predict_url"], described["feedback_url"], by_hour, told.start)
         registry = Registry(home)
-        progress.step(f"replaying {len(ordered):,} flights (every {told.sampled_every}th) from February on")
+        progress.step(f"replaying {len(ordered):,} flights (one in {told.sampled_every}) from February on")
         year = Year(
             Parts(
                 story=told,

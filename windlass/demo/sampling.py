@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HOUR = 3600
+RUN = 20
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ def draw(seed: int, request_id: str) -> int:
 def sample(
     workload: Workload, frame: pd.DataFrame, story: Story
 ) -> tuple[dict[int, list[Request]], pd.DataFrame]:
-    """Every `sampled_every`-th row from `story.start` on, the offset drawn by the seed.
+    """One run of `RUN` consecutive rows in `sampled_every` such runs from `story.start` on, drawn by the seed.
+
+    Runs rather than single flights: nobody looks in the hours in between, so their feature rows reach the online
+    store as one write, the newest of each key.
 
     Args:
         frame: prepared source rows (`workload.prepare`), any order.
@@ -55,15 +59,16 @@ def sample(
         Requests by the full hour (epoch seconds) they fall in, and the sampled rows; `Request.row` is the
         position of its row in that frame.
     """
+    import numpy as np
     import pandas as pd
 
     time = workload.source.event_time
     rows = frame[(frame[time] >= pd.Timestamp(story.start)) & (frame[time] < pd.Timestamp(story.end))]
     key = list(workload.source.key)
     rows = rows.sort_values([time, *key], kind="stable")
-    rows = rows.iloc[draw(story.seed, "offset") % story.sampled_every :: story.sampled_every].reset_index(
-        drop=True
-    )
+    run = np.arange(len(rows)) // RUN
+    taken = run % story.sampled_every == draw(story.seed, "offset") % story.sampled_every
+    rows = rows[taken].reset_index(drop=True)
 
     fields = {f.name: f for f in workload.request_fields}
     columns = [*workload.entities, *(name for name in fields if name not in workload.entities)]

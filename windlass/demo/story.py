@@ -37,7 +37,7 @@ class Story:
     """One replay.
 
     Attributes:
-        sampled_every: one flight in this many is asked for; features roll over all of them.
+        sampled_every: one flight in this many is asked for, in runs; features roll over all of them.
         pipeline_runs: at most this many, the first model included.
         cooldown: event time between two accepted triggers; the first model counts as one.
         pipeline_delay: event time from a trigger to its candidate's release.
