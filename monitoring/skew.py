@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from monitoring.predictions import Prediction
+from windlass.features.parity import differences
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ def compare(
         inputs: `inputs` of the version's serving bundle.
 
     Returns:
-        Counts; a vector mismatches if any input differs by more than 1e-6 (relative above 1, absolute below),
-        a missing value equals a missing value only.
+        Counts; a vector mismatches if any input does, see `windlass.features.parity.differences`.
     """
     if not predictions:
         return Skew(0, 0, {})
@@ -76,7 +73,7 @@ def compare(
         else:
             expected[:, column] = expected_views[entry["name"]].to_numpy(dtype=np.float64)
     logged = np.array([p.features for p in predictions], dtype=np.float64)
-    different = _different(logged, expected)
+    different, _ = differences(logged, expected)
     names = [str(entry["name"]) for entry in inputs]
     per_input = different.sum(axis=0)
     return Skew(
@@ -84,10 +81,3 @@ def compare(
         mismatched=int(different.any(axis=1).sum()),
         by_input={names[i]: int(per_input[i]) for i in np.argsort(-per_input, kind="stable") if per_input[i]},
     )
-
-
-def _different(logged: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.bool_]:
-    missing = np.isnan(logged) | np.isnan(expected)
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(logged - expected) > TOLERANCE * np.maximum(1.0, np.abs(expected))
-    return np.where(missing, np.isnan(logged) != np.isnan(expected), apart)

@@ -58,7 +58,7 @@ class Story:
     trained_from: datetime = datetime(2013, 1, 1, tzinfo=UTC)
     first_until: datetime = datetime(2013, 2, 1, tzinfo=UTC)
     start: datetime = datetime(2013, 2, 1, 6, tzinfo=UTC)
-    end: datetime = datetime(2014, 1, 1, 12, tzinfo=UTC)
+    end: datetime = datetime(2014, 1, 1, tzinfo=UTC)
     pipeline_delay: timedelta = timedelta(days=1)
     drift_window: timedelta = timedelta(days=14)
     drift_every: timedelta = timedelta(days=7)

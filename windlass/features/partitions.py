@@ -91,21 +91,6 @@ def schema_of(view: View) -> pyarrow.Schema:
     )
 
 
-def newest(settings: Settings, view: View) -> datetime | None:
-    """Time of the newest row of a view, None where it has none."""
-    import pyarrow.parquet
-
-    every = sorted(folder(settings, view.name).glob("*.parquet"))
-    if not every:
-        return None
-    metadata = pyarrow.parquet.read_metadata(every[-1])
-    column = metadata.schema.names.index(TIME)
-    latest: datetime = max(
-        metadata.row_group(g).column(column).statistics.max for g in range(metadata.num_row_groups)
-    )
-    return latest.astimezone(UTC)
-
-
 def times(settings: Settings, view: View) -> NDArray[np.int64]:
     """All times at which a view has rows, in microseconds since 1970."""
     import numpy as np

@@ -25,6 +25,7 @@ from serving.release.release import Release
 from windlass.clock import SystemClock
 from windlass.contract import Workload
 from windlass.errors import WindlassError
+from windlass.local import archive
 from windlass.local.platform import Platform
 from windlass.local.progress import Progress
 from windlass.local.standing import standing_clock
@@ -112,6 +113,9 @@ class Loop:
         if self._controller is not None:
             self._controller.close()
         self._platform.stop()
+        sent = archive.publish_logs(self._settings)
+        if sent:
+            self._progress.step(f"{sent} log files published to {self._settings.object_store}")
 
     # --- releases
 
