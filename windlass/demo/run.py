@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,9 @@ def _tell(
         runner.run(asyncio.sleep(0.05))  # the pipeline's process has started
         vectors = Vectors(workload, home, rows, [r.request_id for r in ordered])
         stream = stack.enter_context(contextlib.closing(OnlineStream(workload, home)))
-        stream.materialize(told.start - max(v.ttl for v in workload.views), told.start)
+        # the past by batch materialization, the hour that begins by push: both ways into a Feast store
+        stream.materialize(told.start - max(v.ttl for v in workload.views), told.start - timedelta(hours=1))
+        stream.push_hour(told.start)
         version = _first_version(runner.run(_result(job)), told, record, progress)
         fitted = Controls(home, WORKLOAD, told.control_window, training.environment(home))
         platform.start()

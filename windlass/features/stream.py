@@ -86,6 +86,19 @@ class OnlineStream:
         self._at = to
         return written
 
+    def push_hour(self, hour: datetime) -> int:
+        """Push the rows of the full hour `hour` of every stream view through Feast's own `push`; return how many.
+
+        The way in for a producer that knows nothing of us; `advance` writes the same bytes without the detour.
+        """
+        count = 0
+        for view in (v for v in self._workload.views if v.stream):
+            frame = partitions.read(self._settings, view, hour, hour).to_pandas()
+            if len(frame):
+                push(self._store, view.name, frame)
+                count += len(frame)
+        return count
+
     def close(self) -> None:
         """Give back the online store."""
         online = self._provider.online_store

@@ -57,6 +57,21 @@ def test_a_server_sees_what_was_known_at_each_hour(built: object, settings: Sett
     reader.close()
 
 
+def test_an_hour_can_come_by_feasts_own_push(built: object, settings: Settings, bundle: Bundle) -> None:
+    """Verify that a server sees the same whether an hour was pushed through Feast or written by a tick."""
+    reader = SqliteReader(str(settings.online_db), bundle)
+    asked = some_keys(built, 40, seed=3)
+    with contextlib.closing(OnlineStream(built.workload, settings)) as online:
+        online.materialize(BEGIN - timedelta(days=8), BEGIN)
+        before = read_all(built, reader, asked, BEGIN + HOUR)
+        assert online.push_hour(BEGIN + HOUR) > 50
+        pushed = read_all(built, reader, asked, BEGIN + HOUR)
+        online.advance(BEGIN + HOUR)
+        np.testing.assert_array_equal(read_all(built, reader, asked, BEGIN + HOUR), pushed)
+        assert not np.array_equal(before, pushed, equal_nan=True)
+    reader.close()
+
+
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 def test_times_mean_the_same_to_feast_and_to_the_server(
     built: object, settings: Settings, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, zone: str
