@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 PARENT = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
+# a background job of a shell inherits SIGINT as ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from windlass.local.lifeline import Lifeline
 lifeline = Lifeline()
 # a grandchild in a session of its own: neither its parent's death nor a signal to the group reaches it
@@ -45,7 +47,7 @@ def test_grandchildren_end_with_their_platform(number: signal.Signals) -> None:
     mark = parent.stdout.readline().strip()
     assert wait_for(lambda: len(marked_processes(mark)) >= 2), "the children never started"
     os.kill(parent.pid, number)
-    parent.wait()
+    parent.wait(timeout=60)
     assert wait_for(lambda: not marked_processes(mark))
 
 
