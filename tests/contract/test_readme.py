@@ -39,12 +39,10 @@ def test_a_block_that_is_not_run_here_is_run_elsewhere() -> None:
         text = path.read_text()
         for line in block.text.splitlines():
             program, command, *_ = line.split()
-            words = (
-                [line]
-                if path.name == "run"
-                else [f'"{command}"', *([] if program == "make" else ["windlass"])]
-            )
-            assert all(word in text for word in words), f"{path} does not run {line!r}"
+            # a test calls the command with a list of words, or in a script whose $W is windlass
+            forms = (line,) if path.name == "run" else (f'"{command}"', f'"$W" {command} ')
+            assert any(form in text for form in forms), f"{path} does not run {line!r}"
+            assert program == "make" or "windlass" in text
 
 
 @pytest.mark.slow
@@ -73,7 +71,9 @@ def test_the_blocks_work_one_after_another(tmp_path: Path) -> None:
     finally:
         subprocess.run([windlass, "down"], env=environment, capture_output=True, check=False)
     assert (folder / "report.html").stat().st_size > 1000
-    assert [p.cmdline() for p in psutil.process_iter() if str(home) in " ".join(p.cmdline())] == []
+    # asked for at once: a process may become a zombie between two questions
+    lines = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    assert [line for line in lines if str(home) in line] == []
 
 
 def test_links_lead_somewhere() -> None:

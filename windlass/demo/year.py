@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ class Year:
         self._sabotages = list(parts.story.sabotages)
         self._retire: list[tuple[datetime, str]] = []
         self._next_drift = parts.story.start + parts.story.drift_window
-        self._unjudged: list[Request] = []
+        self._unsettled: list[Request] = []
 
     def _began(self) -> None:
         """Journal the first model as what it was, a training that a person asked for: the cool-down begins with it."""
@@ -135,7 +135,7 @@ class Year:
             requests = await p.traffic.send_hour(hour)
             await p.traffic.send_labels(hour)
             self.clock.advance_to(moment(hour + HOUR))
-            self._unjudged += requests
+            self._unsettled += requests
             if self._watch is not None and hour // HOUR % LOOK_EVERY_HOURS == 0:
                 await self._judge()
             if hour % 86400 == DAILY_AT:
@@ -145,7 +145,7 @@ class Year:
                     p.progress.step(f"{month}: {self._standing()}")
                 p.progress.update(f"{moment(hour):%d %B}: {self._standing()}")
             hour += HOUR
-        await self._settle([])
+        await self._settle()
 
     def _standing(self) -> str:
         weights = " ".join(
@@ -161,8 +161,7 @@ class Year:
         """One look of the release engine, after everything since the last one is in the logs."""
         watch, released = self._watch, self._released
         assert watch is not None and released is not None  # noqa: S101 - both or neither are set
-        requests, self._unjudged = self._unjudged, []
-        await self._settle(requests)
+        await self._settle()
         watch.check_skew()
         began = time.perf_counter()
         decision = self._controller.observe(watch.model, watch.evidence(self.clock.now(), self.joined))
@@ -251,8 +250,7 @@ class Year:
     async def _release(self, candidate: Candidate) -> None:
         p, now, model = self._p, self.clock.now(), self._p.workload.name
         p.platform.serve(model, candidate.version)
-        await self._settle([])
-        self._unjudged = []
+        await self._settle()
         document = release_request.document(p.workload, candidate.version, self.champion)
         inputs = json.loads(
             (p.settings.bundles_dir / model / candidate.version / "serving.json").read_text()
@@ -278,7 +276,7 @@ class Year:
             await self._next_release()
             if now >= self._next_drift:
                 self._next_drift += p.story.drift_every
-                await self._settle([])
+                await self._settle()
                 self._monitor()
                 await self._finish_runs()
 
@@ -403,9 +401,13 @@ class Year:
 
     # --- logs
 
-    async def _settle(self, requests: Sequence[Request]) -> None:
-        """Read the logs until every answer of `requests` is in them, the mirrored copies included."""
+    async def _settle(self) -> None:
+        """Read the logs until every answer since the last call is in them, the mirrored copies included.
+
+        Whoever looks before that would see what a fast machine has written and a slow one has not.
+        """
         watch = self._watch
+        requests, self._unsettled = self._unsettled, []
         outcomes = self._p.traffic.outcomes
         wanted = {r.request_id for r in requests if outcomes.status.get(r.row) == 200}
         logged: dict[str, int] = dict.fromkeys(wanted, 0)
@@ -424,8 +426,9 @@ class Year:
                 if p.request_id in logged:
                     logged[p.request_id] += 1
             accessed.update(a.request_id for a in accesses)
-            complete = wanted <= accessed and all(n >= copies for n in logged.values())
-            if complete or watch is None or time.monotonic() > deadline:
+            if (
+                wanted <= accessed and all(n >= copies for n in logged.values())
+            ) or time.monotonic() > deadline:
                 return
             await asyncio.sleep(0.002)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from windlass.cli import app
-from windlass.errors import GateFailed, UsageError, WindlassError
+from windlass.errors import AlreadyRunningError, UsageError, WindlassError
 
 HEAVY = (
     "boto3", "duckdb", "evidently", "feast", "httpx", "kfp", "mlflow", "numpy", "onnx", "onnxruntime", "optuna",
@@ -83,7 +83,7 @@ def test_every_command_shows_an_example_and_takes_json() -> None:
             UsageError("no such workload"), 2, "windlass: error: no such workload", id="cannot-be-meant"
         ),
         pytest.param(WindlassError("port taken"), 1, "windlass: error: port taken", id="failed"),
-        pytest.param(GateFailed("auc 0.5 < 0.6"), 1, "windlass: error: auc 0.5 < 0.6", id="gate"),
+        pytest.param(AlreadyRunningError("it runs"), 1, "windlass: error: it runs", id="running"),
         pytest.param(KeyboardInterrupt(), 130, "windlass: interrupted", id="interrupted"),
         pytest.param(OSError(errno.ENOSPC, "No space left on device"), 1, "free some space", id="disk-full"),
         pytest.param(

@@ -26,24 +26,27 @@ from monitoring.labels import LabelTail
 class Collector:
     def __init__(self, home: Path, port: int | None = None, **options: Any) -> None:
         self.home = home
-        self.port = port or _free_port()
-        command = [
-            sys.executable,
-            "-m",
-            "monitoring.collector",
-            "--port",
-            str(self.port),
-            "--home",
-            str(home),
-        ]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, **options)
-        deadline = time.monotonic() + 30
-        while self.process.poll() is None and time.monotonic() < deadline:
-            try:
-                self.get("/health")
-                return
-            except OSError:
-                time.sleep(0.02)
+        for _ in range(3):  # a free port may be taken by somebody else before the collector listens
+            self.port = port or _free_port()
+            command = [
+                sys.executable,
+                "-m",
+                "monitoring.collector",
+                "--port",
+                str(self.port),
+                "--home",
+                str(home),
+            ]
+            self.process = subprocess.Popen(command, stderr=subprocess.PIPE, **options)
+            deadline = time.monotonic() + 120
+            while self.process.poll() is None and time.monotonic() < deadline:
+                try:
+                    self.get("/health")
+                    return
+                except OSError:
+                    time.sleep(0.02)
+            self.process.kill()
+        raise AssertionError(f"the collector did not start: {self.process.communicate()[1].decode()}")
 
     def get(self, path: str) -> tuple[int, str]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
