@@ -49,6 +49,6 @@ clean: ## Remove the environment, caches and local state
 	rm -rf .venv .tools .windlass .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist demo-out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.complete: requirements/local.lock requirements/uv.lock requirements/environment.py pyproject.toml
+.venv/.complete: requirements/local.lock requirements/bootstrap.lock requirements/environment.py pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "make: Python 3.11 was not found; make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 	@$(PYTHON) requirements/environment.py

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
-UV_LOCK = ROOT / "requirements" / "uv.lock"
+UV_LOCK = ROOT / "requirements" / "bootstrap.lock"
 
 
 def main() -> int:

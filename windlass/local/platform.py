@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from serving.release.envoy_process import free_port
 from windlass.errors import WindlassError
 from windlass.local import processes, state
 from windlass.local.lock import PlatformLock
@@ -47,7 +48,7 @@ class Platform:
         self._launcher = launcher
         self._lock = PlatformLock(state.lock_path(settings))
         try:
-            listener = processes.require_port(port, "predictions") if port else processes.free_port()
+            listener = processes.require_port(port, "predictions") if port else free_port()
         except WindlassError:
             self._lock.release()
             raise
@@ -60,7 +61,7 @@ class Platform:
             settings.run_dir / "envoy",
             Endpoints(
                 listener=listener,
-                admin=processes.free_port(),
+                admin=free_port(),
                 access_log=settings.logs_dir / "envoy-access.jsonl",
             ),
         )
@@ -78,7 +79,7 @@ class Platform:
             WindlassError: one of them did not get ready; none is left running.
         """
         try:
-            port = processes.free_port()
+            port = free_port()
             self.collector = processes.start(
                 "the collector",
                 [
@@ -103,7 +104,7 @@ class Platform:
         """Start the server of a version and make it known to Envoy; it gets no traffic by this. Idempotent."""
         if (child := self.servers.get((model, version))) is not None and child.alive():
             return
-        port = processes.free_port()
+        port = free_port()
         log = self.settings.logs_dir / "predictions" / f"{model}-{version}.jsonl"
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [

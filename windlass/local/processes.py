@@ -17,13 +17,6 @@ from pathlib import Path
 from windlass.errors import PortInUseError, WindlassError
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def require_port(port: int, purpose: str, host: str = "127.0.0.1") -> int:
     """Return `port` if it can be listened on.
 
