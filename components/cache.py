@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from windlass import atomic
+
 RECORD = "step.json"
 REPORT = "report.json"
 """What a step measured (durations, latencies): kept with its output and no part of its content."""
@@ -103,6 +105,18 @@ def run(step: str, out: Path, cache: Path, key: str, produce: Callable[[Path], N
     _write(out, record)
     _prune(shelf, keep=KEPT_ENTRIES)
     return record
+
+
+def once(what: str, cache: Path, key: str, check: Callable[[], None]) -> None:
+    """Make a check, unless it was made and passed before for the same `key`.
+
+    Raises:
+        whatever `check` raises; it is made again the next time then.
+    """
+    marker = cache / what / key
+    if not marker.is_file():
+        check()
+        atomic.write_text(marker, "")
 
 
 def read(folder: Path) -> StepRecord:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from components import cache
 from components.validate import AVAILABLE_AT, EVENT_TIMESTAMP, LABEL
 from components.window import Window
-from windlass import atomic
 from windlass.contract import Workload
 from windlass.errors import DataError, WindlassError
 from windlass.settings import Settings
@@ -114,14 +113,8 @@ def feature_service_join(workload: Workload, settings: Settings, offline: str) -
             ["windlass.features.asof", "windlass.features.partitions", "windlass.features.store"],
             ["duckdb", "feast"],
         )
-        marker = (
-            settings.cache_dir
-            / "feast-checked"
-            / cache.digest(workload.name, workload.feature_service, offline, code)
-        )
-        if not marker.is_file():
-            hold_to_feast(workload, settings, joined)
-            atomic.write_text(marker, f"{CHECKED_ROWS} rows\n")
+        key = cache.digest(workload.name, workload.feature_service, offline, code)
+        cache.once("feast-checked", settings.cache_dir, key, lambda: hold_to_feast(workload, settings, joined))
         return joined
 
     return join
@@ -187,9 +180,11 @@ def read(folder: Path) -> TrainingSet:
 
 
 def _months(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    month = rows[EVENT_TIMESTAMP].dt.strftime("%Y-%m")
-    for name, chunk in rows.groupby(month, sort=True):
-        yield str(name), chunk
+    import numpy as np
+
+    month = rows[EVENT_TIMESTAMP].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[M]")
+    for number, chunk in rows.groupby(month.astype(np.int64), sort=True):
+        yield str(np.datetime64(int(number), "M")), chunk
 
 
 def _joined(

@@ -107,8 +107,9 @@ def fit(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     check_parameters(family, list(parameters))
-    # OpenMP threads spin while they wait: on a machine that does anything else two are ten times slower than one
-    with threadpool_limits(limits=threads):
+    # OpenMP threads spin while they wait: on a machine that does anything else two are ten times slower than one.
+    # The linear model's matrices are narrow: two BLAS threads take it twice as long as one
+    with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         if family == "linear":
             model = Fitted(family, dict(parameters), _linear(parameters, inputs, labels, categories, seed))
             if stage is not None:

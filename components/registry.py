@@ -91,6 +91,10 @@ class Registry:
     def _database(self) -> Path:
         return self._settings.registry_dir / "mlflow.db"
 
+    def connect(self) -> None:
+        """Import MLflow, which takes seconds, and make the local database where there is none: before it is urgent."""
+        self._remember()
+
     def champion(self, model: str) -> str | None:
         """Version that holds the champion alias, None where there is none."""
         return next((v.version for v in self.versions(model) if CHAMPION in v.aliases), None)

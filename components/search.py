@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VALIDATION_SHARE = 0.2
-MOST_ROWS = 40_000
+MOST_ROWS = 20_000
 """Trials compare on at most so many rows each for fitting; the chosen model is trained on all."""
 
 

@@ -89,13 +89,17 @@ def oldest_valid(bundle: Bundle, now: float) -> list[float]:
 class ClosableReader(FeatureReader, Protocol):
     """What `open_reader` returns."""
 
+    def warm(self) -> None:
+        """Open the store, so that the first request need not wait for it; one that does not answer is left alone."""
+        ...
+
     def close(self) -> None:
         """Give back the connection."""
         ...
 
 
 def open_reader(address: str, bundle: Bundle, *, budget_s: float = BUDGET_S) -> ClosableReader:
-    """Return the reader for `sqlite:PATH` or `redis://…`; the store itself is opened at the first read.
+    """Return the reader for `sqlite:PATH` or `redis://…`, its store opened where it answers.
 
     Raises:
         UsageError: the address is of no store that is read here.
@@ -103,9 +107,12 @@ def open_reader(address: str, bundle: Bundle, *, budget_s: float = BUDGET_S) -> 
     if address.startswith("sqlite:") and len(address) > len("sqlite:"):
         from serving.runtime.sqlite_reader import SqliteReader
 
-        return SqliteReader(address.removeprefix("sqlite:"), bundle, budget_s=budget_s)
-    if address.startswith(("redis://", "rediss://", "unix://")):
+        reader: ClosableReader = SqliteReader(address.removeprefix("sqlite:"), bundle, budget_s=budget_s)
+    elif address.startswith(("redis://", "rediss://", "unix://")):
         from serving.runtime.redis_reader import RedisReader
 
-        return RedisReader(address, bundle, budget_s=budget_s)
-    raise UsageError(f"online store {address!r} is not known; give sqlite:PATH or redis://HOST:PORT/DB")
+        reader = RedisReader(address, bundle, budget_s=budget_s)
+    else:
+        raise UsageError(f"online store {address!r} is not known; give sqlite:PATH or redis://HOST:PORT/DB")
+    reader.warm()
+    return reader

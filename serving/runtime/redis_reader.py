@@ -7,6 +7,7 @@ pipeline costs more than the round trip.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import time
@@ -81,6 +82,11 @@ class RedisReader:
         for asked, answer in zip(self._hashes, answers, strict=True):
             self._take(asked, answer, oldest, values)
         return values
+
+    def warm(self) -> None:
+        """See `ClosableReader.warm`."""
+        with contextlib.suppress(StoreError):
+            self._ask([self._suffix] * len(self._hashes))
 
     def close(self) -> None:
         """Give back the connection; the next read opens another."""

@@ -6,6 +6,7 @@ UNION ALL reads them all in one snapshot, so that a vector never mixes two state
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sqlite3
@@ -76,6 +77,11 @@ class SqliteReader:
             else:
                 values[at] = self._other(view, feature, at, raw)
         return values
+
+    def warm(self) -> None:
+        """See `ClosableReader.warm`."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            self._open().execute(self._statement, [b""] * len(self._keys)).fetchall()
 
     def close(self) -> None:
         """Give back the connection; the next read opens another."""

@@ -84,33 +84,35 @@ def _tell(
     from windlass.features.stream import OnlineStream
 
     workload = story.adapted(catalog.load(WORKLOAD, home.project), told)
-    progress.step("reading the flights of 2013 and computing their features, as known at each hour")
-    frame = workload.prepare(workload.source.load(None))
-    built = offline.build(workload, home)
-    progress.step(f"{sum(built.rows.values()):,} feature rows in {len(built.rows)} views")
-    by_hour, rows = sampling.sample(workload, frame, told)
-    ordered = sorted((r for requests in by_hour.values() for r in requests), key=lambda r: r.row)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        progress.step("training the first model on January, and filling the online store meanwhile")
+        progress.step("training the first model on January; meanwhile, the features of 2013 as known at each hour")
         job = runner.get_loop().create_task(
             training.run(
                 home, WORKLOAD, told.trained_from, told.first_until, run_id="first", trials=told.trials
             )
         )
         runner.run(asyncio.sleep(0.05))  # the pipeline's process has started
+        # what the pipeline needs comes first: its training set waits for these
+        built = offline.build(workload, home)
+        progress.step(f"{sum(built.rows.values()):,} feature rows in {len(built.rows)} views")
+        frame = workload.prepare(workload.source.load(None))
+        by_hour, rows = sampling.sample(workload, frame, told)
+        ordered = sorted((r for requests in by_hour.values() for r in requests), key=lambda r: r.row)
         vectors = Vectors(workload, home, rows, [r.request_id for r in ordered])
         stream = stack.enter_context(contextlib.closing(OnlineStream(workload, home)))
         # the past by batch materialization, the hour that begins by push: both ways into a Feast store
         stream.materialize(told.start - max(v.ttl for v in workload.views), told.start - timedelta(hours=1))
         stream.push_hour(told.start)
+        platform.start()
+        registry = Registry(home)
+        registry.connect()
+        progress.step("the online store is filled up to the first of February; waiting for the model")
         version = _first_version(runner.run(_result(job)), told, record, progress)
         fitted = Controls(home, WORKLOAD, told.control_window, training.environment(home))
-        platform.start()
         platform.serve(WORKLOAD, version)
         platform.envoy.set_weights(WORKLOAD, {version: 100})
         described = platform.describe({WORKLOAD: version})
         traffic = Traffic(described["predict_url"], described["feedback_url"], by_hour, told.start)
-        registry = Registry(home)
         progress.step(f"replaying {len(ordered):,} flights (one in {told.sampled_every}) from February on")
         year = Year(
             Parts(

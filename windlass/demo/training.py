@@ -15,9 +15,19 @@ from windlass.settings import Settings
 
 
 async def run(
-    settings: Settings, workload: str, start: datetime, end: datetime, *, run_id: str, trials: int
+    settings: Settings,
+    workload: str,
+    start: datetime,
+    end: datetime,
+    *,
+    run_id: str,
+    trials: int,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Train on the days from `start` up to, not including, `end`; returns what `windlass train --json` printed.
+
+    Args:
+        threads: more than one where nothing else wants the cores.
 
     Raises:
         WindlassError: the pipeline failed; its last words are in the message.
@@ -34,7 +44,7 @@ async def run(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=sink,
-            env=environment(settings),
+            env={**environment(settings), "WINDLASS_TRAIN_THREADS": str(threads)},
         )
         output, _ = await process.communicate()
     if process.returncode != 0:

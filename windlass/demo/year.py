@@ -17,7 +17,7 @@ from monitoring.labels import LabelTail
 from monitoring.labels import path as feedback_path
 from monitoring.predictions import Prediction, PredictionTail
 from monitoring.predictions import folder as prediction_folder
-from monitoring.reference import of_version
+from monitoring.reference import Reference, of_version
 from monitoring.retraining import Trigger
 from monitoring.retraining import path as trigger_path
 from monitoring.signals import Signal, incident
@@ -108,6 +108,7 @@ class Year:
         self._retire: list[tuple[datetime, str]] = []
         self._next_drift = parts.story.start + parts.story.drift_window
         self._unsettled: list[Request] = []
+        self._of_champion: tuple[str, Reference] | None = None
 
     def _began(self) -> None:
         """Journal the first model as what it was, a training that a person asked for: the cool-down begins with it."""
@@ -303,7 +304,7 @@ class Year:
         p, now, model = self._p, self.clock.now(), self._p.workload.name
         since = (now - p.story.drift_window).timestamp()
         window = self.joined.window(model, since=since, until=now.timestamp(), versions=[self.champion])
-        reference = of_version(p.settings, model, self.champion)
+        reference = self._reference()
         measured = drift.measure(reference, window.features, window.scores)
         for feature in measured.features:
             if feature.value is not None:
@@ -342,6 +343,13 @@ class Year:
         for kind, reason, detail in signals:
             self._offer(kind, reason, detail)
 
+    def _reference(self) -> Reference:
+        """What the champion was trained on; read once for each champion."""
+        if self._of_champion is None or self._of_champion[0] != self.champion:
+            name = self._p.workload.name
+            self._of_champion = self.champion, of_version(self._p.settings, name, self.champion)
+        return self._of_champion[1]
+
     def _offer(self, kind: Any, reason: str, detail: dict[str, Any]) -> None:
         now = self.clock.now()
         signal = Signal(kind, incident(kind, self.champion, self._trigger.history()), now, detail)
@@ -371,7 +379,13 @@ class Year:
             trigger, at = self._submitted.pop(0)
             day = at.replace(hour=0, minute=0, second=0, microsecond=0)
             result = await training.run(
-                p.settings, p.workload.name, p.story.trained_from, day, run_id=trigger, trials=p.story.trials
+                p.settings,
+                p.workload.name,
+                p.story.trained_from,
+                day,
+                run_id=trigger,
+                trials=p.story.trials,
+                threads=2,  # the replay waits meanwhile, and the model is the same with any number
             )
             now = self.clock.now()
             self._trigger.finished(trigger, now, version=result["version"])

@@ -14,7 +14,7 @@ from typing import Any
 import windlass
 from windlass.contract import Workload
 from windlass.errors import UsageError
-from windlass.features import paths
+from windlass.features import feast_import, paths
 from windlass.settings import Settings
 
 REPOSITORY = "feature_repo"
@@ -44,6 +44,7 @@ def read(settings: Settings, project_dir: Path | None = None) -> Definitions:
     Raises:
         UsageError: a file cannot be read, or two define different things under one name.
     """
+    feast_import.load()
     from feast import Entity, FeatureService, FeatureView, PushSource
 
     found = Definitions({}, {}, {}, {})
@@ -58,6 +59,7 @@ def read(settings: Settings, project_dir: Path | None = None) -> Definitions:
         for thing in vars(module).values():
             for kind, known in kinds:
                 if isinstance(thing, kind):
+                    _hold(thing, path)
                     if not _same(known.setdefault(thing.name, thing), thing):
                         raise UsageError(
                             f"{path}: {kind.__name__} {thing.name!r} is defined differently in another file of "
@@ -66,6 +68,17 @@ def read(settings: Settings, project_dir: Path | None = None) -> Definitions:
                     if kind is FeatureView and isinstance(thing.stream_source, PushSource):
                         found.push_sources[thing.stream_source.name] = thing.stream_source
     return found
+
+
+def _hold(thing: Any, path: Path) -> None:
+    """Make what Feast's registry keeps of a definition: an argument of the wrong type fails here, not when it is used."""
+    try:
+        thing.to_proto()
+    except Exception as error:
+        raise UsageError(
+            f"{path}: {type(thing).__name__} {thing.name!r} cannot be registered: {error}; "
+            "look at the types of its arguments"
+        ) from error
 
 
 def _same(one: Any, other: Any) -> bool:

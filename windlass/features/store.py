@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.metadata
 import logging
 import os
 import tempfile
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import windlass
-from windlass import atomic, telemetry
+from windlass import atomic
 from windlass.contract import View, Workload
 from windlass.errors import UsageError, WindlassError
-from windlass.features import definitions, partitions
+from windlass.features import definitions, feast_import, partitions
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureSt
     Raises:
         UsageError: the repository cannot be read.
     """
-    telemetry.switch_off()
+    feast_import.load()
     from feast import FeatureStore
 
     logging.getLogger("feast").setLevel(logging.ERROR)
@@ -72,7 +73,7 @@ def training_frame(workload: Workload, settings: Settings, entity_df: pd.DataFra
     """
     import pandas as pd
 
-    telemetry.switch_off()
+    feast_import.load()
     names = [feature for view in workload.views for feature in view.features]
     if entity_df.empty:
         return entity_df.assign(**dict.fromkeys(names, pd.Series(dtype="float64")))
@@ -204,9 +205,8 @@ def _redis_address(url: str) -> str:
 
 def _state(settings: Settings, config: RepoConfig, project_dir: Path | None) -> str:
     """Hash of all that applying depends on."""
-    import feast
-
-    digest = hashlib.sha256(f"{feast.__version__} {settings.offline_dir} {config.online_store.type}".encode())
+    version = importlib.metadata.version("feast")
+    digest = hashlib.sha256(f"{version} {settings.offline_dir} {config.online_store.type}".encode())
     digest.update(os.fsencode(str(getattr(config.online_store, "path", settings.redis_url))))
     for path in definitions.files(settings, project_dir):
         digest.update(path.name.encode() + path.read_bytes())

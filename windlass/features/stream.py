@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windlass import telemetry
 from windlass.contract import View, Workload
 from windlass.errors import DataError, UsageError
 from windlass.features import definitions, partitions, store
@@ -38,7 +37,6 @@ class OnlineStream:
     """
 
     def __init__(self, workload: Workload, settings: Settings) -> None:
-        telemetry.switch_off()
         definitions.agreed(workload, settings)
         self._workload = workload
         self._settings = settings
@@ -149,7 +147,6 @@ def push_file(workload: Workload, settings: Settings, view: str, path: Path) -> 
     if view not in streamed:
         known = ", ".join(streamed) or "none"
         raise UsageError(f"workload {workload.name!r} has no stream view {view!r}; known: {known}")
-    telemetry.switch_off()
     definitions.agreed(workload, settings)
     stated = streamed[view]
     rows = files.read(path, [stated.entity, partitions.TIME, *stated.features])

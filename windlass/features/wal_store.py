@@ -8,7 +8,6 @@ batch is written: prepared rows, one `executemany`, write-ahead logging.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -63,6 +62,8 @@ class WalSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
             connection.execute("PRAGMA synchronous=OFF")
             # all of a tick's pages, else sqlite writes them out in the middle of it
             connection.execute("PRAGMA cache_size=-65536")
+            # pages of the log before they are folded into the file: a tick rewrites the same ones as the last
+            connection.execute("PRAGMA wal_autocheckpoint=8000")
         connection = self._conn
         return connection
 
@@ -147,10 +148,8 @@ class WalSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
         """
         entity = table.entity_columns[0].name
         count = len(features)
-        stored_keys = np.array([self._string_key(config, entity, key) for key in keys], dtype=object)
         moments, which = np.unique(times, return_inverse=True)
-        stamps = np.empty(len(moments), dtype=object)
-        stamps[:] = [_adapted(NAIVE_EPOCH + timedelta(microseconds=int(t))) for t in moments]
+        stamps = [_adapted(NAIVE_EPOCH + timedelta(microseconds=int(t))) for t in moments]
         flat = np.ascontiguousarray(values, dtype="<f8").reshape(-1)
         missing = np.isnan(flat)
         encoded = np.empty((len(flat), 9), dtype=np.uint8)
@@ -159,21 +158,25 @@ class WalSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
         raw = encoded.tobytes()
         starts = range(0, len(raw), 9)
         blobs = [b"" if gone else raw[i : i + 9] for i, gone in zip(starts, missing.tolist(), strict=True)]
-        rows = zip(
-            np.repeat(stored_keys, count).tolist(),
-            itertools.cycle(features),
-            blobs,
-            np.repeat(stamps[which], count).tolist(),
-        )
-        # without Feast's text form of a value, which only its search through documents reads
-        statement = (
-            # REPLACE would take the old row out of every index and put a new one in, at twice the cost
-            f'INSERT INTO "{self._table(config, table)}" '  # noqa: S608 - the name is quoted
-            "(entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?) "
+        rows = [
+            (self._string_key(config, entity, key), stamps[moment], *blobs[i : i + count])
+            for key, moment, i in zip(keys, which.tolist(), range(0, len(blobs), count), strict=True)
+        ]
+        self._execute(config, self._upsert(config, table, tuple(features)), rows)
+
+    def _upsert(self, config: RepoConfig, table: FeatureView, features: tuple[str, ...]) -> str:
+        """One statement for all values of a key, at half of what one for each costs: ?1 key, ?2 time, ?3… values.
+
+        Without Feast's text form of a value, which only its search through documents reads.
+        """
+        tuples = ", ".join(f"(?1, {_literal(f)}, ?{i}, ?2)" for i, f in enumerate(features, start=3))
+        return (
+            # REPLACE would take the old row out of every index and put a new one in
+            f'INSERT INTO "{self._table(config, table)}" '  # noqa: S608 - the names are quoted
+            f"(entity_key, feature_name, value, event_ts) VALUES {tuples} "
             "ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
             "event_ts = excluded.event_ts, value_text = NULL, created_ts = NULL"
         )
-        self._execute(config, statement, rows)
 
     def _execute(self, config: RepoConfig, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         connection = self._get_conn(config)
@@ -220,6 +223,11 @@ class WalSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
             key, entity_key_serialization_version=config.entity_key_serialization_version
         )
         return out
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
 
 
 def _adapted(naive: datetime) -> object:

@@ -24,7 +24,7 @@ NOTICE_MINUTES = 60  # a prediction is made this long before the scheduled depar
 def prepare(flights: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that features, labels and requests are made of; rows and their order stay.
 
-    Added: `flight_id`, `sched_dep`, `dep_at`, `arr_at`, `sched_elapsed` (minutes), `sched_minute` (local minute of
+    Added: `sched_dep`, `dep_at`, `arr_at`, `sched_elapsed` (minutes), `sched_minute` (local minute of
     the day), `day_of_week` (Monday is 0), `event_timestamp` (when the prediction is made), `late` (1, 0 or null
     where it will never be known) and `label_available_at`.
     """
@@ -48,11 +48,6 @@ def prepare(flights: pd.DataFrame) -> pd.DataFrame:
     frame["event_timestamp"] = _utc(due - np.timedelta64(NOTICE_MINUTES, "m"))
     frame["late"] = late.where(frame["arr_delay"].notna())
     frame["label_available_at"] = frame["arr_at"]
-    # built from numbers: strftime alone would take longer than all the rest
-    year, month, day, clock = (frame[c].astype("int64") for c in ("year", "month", "day", "sched_dep_time"))
-    when = (year * 10**8 + month * 10**6 + day * 10**4 + clock).astype(str)
-    number = frame["flight"].astype("int64").astype(str)
-    frame["flight_id"] = when + "-" + frame["carrier"] + number + "-" + frame["origin"]
     return frame
 
 
