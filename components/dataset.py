@@ -114,7 +114,9 @@ def feature_service_join(workload: Workload, settings: Settings, offline: str) -
             ["duckdb", "feast"],
         )
         key = cache.digest(workload.name, workload.feature_service, offline, code)
-        cache.once("feast-checked", settings.cache_dir, key, lambda: hold_to_feast(workload, settings, joined))
+        cache.once(
+            "feast-checked", settings.cache_dir, key, lambda: hold_to_feast(workload, settings, joined)
+        )
         return joined
 
     return join

@@ -103,17 +103,18 @@ def search(
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=2),
         )
-        finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        states = optuna.trial.TrialState
+        finished = (states.COMPLETE, states.PRUNED)
         resumed = len(study.get_trials(deepcopy=False, states=finished))
-        for abandoned in study.get_trials(
-            deepcopy=False, states=(optuna.trial.TrialState.RUNNING, optuna.trial.TrialState.WAITING)
-        ):
-            study.tell(abandoned.number, state=optuna.trial.TrialState.FAIL)
+        for abandoned in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            study.tell(abandoned.number, state=states.FAIL)
+        # killed before its trial began, a point still stands in the queue and is the next to be tried
+        queued = len(study.get_trials(deepcopy=False, states=(states.WAITING,)))
         for number in range(resumed, max(trials, len(estimators))):
             study.sampler = optuna.samplers.TPESampler(
                 seed=(seed * 1009 + number) % 2**32, n_startup_trials=len(first) + 1
             )
-            if number < len(first):
+            if resumed + queued <= number < len(first):
                 study.enqueue_trial(_named(first[number]))
             study.optimize(
                 lambda t: _objective(t, split, estimators, categories, seed, threads), n_trials=1, catch=()

@@ -51,7 +51,8 @@ class Traffic:
         self, predict_url: str, feedback_url: str, by_hour: dict[int, list[Request]], start: datetime
     ) -> None:
         self._predict_path = "/" + predict_url.split("/", 3)[3]
-        self._client = Client(predict_url)
+        # more at once would wait in the one model server's queue, and be counted as its latency
+        self._client = Client(predict_url, connections=8)
         self._feedback_path = "/" + feedback_url.split("/", 3)[3]
         self._by_hour = by_hour
         self._due: dict[int, list[Request]] = defaultdict(list)

@@ -85,10 +85,17 @@ def _tell(
 
     workload = story.adapted(catalog.load(WORKLOAD, home.project), told)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        progress.step("training the first model on January; meanwhile, the features of 2013 as known at each hour")
+        progress.step(
+            "training the first model on January; meanwhile, the features of 2013 as known at each hour"
+        )
         job = runner.get_loop().create_task(
             training.run(
-                home, WORKLOAD, told.trained_from, told.first_until, run_id="first", trials=told.trials
+                home,
+                WORKLOAD,
+                told.trained_from,
+                told.first_until,
+                run_id="first",
+                trials=told.trials,
             )
         )
         runner.run(asyncio.sleep(0.05))  # the pipeline's process has started

@@ -89,8 +89,9 @@ def make(*, seed: int, fast: bool) -> Story:
     return replace(
         full,
         sampled_every=36,
-        pipeline_runs=3,
-        cooldown=timedelta(days=75),
+        # one retraining, in June: a run of the pipeline takes as long as three months of this replay
+        pipeline_runs=2,
+        cooldown=timedelta(days=130),
         sabotages=(replace(full.sabotages[0], at=datetime(2013, 5, 20, tzinfo=UTC)), full.sabotages[1]),
         trials=3,
         # a seventh of the requests a day: the same weights would keep a release waiting for months

@@ -22,16 +22,14 @@ async def run(
     *,
     run_id: str,
     trials: int,
-    threads: int = 1,
 ) -> dict[str, Any]:
     """Train on the days from `start` up to, not including, `end`; returns what `windlass train --json` printed.
-
-    Args:
-        threads: more than one where nothing else wants the cores.
 
     Raises:
         WindlassError: the pipeline failed; its last words are in the message.
     """
+    # the replay waits meanwhile, and the model is the same with any number of threads
+    threads = str(min(2, os.cpu_count() or 1))
     last_day = end - timedelta(seconds=1)
     log = settings.logs_dir / f"train-{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +42,7 @@ async def run(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=sink,
-            env={**environment(settings), "WINDLASS_TRAIN_THREADS": str(threads)},
+            env={**environment(settings), "WINDLASS_TRAIN_THREADS": threads},
         )
         output, _ = await process.communicate()
     if process.returncode != 0:

@@ -385,7 +385,6 @@ class Year:
                 day,
                 run_id=trigger,
                 trials=p.story.trials,
-                threads=2,  # the replay waits meanwhile, and the model is the same with any number
             )
             now = self.clock.now()
             self._trigger.finished(trigger, now, version=result["version"])

@@ -71,7 +71,7 @@ def read(settings: Settings, project_dir: Path | None = None) -> Definitions:
 
 
 def _hold(thing: Any, path: Path) -> None:
-    """Make what Feast's registry keeps of a definition: an argument of the wrong type fails here, not when it is used."""
+    """Make what Feast's registry keeps of it: an argument of the wrong type fails here, not when it is used."""
     try:
         thing.to_proto()
     except Exception as error:

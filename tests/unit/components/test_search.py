@@ -91,6 +91,17 @@ def test_a_killed_search_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) 
     assert again.trials == whole.trials
 
 
+def test_a_search_killed_between_any_two_lines_goes_on(tmp_path: Path) -> None:
+    """Verify every moment of the second trial, the one between standing in the queue and beginning among them."""
+    whole = run(tmp_path / "whole.journal", 3)
+    lines = (tmp_path / "whole.journal").read_bytes().splitlines(keepends=True)
+    made = [i for i, line in enumerate(lines) if json.loads(line)["op_code"] == 4]
+    for cut in range(made[1], made[2] + 1):
+        journal = tmp_path / f"{cut}.journal"
+        journal.write_bytes(b"".join(lines[:cut]))
+        assert run(journal, 3).trials == whole.trials, f"killed after line {cut}"
+
+
 def test_the_last_best_is_tried_first_and_one_outside_the_space_is_not(tmp_path: Path) -> None:
     good = search.Trial("xgboost", {"n_estimators": 20, "max_depth": 3}, 0.8)
     outside = search.Trial("xgboost", {"n_estimators": 999, "max_depth": 3}, 0.9)

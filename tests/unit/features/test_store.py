@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -126,6 +129,33 @@ def test_a_broken_definition_file_is_named(built: object, tmp_path: Path) -> Non
     (tmp_path / "feature_repo" / "mine.py").write_text("from feast import Nothing\n")
     with pytest.raises(UsageError, match=r"mine\.py cannot be read: ImportError"):
         definitions.read(replace(built.settings, project=tmp_path))
+
+
+def test_an_argument_of_the_wrong_type_is_named_with_its_file(built: object, tmp_path: Path) -> None:
+    """Verify what Feast's own checks would catch, were they not switched off for the time that they take."""
+    (tmp_path / "feature_repo").mkdir()
+    (tmp_path / "feature_repo" / "mine.py").write_text(
+        "from feast import Entity, FeatureView, Field, FileSource, ValueType\n"
+        "from feast.types import Float64\n"
+        'view = FeatureView(name="mine", entities=[Entity(name="x", value_type=ValueType.STRING)], ttl=3600,\n'
+        '    schema=[Field(name="f", dtype=Float64)], source=FileSource(path="x", timestamp_field="t"))\n'
+    )
+    with pytest.raises(UsageError, match=r"mine\.py: FeatureView 'mine' cannot be registered: .*timedelta"):
+        definitions.read(replace(built.settings, project=tmp_path))
+
+
+def test_importing_feast_changes_nothing_for_children(tmp_path: Path) -> None:
+    """Verify that counters of a process started later do not go to a folder that Feast deletes."""
+    code = (
+        "import os, tempfile; from pathlib import Path; from windlass.features import feast_import\n"
+        "before = set(Path(tempfile.gettempdir()).iterdir())\n"
+        "feast_import.load(); import feast, prometheus_client.values as values\n"
+        "assert values.ValueClass.__name__ == 'MutexValue', values.ValueClass\n"
+        "assert not [n for n in os.environ if n.startswith('PROMETHEUS')]\n"
+        "assert set(Path(tempfile.gettempdir()).iterdir()) == before\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_the_same_name_for_two_things_is_refused(built: object, tmp_path: Path) -> None:

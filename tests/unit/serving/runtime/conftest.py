@@ -27,6 +27,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from windlass.features import feast_import
+
 PROJECT = "windlass"
 NOW = 1_360_000_000.0
 DAY = 86_400
@@ -148,6 +150,7 @@ class Stores:
 
 def feast_store(folder: Path, online: dict[str, Any]) -> Any:
     """Apply the views of `DOCUMENT` and one of every type; Feast writes and reads them."""
+    feast_import.load()
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
     from feast.types import Bool, Float32, Float64, Int32, Int64, String
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from serving.runtime import entity_key, value
 from serving.runtime.redis_reader import field_name, murmur3_32
+from windlass.features import feast_import
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -19,6 +20,11 @@ INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
 KEY = st.one_of(
     TEXT.map(lambda v: ("string", v)), INT64.map(lambda v: ("int64", v)), INT32.map(lambda v: ("int32", v))
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _feast() -> None:
+    feast_import.load()
 
 
 @settings(max_examples=200, deadline=None)

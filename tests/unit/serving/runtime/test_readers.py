@@ -333,6 +333,30 @@ def test_a_redis_that_hangs_fails_within_its_budget_and_is_read_again(
         reader.close()
 
 
+def test_a_warm_reader_has_its_store_open(
+    feast_with_reader: tuple[Any, Any], make_bundle: MakeBundle
+) -> None:
+    """Verify that the first request finds a connection, whatever the store holds by then."""
+    stores, make = feast_with_reader
+    reader = make(bundle.load(make_bundle()))
+    assert reader._connection is None
+    try:
+        reader.warm()
+        assert reader._connection is not None
+        stores.write("carrier_delays", [{"carrier": "warm", "delay_1h": 1.0, "late_share": 0.5}])
+        assert reader.read({"carrier": "warm", "origin": "none"}, NOW)[:2] == [1.0, 0.5]
+    finally:
+        reader.close()
+
+
+def test_a_store_that_is_not_there_yet_stops_no_server_from_starting(
+    make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    described = bundle.load(make_bundle())
+    for address in (f"sqlite:{tmp_path}/absent.db", "redis://127.0.0.1:1/0"):
+        open_reader(address, described).close()
+
+
 def test_a_redis_that_is_not_there_is_a_failure_of_the_store(make_bundle: MakeBundle) -> None:
     reader = RedisReader("redis://:secret@127.0.0.1:1/0", bundle.load(make_bundle()))
     with pytest.raises(StoreError, match=r"redis://127\.0\.0\.1:1/0: .*refused") as failure:
