@@ -42,7 +42,8 @@ lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 	$$uv $(COMPILE) $(UPGRADE) --all-extras --group dev -o requirements/all.lock && \
 	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --group dev \
 		-o requirements/local.lock && \
-	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis -o requirements/training.lock && \
+	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --group build \
+		-o requirements/training.lock && \
 	$$uv $(COMPILE) -c requirements/all.lock --extra serving-native --extra redis -o requirements/serving.lock
 
 clean: ## Remove the environment, caches and local state

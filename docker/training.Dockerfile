@@ -2,7 +2,7 @@
 #
 # A Kubeflow Pipelines pod runs as non-root without capabilities and may write only where its user may: the user is
 # numeric, and everything that a step writes lies under /var/lib/windlass or /tmp.
-FROM python:3.11-slim-bookworm
+FROM python:3.11.13-slim-bookworm
 
 # A build behind a proxy with its own authority names the bundle with --build-arg PIP_CERT=/path and mounts it there.
 ARG PIP_CERT
@@ -10,10 +10,14 @@ ENV PIP_CERT=${PIP_CERT} \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# No virtual environment: the `python3` that comes first on PATH must be the one that has kfp.
+# An environment of its own, first on PATH: `python3` must be the one that has kfp, and a base whose Python belongs
+# to its distribution (Debian's, say) takes no packages.
+ENV PATH=/opt/venv/bin:${PATH}
 WORKDIR /opt/windlass
 COPY requirements/training.lock requirements/
-RUN python3 -m pip install --require-hashes --requirement requirements/training.lock
+# --no-deps: the lock is complete, and an older pip takes `package[extra]` of a dependency for one that is not in it.
+RUN python3 -m venv /opt/venv \
+    && python3 -m pip install --no-deps --require-hashes --requirement requirements/training.lock
 
 # The wheel holds the packages; feature_repo is read from the project folder.
 COPY pyproject.toml README.md ./
@@ -24,7 +28,7 @@ COPY serving serving
 COPY monitoring monitoring
 COPY workloads workloads
 COPY feature_repo feature_repo
-RUN python3 -m pip install --no-deps . \
+RUN python3 -m pip install --no-deps --no-build-isolation . \
     && mkdir -p /var/lib/windlass \
     && chown 65532:65532 /var/lib/windlass
 

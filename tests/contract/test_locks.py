@@ -14,10 +14,10 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parent.parent.parent
 ROOTS = {
-    "serving": ({"serving-native", "redis"}, False),
-    "training": ({"local", "flights", "redis"}, False),
-    "local": ({"local", "flights", "redis"}, True),
-    "all": ({"serving-native", "redis", "local", "flights", "cluster", "scale"}, True),
+    "serving": ({"serving-native", "redis"}, None),
+    "training": ({"local", "flights", "redis"}, "build"),
+    "local": ({"local", "flights", "redis"}, "dev"),
+    "all": ({"serving-native", "redis", "local", "flights", "cluster", "scale"}, "dev"),
 }
 # The project's own promise: these are what it stands on, at these versions, and they resolve together.
 NAMED = {
@@ -42,13 +42,18 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
 
 
 def roots(name: str) -> list[Requirement]:
-    extras, with_dev = ROOTS[name]
+    extras, group = ROOTS[name]
     document = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     texts = list(document["project"]["dependencies"])
     for extra in extras:
         texts += document["project"]["optional-dependencies"][extra]
-    if with_dev:
-        texts += document["dependency-groups"]["dev"]
+    groups = [group] if group else []
+    for group in groups:
+        for entry in document["dependency-groups"][group]:
+            if isinstance(entry, str):
+                texts.append(entry)
+            else:
+                groups.append(entry["include-group"])
     return [Requirement(text) for text in texts]
 
 
