@@ -205,11 +205,26 @@ def _environment(settings: Settings, error_file: Path, scratch: Path) -> Iterato
 @contextlib.contextmanager
 def _claimed(settings: Settings, run_id: str) -> Iterator[None]:
     """A second caller with the same id waits for the first and then finds its result."""
-    locks = settings.runs_dir / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with (locks / run_id).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    path = settings.runs_dir / ".locks" / run_id
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(file.fileno(), path):
+                continue  # the one we waited for has taken the name away: the lock is on nothing that others see
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
 
 
 def _new_id(workload: str) -> str:

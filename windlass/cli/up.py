@@ -16,7 +16,7 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "model", nargs="?", default="flights", help="the workload to serve (default: flights)"
+        "model", nargs="?", help="the workload to serve (default: the one that has a champion)"
     )
     parser.add_argument(
         "--detach", action="store_true", help="return once it serves; `windlass down` ends it"

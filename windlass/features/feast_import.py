@@ -1,6 +1,6 @@
 """The door to Feast: importing it without what it does to the process that imports it.
 
-Feast 0.64 wraps its methods with typeguard, which parses a whole module again for each of them: 5 of the 7 seconds
+Feast 0.67 wraps its methods with typeguard, which parses a whole module again for each of them: 5 of the 7 seconds
 of CPU of its import. The checks are of argument types in definition files; `definitions` holds those by making the
 protos of what they define. And its feature server, which nobody here starts, points prometheus_client at a folder
 that Feast deletes when this process ends; children that outlive it would count into nothing.

@@ -10,28 +10,36 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from windlass import catalog
-from windlass.errors import AlreadyRunningError, WindlassError
+from windlass.errors import AlreadyRunningError, UsageError, WindlassError
 from windlass.local import lock, state
 from windlass.local.lifeline import Lifeline
 from windlass.local.loop import Loop
 from windlass.local.progress import Progress
 from windlass.settings import Settings
 
+if TYPE_CHECKING:
+    from components.registry import Registry
 
-def foreground(settings: Settings, model: str, *, port: int | None, as_json: bool) -> int:
+
+def foreground(settings: Settings, model: str | None, *, port: int | None, as_json: bool) -> int:
     """Serve until SIGINT or SIGTERM.
 
+    Args:
+        model: None for the only one that has a champion.
+
     Raises:
-        UsageError: an unknown model.
+        UsageError: an unknown model, or none is named and several have a champion.
         WindlassError: nothing to serve, a platform runs already, a port is taken, or a process died for good.
     """
     from components.registry import Registry
 
+    registry = Registry(settings)
+    model = model or _only_one(settings, registry)
     workload = catalog.load(model, settings.project)
-    champion = Registry(settings).champion(model)
+    champion = registry.champion(model)
     if champion is None:
         raise WindlassError(
             f"{model} has no champion to serve; train one first: `windlass train {model} --from DATE --to DATE`"
@@ -58,7 +66,9 @@ def foreground(settings: Settings, model: str, *, port: int | None, as_json: boo
     return 0
 
 
-def detach(settings: Settings, model: str, *, port: int | None, as_json: bool, timeout: float = 180.0) -> int:
+def detach(
+    settings: Settings, model: str | None, *, port: int | None, as_json: bool, timeout: float = 180.0
+) -> int:
     """Start the platform in the background and return once it serves.
 
     Raises:
@@ -67,7 +77,8 @@ def detach(settings: Settings, model: str, *, port: int | None, as_json: bool, t
     _refuse_second(settings)
     log = settings.logs_dir / "platform.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "windlass", "up", model, *(["--port", str(port)] if port else [])]
+    command = [sys.executable, "-m", "windlass", "up"]
+    command += [*([model] if model else []), *(["--port", str(port)] if port else [])]
     environment = {
         **os.environ,
         "WINDLASS_HOME": str(settings.home),
@@ -120,6 +131,21 @@ def down(settings: Settings, timeout: float = 60.0) -> int | None:
     )
 
 
+def _only_one(settings: Settings, registry: Registry) -> str:
+    known = catalog.names(settings.project)
+    ready = [name for name in known if registry.champion(name) is not None]
+    if len(ready) == 1:
+        return ready[0]
+    if ready:
+        raise UsageError(
+            f"{', '.join(ready)} have a champion; name the one to serve: `windlass up {ready[0]}`"
+        )
+    raise WindlassError(
+        f"no model has a champion to serve (known: {', '.join(known)}); train one first: "
+        f"`windlass train {known[0]} --from DATE --to DATE`"
+    )
+
+
 def _refuse_second(settings: Settings) -> None:
     pid = lock.holder(state.lock_path(settings))
     if pid is not None:
@@ -130,8 +156,6 @@ def _refuse_second(settings: Settings) -> None:
 
 
 def _failure(code: int) -> type[WindlassError]:
-    from windlass.errors import UsageError
-
     return UsageError if code == 2 else WindlassError
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,3 +272,26 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_next_call(
     result = local.train(settings, local.Request("tiny", START, END, trials=3, run_id="r"), quiet)
     assert (result["version"], result["state"]) == ("1", "champion")
     assert result["reused"] == ["validate", "training-set"]
+
+
+def test_callers_of_one_run_take_turns_and_leave_no_lock(tmp_path: Path) -> None:
+    """Verify mutual exclusion although each holder takes the lock's name away."""
+    settings = Settings(home=tmp_path, project=tmp_path)
+    inside: list[int] = []
+    most: list[int] = []
+
+    def call(number: int) -> None:
+        for _ in range(20):
+            with local._claimed(settings, "run"):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.remove(number)
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(most), max(most)) == (120, 1)
+    assert list((settings.runs_dir / ".locks").iterdir()) == []
