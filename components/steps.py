@@ -87,7 +87,9 @@ def validate(workload: str, start: str, end: str, data: str, out: str) -> None:
     kept = frame[[c.name for c in spec.source.columns if c.name in frame.columns]]
     content = hashlib.sha256(pd.util.hash_pandas_object(kept, index=False).to_numpy().tobytes()).hexdigest()
     code = cache.code_version(["components.validate", "components.window"], ["pandas", "pandera"])
-    source = cache.digest(code, _folder(spec, s), content, list(kept.columns), len(frame))
+    # the types as well: a 1 and a True, or a time in other units, have one hash
+    types = [(c, str(t)) for c, t in kept.dtypes.items()]
+    source = cache.digest(code, _folder(spec, s), content, types, len(frame))
     key = cache.digest(source, span.start, span.end)
 
     def produce(folder: Path) -> None:

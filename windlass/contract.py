@@ -223,6 +223,9 @@ def check(workload: Workload) -> Sequence[str]:
         for v in workload.views
         if v.entity not in known
     ]
+    problems += [
+        f"view {v.name!r} has no feature; name one or drop the view" for v in workload.views if not v.features
+    ]
     names = workload.model_inputs
     problems += [f"feature {n!r} is stated twice" for n in sorted({n for n in names if names.count(n) > 1})]
     if not names:

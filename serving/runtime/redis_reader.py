@@ -34,7 +34,7 @@ class _Hash:
 
 
 class RedisReader:
-    """Reads rows over one connection, opened at the first read and again after a failure.
+    """Reads rows over one connection, opened by `warm` or the first read and again after a failure.
 
     Args:
         url: `redis://[user:password@]host:port/db`, `rediss://…` or `unix://…`.
@@ -86,7 +86,8 @@ class RedisReader:
     def warm(self) -> None:
         """See `ClosableReader.warm`."""
         with contextlib.suppress(StoreError):
-            self._ask([self._suffix] * len(self._hashes))
+            if self._hashes:
+                self._ask([self._suffix] * len(self._hashes))
 
     def close(self) -> None:
         """Give back the connection; the next read opens another."""

@@ -27,6 +27,8 @@ set -euo pipefail
 "$W" train orders --from 2026-01-01 --to 2026-03-31 --json > train.json
 "$W" train orders --from 2026-01-01 --to 2026-03-31 --json > again.json
 trap '"$W" down' EXIT
+"$W" up orders --detach --json > named.json
+"$W" down
 "$W" up --detach --json > up.json
 "$W" predict orders --entity shop=3 --field price=20 colour=red --request-id mine --json > predict.json
 "$W" predict orders --entity shop=never-seen --field price=20 --json > unknown.json

@@ -28,8 +28,8 @@ async def run(
     Raises:
         WindlassError: the pipeline failed; its last words are in the message.
     """
-    # the replay waits meanwhile, and the model is the same with any number of threads
-    threads = str(min(2, os.cpu_count() or 1))
+    # nothing else needs much of the cores meanwhile, and the model is the same with any number of threads
+    threads = os.environ.get("WINDLASS_TRAIN_THREADS", str(min(2, len(os.sched_getaffinity(0)))))
     last_day = end - timedelta(seconds=1)
     log = settings.logs_dir / f"train-{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,8 @@ def read(settings: Settings, project_dir: Path | None = None) -> Definitions:
 
 def _hold(thing: Any, path: Path) -> None:
     """Make what Feast's registry keeps of it: an argument of the wrong type fails here, not when it is used."""
+    if getattr(thing, "_pending_feature_refs", None):
+        return  # a service that names views by text, which Feast finds when it applies
     try:
         thing.to_proto()
     except Exception as error:

@@ -28,19 +28,17 @@ def load() -> None:
     import typeguard
 
     checked = typeguard.typechecked
-    before = {name: os.environ.get(name) for name in COUNTERS_FOLDER}
+    unset = [name for name in COUNTERS_FOLDER if name not in os.environ]
+    # somebody's own folder stays; else one that is there, so that Feast makes none
+    stands = next((os.environ[n] for n in COUNTERS_FOLDER if n in os.environ), tempfile.gettempdir())
     try:
         typeguard.typechecked = _unchecked
-        # a folder that is there: Feast makes none
-        os.environ.update(dict.fromkeys(COUNTERS_FOLDER, tempfile.gettempdir()))
+        os.environ.update(dict.fromkeys(unset, stands))
         import feast  # noqa: F401 - for what the import does
     finally:
         typeguard.typechecked = checked
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in unset:
+            del os.environ[name]
 
 
 def _unchecked(target: Any = None, **_: Any) -> Any:

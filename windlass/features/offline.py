@@ -152,6 +152,11 @@ def _checked(view: View, frame: pd.DataFrame) -> pd.DataFrame:
             f"feature view {view.name!r} computed no rows; its compute function drops everything"
         )
     frame = frame[expected]
+    if frame[partitions.TIME].isna().any():
+        raise WindlassError(
+            f"feature view {view.name!r} computed {int(frame[partitions.TIME].isna().sum())} rows without a time; drop "
+            "them in its compute function, nobody can be served by them"
+        )
     if str(frame[partitions.TIME].dtype) != "datetime64[us, UTC]":
         # Feast's DuckDB store fails on nanoseconds
         frame = frame.assign(event_timestamp=frame[partitions.TIME].dt.tz_convert("UTC").dt.as_unit("us"))

@@ -14,6 +14,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from windlass.features import feast_import
+
+# Feast loads this module by its name, but whoever comes first must come by the door
+feast_import.load()
+# ruff: noqa: E402 - which is why imports follow
+
 from feast.feature_view import FeatureView
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id, extract_text_and_num

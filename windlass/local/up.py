@@ -141,8 +141,8 @@ def _only_one(settings: Settings, registry: Registry) -> str:
             f"{', '.join(ready)} have a champion; name the one to serve: `windlass up {ready[0]}`"
         )
     raise WindlassError(
-        f"no model has a champion to serve (known: {', '.join(known)}); train one first: "
-        f"`windlass train {known[0]} --from DATE --to DATE`"
+        f"no model has a champion to serve (known: {', '.join(known) or 'none'}); train one first: "
+        "`windlass train MODEL --from DATE --to DATE`"
     )
 
 

@@ -119,6 +119,13 @@ def test_a_build_that_dies_leaves_no_manifest(built: object, settings: Settings)
             "two rows for the same",
             id="twice",
         ),
+        pytest.param(
+            lambda f: f.rename(columns={"at": "event_timestamp"}).assign(
+                event_timestamp=lambda g: g["event_timestamp"].where(g.index > 0)
+            ),
+            "computed 1 rows without a time",
+            id="no-time",
+        ),
     ],
 )
 def test_a_view_that_breaks_its_word_is_refused(

@@ -144,18 +144,57 @@ def test_an_argument_of_the_wrong_type_is_named_with_its_file(built: object, tmp
         definitions.read(replace(built.settings, project=tmp_path))
 
 
-def test_importing_feast_changes_nothing_for_children(tmp_path: Path) -> None:
-    """Verify that counters of a process started later do not go to a folder that Feast deletes."""
-    code = (
-        "import os, tempfile; from pathlib import Path; from windlass.features import feast_import\n"
-        "before = set(Path(tempfile.gettempdir()).iterdir())\n"
-        "feast_import.load(); import feast, prometheus_client.values as values\n"
-        "assert values.ValueClass.__name__ == 'MutexValue', values.ValueClass\n"
-        "assert not [n for n in os.environ if n.startswith('PROMETHEUS')]\n"
-        "assert set(Path(tempfile.gettempdir()).iterdir()) == before\n"
+IMPORT = """
+import os, sys, tempfile
+from pathlib import Path
+before = {n: v for n, v in os.environ.items() if n.startswith("PROMETHEUS")}
+there = set(Path(tempfile.gettempdir()).iterdir())
+DOOR
+import prometheus_client.values as values
+assert {n: v for n, v in os.environ.items() if n.startswith("PROMETHEUS")} == before
+assert set(Path(tempfile.gettempdir()).iterdir()) == there
+print(values.ValueClass.__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        pytest.param("from windlass.features import feast_import; feast_import.load()", id="load"),
+        pytest.param("import windlass.features.wal_store", id="online-store"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("own", "kept_in"),
+    [pytest.param(False, "MutexValue", id="none"), pytest.param(True, "MmapedValue", id="own")],
+)
+def test_importing_feast_changes_nothing_for_children(
+    tmp_path: Path, door: str, own: bool, kept_in: str
+) -> None:
+    """Verify that counters go to no folder of Feast's, and that a folder of somebody's own stays theirs."""
+    environment = {k: v for k, v in os.environ.items() if not k.upper().startswith("PROMETHEUS")}
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "counters").mkdir()
+    environment["TMPDIR"] = str(tmp_path / "tmp")
+    if own:
+        environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "counters")
+    code = IMPORT.replace("DOOR", door)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == kept_in
+
+
+def test_a_service_that_names_its_views_by_text_is_left_to_feast(built: object, tmp_path: Path) -> None:
+    """Verify that a form of Feast's own is no fault of the file: it is resolved when the store is applied."""
+    (tmp_path / "feature_repo").mkdir()
+    (tmp_path / "feature_repo" / "mine.py").write_text(
+        "from feast import FeatureService\n"
+        'by_name = FeatureService(name="by_name", features=["dest_delays"])\n'
+    )
+    found = definitions.read(replace(built.settings, project=tmp_path))
+    assert "by_name" in found.services
 
 
 def test_the_same_name_for_two_things_is_refused(built: object, tmp_path: Path) -> None:
