@@ -100,5 +100,15 @@ def test_check_tells_an_old_file_from_a_current_one(
 def test_the_image_has_a_numeric_user_and_kfps_python_first() -> None:
     text = (Path(compiling.__file__).parents[1] / "docker" / "training.Dockerfile").read_text()
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["65532"]
-    assert "venv" not in re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
-    assert text.index("USER 65532") > text.index("pip install --no-deps .")
+    stated = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
+    # first on PATH is the folder that has kfp; a link into it from elsewhere would lose the environment
+    (made,) = re.findall(r"python3 -m venv (\S+)", stated)
+    assert re.findall(r"PATH=(\S+)", stated) == [f"{made}/bin:${{PATH}}"]
+    assert "ln -s" not in stated
+    assert stated.index(f"PATH={made}") < stated.index("pip install")
+    installs = re.findall(r"pip install (.*)$", stated, re.MULTILINE)
+    assert "--require-hashes" in installs[0]
+    # our own wheel brings nothing that is not in the lock, and its build downloads nothing
+    assert all("--no-deps" in i for i in installs)
+    assert "--no-build-isolation" in installs[1]
+    assert stated.index("USER 65532") > stated.rindex("pip install")
