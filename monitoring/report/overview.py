@@ -49,7 +49,7 @@ def _story(summary: Mapping[str, Any]) -> str:
     accepted = sum(1 for t in rows(summary, "triggers") if t.get("accepted"))
     signals = len(rows(summary, "triggers"))
     if signals:
-        sentences.append(f"{count(signals, 'signal')} led to {count(accepted, 'retraining')}.")
+        sentences.append(f"{count(signals, 'signal')} led to {count(accepted, 'pipeline run')}.")
     releases = rows(summary, "releases")
     promoted = sum(1 for r in releases if r.get("outcome") == "promoted")
     if releases:
