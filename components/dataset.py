@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from components.validate import AVAILABLE_AT, EVENT_TIMESTAMP, LABEL
 from components.window import Window
 from windlass.contract import Workload
 from windlass.errors import DataError, WindlassError
+from windlass.features import partitions
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def build(
     parts, reused, count = [], 0, 0
     if workload.views:
         assert join is not None  # noqa: S101 - the caller opens the store where there are views
-        for month, chunk in _months(rows):
+        for month, chunk in partitions.by_month(rows):
             features, hit = _joined(workload, settings, month, chunk, join)
             parts.append(features)
             reused += hit
@@ -179,14 +180,6 @@ def read(folder: Path) -> TrainingSet:
         report["chunks"],
         report["chunks_reused"],
     )
-
-
-def _months(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    import numpy as np
-
-    month = rows[EVENT_TIMESTAMP].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[M]")
-    for number, chunk in rows.groupby(month.astype(np.int64), sort=True):
-        yield str(np.datetime64(int(number), "M")), chunk
 
 
 def _joined(

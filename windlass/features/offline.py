@@ -114,7 +114,7 @@ def _compute(
     for view in workload.views:
         frame = _checked(view, view.compute(prepared))
         kept: set[str] = set()
-        for name, part in _months(frame):
+        for name, part in partitions.by_month(frame):
             path = partitions.folder(settings, view.name) / f"{name}.parquet"
             partitions.write(path, view, part)
             digests[f"{view.name}/{path.name}"] = _digest(path)
@@ -127,16 +127,6 @@ def _compute(
     manifest = {"content_hash": content_hash, "rows": rows, "files": digests}
     atomic.write_text(_manifest_path(settings, workload), json.dumps(manifest, indent=1))
     return manifest
-
-
-def _months(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Cut rows, ordered by time, into the months of UTC they lie in."""
-    import numpy as np
-
-    months = frame[partitions.TIME].dt.tz_localize(None).to_numpy().astype("datetime64[M]")
-    starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
-    for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
-        yield str(months[start]), frame.iloc[start:end]
 
 
 def _checked(view: View, frame: pd.DataFrame) -> pd.DataFrame:

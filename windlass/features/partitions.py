@@ -5,6 +5,7 @@ Rows are small slices of time when they are read, so a reader opens only the mon
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,16 @@ def pattern(settings: Settings, view: str) -> str:
 
 def month(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m}"
+
+
+def by_month(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Cut rows, ordered by time, into the months of UTC they lie in."""
+    import numpy as np
+
+    months = frame[TIME].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[M]")
+    starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
+    for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
+        yield str(months[start]), frame.iloc[start:end]
 
 
 def files(settings: Settings, view: str, start: datetime, end: datetime) -> list[Path]:

