@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.runtime import entity_key
+from serving.runtime.features import entity_key
 
 NOW = 1_360_000_000
 ENTITIES = ("carrier", "origin", "dest", "tailnum")

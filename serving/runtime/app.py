@@ -24,17 +24,17 @@ from pathlib import Path
 import uvloop
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.http import HttpProtocol
-from serving.runtime.ladder import Ladder
-from serving.runtime.log import PredictionLog
-from serving.runtime.message import Request, Response, error
+from serving.runtime.engines.onnx import Model
+from serving.runtime.features.ladder import Ladder
+from serving.runtime.features.reader import FeatureReader, open_reader
 from serving.runtime.metrics import Metrics
-from serving.runtime.model import Model
+from serving.runtime.payload.lines import PredictionLog
 from serving.runtime.predictor import Predictor
-from serving.runtime.reader import FeatureReader, open_reader
 from serving.runtime.refusal import Refusal
 from serving.runtime.routes import Answer, Routes
 from serving.runtime.signature import Signature
+from serving.runtime.transport.http import HttpProtocol
+from serving.runtime.transport.message import Request, Response, error
 from windlass.errors import PortInUseError, WindlassError
 
 BACKLOG = 1024

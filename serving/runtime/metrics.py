@@ -12,8 +12,9 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving.runtime import ladder, log
 from serving.runtime.bundle import Bundle
+from serving.runtime.features import ladder
+from serving.runtime.payload import lines as log
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"

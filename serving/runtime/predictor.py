@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.runtime.ladder import RUNGS, Ladder, Source
-from serving.runtime.model import Model, ModelError
+from serving.runtime.engines.onnx import Model, ModelError
+from serving.runtime.features.ladder import RUNGS, Ladder, Source
 from serving.runtime.signature import Row, Signature
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 
 import orjson
 
-from serving.runtime import v1, v2
 from serving.runtime.bundle import Bundle
-from serving.runtime.log import PredictionLog
-from serving.runtime.message import Request, Response
 from serving.runtime.metrics import CONTENT_TYPE, Metrics
+from serving.runtime.payload.lines import PredictionLog
 from serving.runtime.predictor import Prediction, Predictor
+from serving.runtime.protocol import v1, v2
 from serving.runtime.refusal import BadRequest, FieldError, MethodNotAllowed, NotFound
 from serving.runtime.signature import Row, Signature
+from serving.runtime.transport.message import Request, Response
 
 LONGEST_ID = 128
 SERVER = {"name": "windlass", "extensions": []}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.reader import Layout, positions
+from serving.runtime.features.reader import Layout, positions
 from serving.runtime.refusal import BadRequest, FieldError
 
 LARGEST = 3.4028234663852886e38  # of float32

@@ -139,7 +139,7 @@ def test_the_watch_sees_who_leaves(program: str, stranger: str | None, tmp_path:
 def test_the_model_server_is_silent_however_it_is_started() -> None:
     """Verify that importing the server, which loads onnxruntime, is enough: an image starts it without our command."""
     program = (
-        "import os, sys; from serving.runtime import model; "
+        "import os, sys; from serving.runtime.engines import onnx; "
         "print('onnxruntime' in sys.modules, os.environ.get('ORT_DISABLE_TELEMETRY'))"
     )
     done = subprocess.run(

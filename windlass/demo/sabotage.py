@@ -116,8 +116,8 @@ def main(arguments: Sequence[str]) -> None:
     from serving.runtime import __main__ as command
     from serving.runtime import app
     from serving.runtime import bundle as bundles
-    from serving.runtime.http import HttpProtocol
-    from serving.runtime.reader import open_reader
+    from serving.runtime.features.reader import open_reader
+    from serving.runtime.transport.http import HttpProtocol
 
     fault, _, seed = arguments[0].rpartition("@")
     draw = random.Random(int(seed))  # noqa: S311 - a story, not a secret

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.sqlite_reader import SqliteReader
+from serving.runtime.features.sqlite_reader import SqliteReader
 from windlass.features import asof, definitions, store, stream
 from windlass.features.stream import OnlineStream
 from windlass.settings import Settings

@@ -14,7 +14,7 @@ import pytest
 import redis_server
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.redis_reader import RedisReader
+from serving.runtime.features.redis_reader import RedisReader
 from windlass.features import asof
 from windlass.features.stream import OnlineStream
 from windlass.settings import Settings

@@ -382,7 +382,7 @@ def write_store(
     wal: bool = True,
 ) -> sqlite3.Connection:
     """Write a store in Feast's sqlite layout (another test holds the reader to the one that Feast writes)."""
-    from serving.runtime import entity_key
+    from serving.runtime.features import entity_key
 
     if isinstance(at, int):
         # sqlite's adapter takes the naive UTC time that Feast gives it for a local one

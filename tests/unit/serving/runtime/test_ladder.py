@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from serving.runtime import bundle
-from serving.runtime.ladder import Ladder
-from serving.runtime.sqlite_reader import SqliteReader
+from serving.runtime.features.ladder import Ladder
+from serving.runtime.features.sqlite_reader import SqliteReader
 
 NOW = 1_360_000_000.0
 DAY = 86_400

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from serving.runtime.log import PredictionLog
+from serving.runtime.payload.lines import PredictionLog
 from windlass.errors import WindlassError
 
 
@@ -96,7 +96,7 @@ def test_a_full_disk_drops_whole_records_and_is_told_once(tmp_path: Path) -> Non
     program = """
 import json, resource, signal, sys, time
 from pathlib import Path
-from serving.runtime.log import PredictionLog
+from serving.runtime.payload.lines import PredictionLog
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_500, resource.RLIM_INFINITY))
 log = PredictionLog(Path(sys.argv[1]))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from serving.runtime.model import Model
+from serving.runtime.engines.onnx import Model
 from windlass.errors import UsageError
 
 MakeModel = Callable[..., bytes]

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from serving.runtime import bundle
-from serving.runtime.reader import StoreError, open_reader
-from serving.runtime.redis_reader import RedisReader
-from serving.runtime.sqlite_reader import SqliteReader
+from serving.runtime.features.reader import StoreError, open_reader
+from serving.runtime.features.redis_reader import RedisReader
+from serving.runtime.features.sqlite_reader import SqliteReader
 from windlass.errors import UsageError
 
 NOW = 1_360_000_000.0

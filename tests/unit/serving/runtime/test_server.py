@@ -430,7 +430,7 @@ def test_metrics_count_what_was_answered(make_bundle: MakeBundle, online_db: Onl
 def test_a_server_imports_nothing_heavy() -> None:
     program = """
 import sys
-import serving.runtime.__main__, serving.runtime.sqlite_reader
+import serving.runtime.__main__, serving.runtime.features.sqlite_reader
 print(sorted(set(sys.argv[1:]) & set(sys.modules)))
 """
     heavy = "feast mlflow pandas sklearn scipy onnx kfp ray tensorflow evidently boto3 redis duckdb pyarrow xgboost"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from serving.runtime.app import Options, serve
 from serving.runtime.bundle import load
-from serving.runtime.http import HttpProtocol
-from serving.runtime.reader import FeatureReader, open_reader
+from serving.runtime.features.reader import FeatureReader, open_reader
+from serving.runtime.transport.http import HttpProtocol
 
 
 class WrongUnit:

@@ -9,9 +9,9 @@ import orjson
 
 from serving.runtime.bundle import Bundle
 from serving.runtime.predictor import Prediction
+from serving.runtime.protocol.v1 import check_count, parse
 from serving.runtime.refusal import BadRequest, FieldError
 from serving.runtime.signature import Row, Signature
-from serving.runtime.v1 import check_count, parse
 
 NUMBERS = {"FP64", "FP32", "FP16"}
 INTEGERS = {"INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.reader import FeatureReader, Layout
+from serving.runtime.features.reader import FeatureReader, Layout
 
 Source = Literal["online", "cached", "default"]
 RUNGS: tuple[Source, ...] = ("online", "cached", "default")

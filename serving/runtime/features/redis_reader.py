@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.reader import BUDGET_S, Layout, StoreError, oldest_valid
-from serving.runtime.value import DOUBLE_SIZE, DOUBLE_TAG, number, seconds, unpack_double
+from serving.runtime.features.reader import BUDGET_S, Layout, StoreError, oldest_valid
+from serving.runtime.features.value import DOUBLE_SIZE, DOUBLE_TAG, number, seconds, unpack_double
 from windlass.errors import UsageError
 
 CONNECT_TIMEOUT_S = 0.25

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.reader import BUDGET_S, Layout, StoreError, oldest_valid
-from serving.runtime.value import DOUBLE_SIZE, DOUBLE_TAG, number, unpack_double
+from serving.runtime.features.reader import BUDGET_S, Layout, StoreError, oldest_valid
+from serving.runtime.features.value import DOUBLE_SIZE, DOUBLE_TAG, number, unpack_double
 
 CACHE_KIB = (
     32 * 1024

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.runtime import entity_key
 from serving.runtime.bundle import Bundle
+from serving.runtime.features import entity_key
 from windlass.errors import UsageError
 
 BUDGET_S = 0.020
@@ -105,11 +105,11 @@ def open_reader(address: str, bundle: Bundle, *, budget_s: float = BUDGET_S) -> 
         UsageError: the address is of no store that is read here.
     """
     if address.startswith("sqlite:") and len(address) > len("sqlite:"):
-        from serving.runtime.sqlite_reader import SqliteReader
+        from serving.runtime.features.sqlite_reader import SqliteReader
 
         reader: ClosableReader = SqliteReader(address.removeprefix("sqlite:"), bundle, budget_s=budget_s)
     elif address.startswith(("redis://", "rediss://", "unix://")):
-        from serving.runtime.redis_reader import RedisReader
+        from serving.runtime.features.redis_reader import RedisReader
 
         reader = RedisReader(address, bundle, budget_s=budget_s)
     else:

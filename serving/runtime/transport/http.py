@@ -16,7 +16,7 @@ from typing import Protocol, cast
 import httptools
 
 from serving.runtime import refusal
-from serving.runtime.message import Framing, Request, Response, serialize
+from serving.runtime.transport.message import Framing, Request, Response, serialize
 
 READ_HEADERS = frozenset(
     (

@@ -1,0 +1,1 @@
+"""What runs a model: one module, and one importer, for each library."""

@@ -1,0 +1,1 @@
+"""How requests wait, run together, are shed and are answered in time."""

@@ -1,0 +1,1 @@
+"""What is checked of a bundle before anything in it is loaded."""
