@@ -1,51 +1,120 @@
-"""`python -m serving.runtime`: serve one bundle."""
+"""`python -m serving.runtime`: serve bundles."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.runtime import app, bundle
-from windlass.errors import WindlassError
+from serving.runtime import app, loading
+from serving.runtime.options import Options
+from windlass.errors import UsageError, WindlassError
+
+DEFAULTS = Options(port=0)
+MOST_WORKERS = 64
 
 
-def parse(argv: Sequence[str] | None = None) -> tuple[Path, app.Options]:
-    """Read the command line: the bundle's folder and how to serve it."""
-    parser = argparse.ArgumentParser(prog="python -m serving.runtime", description="Serve one model version.")
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="folder with serving.json")
-    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes a free one")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--log", type=Path, required=True, metavar="FILE", help="prediction log to append to")
-    parser.add_argument(
-        "--online", required=True, metavar="STORE", help="sqlite:PATH or redis://HOST:PORT/DB"
+def parse(argv: Sequence[str] | None = None) -> tuple[list[Path], Options]:
+    """Read the command line: the bundles' folders and how to serve them.
+
+    Raises:
+        UsageError: neither a bundle nor a repository is named.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.runtime", description="Serve models over KServe's protocols."
     )
-    parser.add_argument("--replay-clock", action="store_true", help='take the header x-windlass-at for "now"')
-    parser.add_argument(
+    add = parser.add_argument
+    add(
+        "--bundle",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with serving.json; repeatable",
+    )
+    add("--port", type=int, required=True, help="port to listen on; 0 takes a free one")
+    add("--host", default="127.0.0.1")
+    add("--grpc-port", type=int, metavar="PORT", help="port for the same over gRPC; 0 takes a free one")
+    add(
+        "--log",
+        metavar="SINK",
+        help="where predictions are kept: FILE, parquet:DIR or http://… (CloudEvents)",
+    )
+    add("--online", metavar="STORE", help="sqlite:PATH or redis://HOST:PORT/DB, where a model reads features")
+    add("--workers", type=int, default=1, metavar="N", help="processes on this port (default 1)")
+    add(
+        "--verify-key",
+        type=Path,
+        metavar="FILE",
+        help="public key that the bundles' signatures are checked with",
+    )
+    add("--require-signature", action="store_true", help="refuse a bundle without a signature")
+    add("--allow-pickle", action="store_true", help="load bundles that declare a pickle (signed ones alone)")
+    add("--repository", type=Path, metavar="DIR", help="load DIR/MODEL/VERSION while serving; needs a token")
+    add(
+        "--deadline-ms",
+        type=float,
+        default=DEFAULTS.deadline_s * 1e3,
+        help="time for a request that states none (default %(default)g)",
+    )
+    add(
+        "--store-budget-ms",
+        type=float,
+        default=DEFAULTS.store_budget_s * 1e3,
+        help="time for a read of the online store (default %(default)g)",
+    )
+    add(
+        "--queue-ms",
+        type=float,
+        default=DEFAULTS.queue_s * 1e3,
+        help="shed what would wait longer than this (default %(default)g)",
+    )
+    add("--replay-clock", action="store_true", help='take the header x-windlass-at for "now"')
+    add(
         "--as-of",
         type=float,
         metavar="SECONDS",
         help="with --replay-clock: the time of requests that state none",
     )
-    parser.add_argument("--workers", type=int, choices=(1,), default=1, help="processes on this port")
     arguments = parser.parse_args(argv)
-    options = app.Options(
+    if not arguments.bundle and arguments.repository is None:
+        raise UsageError("nothing to serve; give --bundle DIR, or --repository DIR to load from later")
+    if not 1 <= arguments.workers <= MOST_WORKERS:
+        raise UsageError(f"--workers is {arguments.workers}; give 1 to {MOST_WORKERS}")
+    for name in ("deadline_ms", "store_budget_ms", "queue_ms"):
+        if not 0 < getattr(arguments, name) < 1e7:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is {getattr(arguments, name)}; give milliseconds above 0"
+            )
+    options = Options(
         port=arguments.port,
         log=arguments.log,
         online=arguments.online,
         host=arguments.host,
+        grpc_port=arguments.grpc_port,
+        repository=arguments.repository,
+        # not an argument: a process list shows those to everybody
+        token=os.environ.get("WINDLASS_REPOSITORY_TOKEN") or None,
+        verify_key=arguments.verify_key,
+        require_signature=arguments.require_signature,
+        allow_pickle=arguments.allow_pickle,
         replay_clock=arguments.replay_clock,
         as_of=arguments.as_of,
+        workers=arguments.workers,
+        deadline_s=arguments.deadline_ms / 1e3,
+        store_budget_s=arguments.store_budget_ms / 1e3,
+        queue_s=arguments.queue_ms / 1e3,
     )
     return arguments.bundle, options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; the exit code is that of the command line."""
-    folder, options = parse(argv)
     try:
-        app.serve(bundle.load(folder), options)
+        folders, options = parse(argv)
+        app.serve([loading.verified(folder, options) for folder in folders], options)
     except WindlassError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

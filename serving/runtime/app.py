@@ -16,149 +16,97 @@ import signal
 import socket
 import sys
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
 
+from serving.runtime import loading
 from serving.runtime.bundle import Bundle
-from serving.runtime.engines.onnx import Model
-from serving.runtime.features.ladder import Ladder
-from serving.runtime.features.reader import FeatureReader, open_reader
+from serving.runtime.features.reader import FeatureReader
 from serving.runtime.metrics import Metrics
-from serving.runtime.payload.lines import PredictionLog
-from serving.runtime.predictor import Predictor
+from serving.runtime.options import Options
 from serving.runtime.refusal import Refusal
-from serving.runtime.routes import Answer, Routes
-from serving.runtime.signature import Signature
+from serving.runtime.repository import Loaded, Repository
+from serving.runtime.routes import Routes
 from serving.runtime.transport.http import HttpProtocol
-from serving.runtime.transport.message import Request, Response, error
+from serving.runtime.transport.message import Exchange, Response
 from windlass.errors import PortInUseError, WindlassError
 
 BACKLOG = 1024
-TRACES_APART_S = 1.0
 
-
-@dataclass(frozen=True)
-class Options:
-    """How to serve a bundle.
-
-    Attributes:
-        port: 0 takes a free one; the line on stderr names it.
-        log: file that the prediction log is appended to.
-        online: `sqlite:PATH` or `redis://…`.
-        replay_clock: whether the header x-windlass-at is "now".
-        as_of: "now" of requests that state none, for a store of historical data; None takes the clock.
-        drain_linger_s: how long a stopping server still accepts, for callers that have not seen it go.
-        drain_timeout_s: how long it then waits for the requests in flight.
-        idle_timeout_s: longer than a proxy keeps its idle connections (Envoy: an hour), so that it is the
-            proxy who closes them and never a request that finds one closed.
-    """
-
-    port: int
-    log: Path
-    online: str
-    host: str = "127.0.0.1"
-    replay_clock: bool = False
-    as_of: float | None = None
-    most_body_bytes: int = 4 * 1024 * 1024
-    most_rows: int = 4096
-    request_timeout_s: float = 30.0
-    idle_timeout_s: float = 3900.0
-    drain_linger_s: float = 0.2
-    drain_timeout_s: float = 10.0
+__all__ = ["Options", "Server", "serve"]
 
 
 class Server:
-    """One model on one port; the `Application` of its connections."""
+    """The models of one process on one port; the `Application` of its connections."""
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundles: Sequence[Bundle],
         options: Options,
+        loop: asyncio.AbstractEventLoop,
         *,
         reader: FeatureReader | None = None,
         protocol_factory: Callable[[Server], HttpProtocol] | None = None,
+        shared: Path | None = None,
     ) -> None:
         self.most_body_bytes = options.most_body_bytes
         self.request_timeout_s = options.request_timeout_s
         self.idle_timeout_s = options.idle_timeout_s
         self.draining = False
         self._options = options
+        self._loop = loop
         self._protocol_factory = protocol_factory or HttpProtocol
         self._connections: set[HttpProtocol] = set()
+        self._held_bytes = 0
         self._stopping = asyncio.Event()
-        self._traced = -TRACES_APART_S
-        self._name = f"{bundle.model} version {bundle.version}"
-        model = Model(bundle.read_model(), width=len(bundle.inputs), output=bundle.output, name=self._name)
-        signature = Signature(bundle)
-        self._ladder = Ladder(bundle, reader if reader is not None else open_reader(options.online, bundle))
-        self._metrics = Metrics(bundle)
-        self._log = PredictionLog(options.log)
-        self._routes = Routes(
-            bundle,
-            signature,
-            Predictor(signature, self._ladder, model),
-            self._log,
-            self._metrics,
-            ready=lambda: not self.draining,
-            metrics_page=self._metrics_page,
-            most_rows=options.most_rows,
-            replay_clock=options.replay_clock,
-            as_of=options.as_of,
-        )
+        self.metrics = Metrics(shared)
+        self.repository = Repository(options.repository, self._load, self._changed)
+        self._routes = Routes(self.repository, self.metrics, options, loop, ready=lambda: not self.draining)
+        self._routes.rebuild()
+        for bundle in bundles:
+            self.repository.add(loading.loaded(bundle, options, loop, reader))
+
+    def _load(self, folder: Path) -> Loaded:
+        bundle = loading.verified(folder, self._options)
+        return loading.loaded(bundle, self._options, self._loop)
+
+    def _changed(self) -> None:
+        self._routes.rebuild()
 
     # ---- what connections ask
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, exchange: Exchange) -> None:
         """See `http.Application.handle`."""
-        answer: Answer
-        try:
-            answer = self._routes.answer(request)
-        except Refusal as problem:
-            answer = error(problem.status, str(problem), self._routes.headers(request)), None
-        except Exception as problem:  # a bug or a broken model costs this request and nothing else
-            self._trace(problem)
-            text = "the server failed on this request; its log says why"
-            answer = error(500, text, self._routes.headers(request)), None
-        seconds = time.perf_counter() - request.started
-        self._metrics.answered(self._routes.protocol_of(request.target), answer[0].status, seconds)
-        return answer
+        self._routes.handle(exchange)
 
     def refuse(self, problem: Refusal) -> Response:
         """See `http.Application.refuse`."""
-        self._metrics.answered("other", problem.status, 0.0)
-        return error(problem.status, str(problem), self._routes.headers(None))
+        return self._routes.refused(problem)
+
+    def holds(self, more: int) -> bool:
+        """See `http.Application.holds`."""
+        if more > 0 and self._held_bytes + more > self._options.most_held_bytes:
+            return False
+        self._held_bytes += more
+        return True
 
     def opened(self, connection: HttpProtocol) -> None:
         self._connections.add(connection)
-        self._metrics.connections += 1
+        self.metrics.connections += 1
 
     def closed(self, connection: HttpProtocol) -> None:
         self._connections.discard(connection)
-        self._metrics.connections -= 1
-
-    def _metrics_page(self) -> bytes:
-        return self._metrics.page(self._ladder.counts, self._log.counts)
-
-    def _trace(self, problem: Exception) -> None:
-        now = time.monotonic()
-        if now - self._traced >= TRACES_APART_S:  # a model that fails at every request must not fill the disk
-            self._traced = now
-            traceback.print_exception(problem, file=sys.stderr)
+        self.metrics.connections -= 1
 
     # ---- its life
 
-    async def run(self) -> None:
-        """Serve until a signal to stop; returns once every request received was answered.
-
-        Raises:
-            PortInUseError: the port is taken.
-        """
-        loop = asyncio.get_running_loop()
-        listener = _listen(self._options.host, self._options.port)
+    async def run(self, listener: socket.socket) -> None:
+        """Serve until a signal to stop; returns once every request received was answered."""
+        loop = self._loop
+        for loaded in self.repository:
+            await loaded.served.ladder.warm()
         make = self._protocol_factory
         server = await loop.create_server(lambda: make(self), sock=listener, backlog=BACKLOG)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -167,7 +115,8 @@ class Server:
         # what was loaded stays: no collection needs to look at it again
         gc.collect()
         gc.freeze()
-        sys.stderr.write(f"serving {self._name} on http://{host}:{port}\n")
+        names = ", ".join(loaded.served.name for loaded in self.repository) or "no model yet"
+        sys.stderr.write(f"serving {names} on http://{host}:{port}\n")
         sys.stderr.flush()
         clock = loop.create_task(self._watch_time())
         await self._stopping.wait()
@@ -175,8 +124,8 @@ class Server:
         await self._drain(server)
 
     def close(self) -> None:
-        """Write what the log still holds."""
-        self._log.close()
+        """Write what the logs still hold, and let go of everything."""
+        self.repository.close()
 
     async def _watch_time(self) -> None:
         while True:
@@ -184,6 +133,7 @@ class Server:
             now = time.monotonic()
             for connection in list(self._connections):
                 connection.check_time(now)
+            self.metrics.leave(self.repository)
 
     async def _drain(self, server: asyncio.Server) -> None:
         # readiness turns at once; a caller that has not looked yet is still answered, and told to leave
@@ -203,35 +153,50 @@ class Server:
 
 
 def serve(
-    bundle: Bundle,
+    bundles: Bundle | Sequence[Bundle],
     options: Options,
     *,
     reader: FeatureReader | None = None,
     protocol_factory: Callable[[Server], HttpProtocol] | None = None,
+    listener: socket.socket | None = None,
+    shared: Path | None = None,
 ) -> None:
-    """Serve `bundle` until SIGTERM or SIGINT, then drain and return.
+    """Serve until SIGTERM or SIGINT, then drain and return.
 
     Args:
         reader: instead of the one for `options.online`.
         protocol_factory: instead of `HttpProtocol`; called with the server for each connection.
+        listener: a bound socket; None binds one.
+        shared: folder in which the workers of one server leave their counts.
 
     Raises:
-        UsageError: the bundle cannot be served.
+        UsageError: a bundle cannot be served.
         PortInUseError: the port is taken.
     """
+    several = [bundles] if isinstance(bundles, Bundle) else bundles
 
     async def run() -> None:
-        server = Server(bundle, options, reader=reader, protocol_factory=protocol_factory)
+        loop = asyncio.get_running_loop()
+        server = Server(
+            several, options, loop, reader=reader, protocol_factory=protocol_factory, shared=shared
+        )
         try:
-            await server.run()
+            await server.run(listener or bind(options.host, options.port))
         finally:
             server.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+    # whoever asks twice must not turn an orderly end into a killed process
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a socket.
+
+    Raises:
+        PortInUseError: the port is taken.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

@@ -1,7 +1,8 @@
-"""Counters of one server, and their page in Prometheus' text format.
+"""Counters of one process, and their page in Prometheus' text format.
 
 Plain integers, written by the event loop's thread alone: an increment of a client library's counter takes a
-lock and costs more than the rest of the bookkeeping of a request.
+lock and costs more than the rest of the bookkeeping of a request. Several workers show the sum of all: each
+leaves what it counted in a file now and then, and whoever is asked adds up.
 """
 
 from __future__ import annotations
@@ -9,110 +10,220 @@ from __future__ import annotations
 import os
 import resource
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.runtime.bundle import Bundle
-from serving.runtime.features import ladder
-from serving.runtime.payload import lines as log
+import orjson
+
+from serving.runtime.repository import Loaded
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+PHASES = ("closed", "half_open", "open")
+
+Samples = dict[str, float]
+"""Labels to value; labels as they stand between the braces."""
 
 
-class Metrics:
-    """What is counted of the requests; features and log keep their own counts."""
+class RequestCounts:
+    """Responses of one model version, or of no model at all."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._labels = f'model="{bundle.model}",version="{bundle.version}"'
+    def __init__(self) -> None:
         self.responses: dict[tuple[str, int], int] = {}
-        self.rows = 0
-        self.connections = 0
-        self._buckets = [0] * (len(BUCKETS) + 1)
-        self._seconds = 0.0
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
 
     def answered(self, protocol: str, status: int, seconds: float) -> None:
         """Count one response; `seconds` is the time from the complete request to its response."""
         key = (protocol, status)
         self.responses[key] = self.responses.get(key, 0) + 1
-        self._buckets[bisect_left(BUCKETS, seconds)] += 1
-        self._seconds += seconds
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds += seconds
 
-    def page(self, features: ladder.Counts, records: log.Counts) -> bytes:
-        """Render everything."""
-        lines: list[str] = []
 
-        def family(name: str, kind: str, text: str, samples: dict[str, float]) -> None:
-            lines.append(f"# HELP {name} {text}")
-            lines.append(f"# TYPE {name} {kind}")
-            for labels, value in samples.items():
-                lines.append(f"{name}{{{self._labels}{labels and ',' + labels}}} {value}")
+@dataclass
+class Family:
+    """A metric and its samples."""
 
-        family(
-            "windlass_requests_total",
+    name: str
+    kind: str
+    text: str
+    samples: Samples = field(default_factory=dict)
+
+
+class Metrics:
+    """What a process counted.
+
+    Args:
+        shared: folder in which the workers of one server leave their counts; None for a single process.
+    """
+
+    def __init__(self, shared: Path | None = None) -> None:
+        self.connections = 0
+        self._shared = shared
+        self._requests: dict[tuple[str, str], RequestCounts] = {}
+
+    def of(self, model: str, version: str) -> RequestCounts:
+        """The counts of one version; they outlive it. Empty names are for what is about no model."""
+        return self._requests.setdefault((model, version), RequestCounts())
+
+    def page(self, models: Iterable[Loaded]) -> bytes:
+        """Render everything, the other workers' counts included."""
+        families = self._families(models)
+        for other in self._others():
+            for name, samples in other.items():
+                if name in families:
+                    own = families[name].samples
+                    for labels, value in samples.items():
+                        own[labels] = own.get(labels, 0) + value
+        lines = []
+        for f in families.values():
+            lines.append(f"# HELP {f.name} {f.text}\n# TYPE {f.name} {f.kind}")
+            for labels, value in f.samples.items():
+                suffix, _, inside = labels.partition("|")
+                lines.append(
+                    f"{f.name}{suffix}{{{inside}}} {value}" if inside else f"{f.name}{suffix} {value}"
+                )
+        return ("\n".join(lines) + "\n").encode()
+
+    def leave(self, models: Iterable[Loaded]) -> None:
+        """Leave the counts where the other workers find them."""
+        if self._shared is None:
+            return
+        place = self._shared / f"{os.getpid()}.json"
+        content = {name: f.samples for name, f in self._families(models).items()}
+        beside = place.with_suffix(".part")
+        beside.write_bytes(orjson.dumps(content))
+        beside.rename(place)
+
+    def _others(self) -> Iterable[Mapping[str, Samples]]:
+        if self._shared is None:
+            return
+        own = f"{os.getpid()}.json"
+        for path in sorted(self._shared.glob("*.json")):
+            if path.name != own:
+                yield orjson.loads(path.read_bytes())
+
+    def _families(self, models: Iterable[Loaded]) -> dict[str, Family]:
+        families: dict[str, Family] = {}
+
+        def add(name: str, kind: str, text: str, samples: Mapping[str, float]) -> None:
+            families.setdefault(name, Family(name, kind, text)).samples.update(samples)
+
+        for (model, version), counts in self._requests.items():
+            of = f'model="{model}",version="{version}"'
+            add(
+                "windlass_requests_total",
+                "counter",
+                "Responses by protocol and status code.",
+                {f'|{of},protocol="{p}",code="{c}"': n for (p, c), n in sorted(counts.responses.items())},
+            )
+            add(
+                "windlass_request_seconds",
+                "histogram",
+                "Time from a complete request to its response.",
+                _histogram(of, counts),
+            )
+        for loaded in models:
+            of = f'model="{loaded.model}",version="{loaded.version}"'
+            for name, kind, text, samples in _of_model(loaded):
+                add(name, kind, text, {f"|{of}{labels and ',' + labels}": v for labels, v in samples.items()})
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        add("windlass_connections", "gauge", "Open connections.", {"|": self.connections})
+        cpu = usage.ru_utime + usage.ru_stime
+        add("process_cpu_seconds_total", "counter", "CPU time of the processes.", {"|": cpu})
+        resident = _resident_bytes(usage.ru_maxrss)
+        add("process_resident_memory_bytes", "gauge", "Memory of the processes.", {"|": resident})
+        return families
+
+
+def _of_model(loaded: Loaded) -> Iterable[tuple[str, str, str, Samples]]:
+    served, lane = loaded.served, loaded.lane
+    yield (
+        "windlass_predictions_total",
+        "counter",
+        "Rows answered.",
+        {"": sum(served.counts.rows.values())},
+    )
+    yield (
+        "windlass_answers_total",
+        "counter",
+        "Rows by what answered them.",
+        {f'by="{by}"': n for by, n in served.counts.rows.items()},
+    )
+    yield "windlass_model_failures_total", "counter", "Runs that failed.", {"": served.counts.failures}
+    features = served.ladder.counts
+    yield (
+        "windlass_feature_rows_total",
+        "counter",
+        "Rows by the lowest rung of the ladder that a feature came from.",
+        {f'source="{source}"': n for source, n in features.rows.items()},
+    )
+    yield (
+        "windlass_feature_store_failures_total",
+        "counter",
+        "Rows that were not read from the online store, by reason.",
+        {f'reason="{reason}"': n for reason, n in sorted(features.failures.items())},
+    )
+    breakers = {"model": served.breaker, "store": features.breaker}
+    yield (
+        "windlass_breaker_state",
+        "gauge",
+        "1 for the state that a circuit breaker is in.",
+        {f'of="{of}",state="{p}"': float(b.state.phase == p) for of, b in breakers.items() for p in PHASES},
+    )
+    yield (
+        "windlass_breaker_opens_total",
+        "counter",
+        "Times that a circuit breaker opened.",
+        {f'of="{of}"': b.opens for of, b in breakers.items()},
+    )
+    yield (
+        "windlass_shed_total",
+        "counter",
+        "Requests not run, by reason: the lane was full, too slow for them, or their deadline was over.",
+        {f'reason="{reason}"': n for reason, n in sorted(lane.counts.shed.items())},
+    )
+    yield "windlass_pending_requests", "gauge", "Requests that wait or run.", {"": lane.pending}
+    yield "windlass_model_runs_total", "counter", "Runs of the model.", {"": lane.counts.runs}
+    yield "windlass_model_run_rows_total", "counter", "Rows of those runs.", {"": lane.counts.rows}
+    if served.cache is not None:
+        yield (
+            "windlass_cache_lookups_total",
             "counter",
-            "Responses by protocol and status code.",
-            {f'protocol="{p}",code="{c}"': n for (p, c), n in sorted(self.responses.items())},
+            "Requests looked up in the prediction cache.",
+            {'result="hit"': served.cache.hits, 'result="miss"': served.cache.misses},
         )
-        lines.extend(
-            self._histogram("windlass_request_seconds", "Time from a complete request to its response.")
-        )
-        family("windlass_predictions_total", "counter", "Rows scored.", {"": self.rows})
-        family(
-            "windlass_feature_rows_total",
-            "counter",
-            "Rows by the lowest rung of the ladder that a feature came from.",
-            {f'source="{source}"': n for source, n in features.rows.items()},
-        )
-        family(
-            "windlass_feature_store_failures_total",
-            "counter",
-            "Reads of the online store that failed or were not tried, by reason.",
-            {f'reason="{reason}"': n for reason, n in sorted(features.failures.items())},
-        )
-        family(
+    if served.sink is not None:
+        records = served.sink.counts
+        yield (
             "windlass_log_records_total",
             "counter",
             "Prediction records written to the log.",
             {"": records.written},
         )
-        family(
+        yield (
             "windlass_log_dropped_total",
             "counter",
             "Prediction records dropped because the log could not follow.",
             {"": records.dropped},
         )
-        family(
+        yield (
             "windlass_log_queued_bytes",
             "gauge",
             "Prediction records that wait to be written.",
             {"": records.queued_bytes},
         )
-        family("windlass_connections", "gauge", "Open connections.", {"": self.connections})
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        family(
-            "process_cpu_seconds_total",
-            "counter",
-            "CPU time of this process.",
-            {"": usage.ru_utime + usage.ru_stime},
-        )
-        family(
-            "process_resident_memory_bytes",
-            "gauge",
-            "Memory of this process.",
-            {"": _resident_bytes(usage.ru_maxrss)},
-        )
-        return ("\n".join(lines) + "\n").encode()
 
-    def _histogram(self, name: str, text: str) -> Iterator[str]:
-        yield f"# HELP {name} {text}"
-        yield f"# TYPE {name} histogram"
-        total = 0
-        for bound, count in zip((*BUCKETS, "+Inf"), self._buckets, strict=True):
-            total += count
-            yield f'{name}_bucket{{{self._labels},le="{bound}"}} {total}'
-        yield f"{name}_sum{{{self._labels}}} {self._seconds}"
-        yield f"{name}_count{{{self._labels}}} {total}"
+
+def _histogram(of: str, counts: RequestCounts) -> Samples:
+    samples: Samples = {}
+    total = 0
+    for bound, count in zip((*BUCKETS, "+Inf"), counts.buckets, strict=True):
+        total += count
+        samples[f'_bucket|{of},le="{bound}"'] = total
+    return {**samples, f"_sum|{of}": counts.seconds, f"_count|{of}": total}
 
 
 def _resident_bytes(most_kilobytes: int) -> int:

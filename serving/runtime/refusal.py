@@ -33,9 +33,13 @@ class NotFound(Refusal):
 
 
 class MethodNotAllowed(Refusal):
-    """The path exists, for another method."""
+    """The path exists, for the methods `allowed`."""
 
     status = 405
+
+    def __init__(self, text: str, allowed: str) -> None:
+        super().__init__(text)
+        self.allowed = allowed
 
 
 class TimedOut(Refusal):
@@ -56,6 +60,18 @@ class TargetTooLong(Refusal):
     status = 414
 
 
+class Unauthorized(Refusal):
+    """The path asks for a token, and none was given that is known."""
+
+    status = 401
+
+
+class Forbidden(Refusal):
+    """The path is switched off here."""
+
+    status = 403
+
+
 class UnsupportedEncoding(Refusal):
     """The body is in an encoding that is not read here."""
 
@@ -72,6 +88,31 @@ class Unavailable(Refusal):
     """The server cannot answer now."""
 
     status = 503
+    retry_after_s = 1
+
+
+class Overloaded(Unavailable):
+    """The request is shed: there is more to do than can be done in time.
+
+    Args:
+        retry_after_s: whole seconds after which it is worth to ask again.
+    """
+
+    def __init__(self, text: str, retry_after_s: int = 1) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(Refusal):
+    """The time that the caller gave is over."""
+
+    status = 504
+
+
+class ModelFailed(Refusal):
+    """The model failed on this request, and nothing was stated that answers instead."""
+
+    status = 500
 
 
 def shown(value: object) -> str:

@@ -1,196 +1,293 @@
-"""Which path answers what: KServe's V1, the Open Inference Protocol V2, health and metrics.
+"""Which path answers what: KServe's V1, the Open Inference Protocol V2, health, the repository and metrics.
 
-One table from the request target to its handlers, so that a request costs one look-up; only a target that
-is not in it is taken apart, to say what about it is unknown.
+One table from the request target to its handlers, made anew whenever a model comes or goes, so that a request
+costs one look-up; only a target that is not in it is taken apart, to say what about it is unknown.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import math
+import sys
 import time
-import uuid
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import orjson
 
-from serving.runtime.bundle import Bundle
-from serving.runtime.metrics import CONTENT_TYPE, Metrics
-from serving.runtime.payload.lines import PredictionLog
-from serving.runtime.predictor import Prediction, Predictor
-from serving.runtime.protocol import v1, v2
-from serving.runtime.refusal import BadRequest, FieldError, MethodNotAllowed, NotFound
-from serving.runtime.signature import Row, Signature
-from serving.runtime.transport.message import Request, Response
+from serving.runtime.flow.call import Asked, Call
+from serving.runtime.identity import RequestIds, checked_id
+from serving.runtime.metrics import CONTENT_TYPE, Metrics, RequestCounts
+from serving.runtime.options import Options
+from serving.runtime.protocol import openapi, v1, v2
+from serving.runtime.protocol.document import parse
+from serving.runtime.refusal import (
+    BadRequest,
+    FieldError,
+    Forbidden,
+    MethodNotAllowed,
+    ModelFailed,
+    NotFound,
+    Refusal,
+    Unauthorized,
+    Unavailable,
+    UnsupportedEncoding,
+)
+from serving.runtime.repository import Loaded, Repository
+from serving.runtime.transport.compression import inflate
+from serving.runtime.transport.message import Exchange, Response, error
+from windlass.errors import WindlassError
 
-LONGEST_ID = 128
-SERVER = {"name": "windlass", "extensions": []}
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
+HTML = b"text/html; charset=utf-8"
+BINARY = b"application/octet-stream"
+TRACES_APART_S = 1.0
+RESERVE = 0.9
+"""Of a caller's patience; the rest is for the way back."""
 
-Answer = tuple[Response, Callable[[], None] | None]
-Handler = Callable[[Request], Answer]
+Handler = Callable[[Exchange], None]
+Handlers = Mapping[bytes, Handler]
 
 
 class Routes:
-    """Answers requests for one model.
+    """Answers requests.
 
     Args:
         ready: whether the server takes traffic.
-        metrics_page: renders the metrics.
-        most_rows: rows of one request at most.
-        replay_clock: whether the header x-windlass-at is "now".
-        as_of: "now" of requests that state none, for a store of historical data; None takes the clock.
     """
 
     def __init__(
         self,
-        bundle: Bundle,
-        signature: Signature,
-        predictor: Predictor,
-        log: PredictionLog,
+        repository: Repository,
         metrics: Metrics,
-        *,
+        options: Options,
+        loop: asyncio.AbstractEventLoop,
         ready: Callable[[], bool],
-        metrics_page: Callable[[], bytes],
-        most_rows: int,
-        replay_clock: bool,
-        as_of: float | None = None,
     ) -> None:
-        self._bundle = bundle
-        self._signature = signature
-        self._predictor = predictor
-        self._log = log
+        self._repository = repository
         self._metrics = metrics
+        self._options = options
+        self._loop = loop
         self._ready = ready
-        self._metrics_page = metrics_page
-        self._most_rows = most_rows
-        self._replay_clock = replay_clock
-        self._as_of = as_of
-        self._version_header = f"x-windlass-version: {bundle.version}\r\n".encode()
-        self._table = self._build_table()
+        self._ids = RequestIds()
+        self._nobody = metrics.of("", "")
+        self._counts: dict[bytes, RequestCounts] = {}
+        self._table: dict[bytes, Handlers] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._traced = -TRACES_APART_S
 
-    def answer(self, request: Request) -> Answer:
-        """Find the handler and let it answer.
-
-        Raises:
-            Refusal: the request cannot be answered as it stands.
-        """
-        handlers = self._table.get(request.target)
-        if handlers is None:
-            handlers = self._unknown(request.target)
-        handler = handlers.get(b"GET" if request.method == b"HEAD" else request.method)
-        if handler is None:
-            allowed = " or ".join(m.decode() for m in handlers)
-            method = request.method.decode("latin-1")
-            raise MethodNotAllowed(f"{_shown(request.target)} takes {allowed}, not {method}")
-        return handler(request)
-
-    def headers(self, request: Request | None) -> bytes:
-        """Headers of an answer that is no prediction."""
+    def handle(self, exchange: Exchange) -> None:
+        """Find the handler and let it answer; never raises."""
         try:
-            request_id = _id_of(request.headers) if request is not None else None
-        except BadRequest:
-            request_id = None
-        return b"%sx-request-id: %s\r\n" % (self._version_header, (request_id or _new_id()).encode())
+            handlers = self._table.get(exchange.target)
+            if handlers is None:
+                handlers = self._unknown(exchange)
+            handler = handlers.get(exchange.method)
+            if handler is None:
+                handler = self._other_method(exchange, handlers)
+            if b"content-encoding" in exchange.headers:
+                self._decompress(exchange)
+            handler(exchange)
+        except Exception as problem:
+            self.fail(exchange, problem)
 
-    def protocol_of(self, target: bytes) -> str:
-        """The protocol under which a request is counted."""
-        return "v1" if target.startswith(b"/v1/") else "v2" if target.startswith(b"/v2") else "other"
+    def fail(self, exchange: Exchange, problem: Exception) -> None:
+        """Answer a request that could not be answered as it stands."""
+        if not isinstance(problem, Refusal):  # a bug costs this request and nothing else
+            self.trace(problem)
+            problem = ModelFailed("the server failed on this request; its log says why")
+        headers = self._headers(exchange)
+        if isinstance(problem, Unavailable):
+            headers += b"retry-after: %d\r\n" % problem.retry_after_s
+        if isinstance(problem, MethodNotAllowed):
+            headers += b"allow: %s\r\n" % problem.allowed.encode()
+        self._answer(exchange, error(problem.status, str(problem), headers))
 
-    def _build_table(self) -> dict[bytes, Mapping[bytes, Handler]]:
-        model, version = self._bundle.model, self._bundle.version
-        table: dict[str, Mapping[bytes, Handler]] = {
-            f"/v1/models/{model}:predict": {b"POST": self._predict_v1},
-            "/v1/models": {b"GET": lambda r: self._document(r, {"models": [model]})},
-            f"/v1/models/{model}": {b"GET": lambda r: self._state(r, {"name": model}, "ready")},
-            "/v2": {b"GET": lambda r: self._document(r, {**SERVER, "version": version})},
-            "/v2/health/live": {b"GET": lambda r: self._document(r, {"live": True})},
-            "/v2/health/ready": {b"GET": lambda r: self._state(r, {}, "ready")},
+    def refused(self, problem: Refusal) -> Response:
+        """Answer what could not be read as a request."""
+        self._nobody.answered("other", problem.status, 0.0)
+        headers = b"x-request-id: %s\r\n" % self._ids.new().encode()
+        return error(problem.status, str(problem), headers)
+
+    def trace(self, problem: BaseException) -> None:
+        """Say on stderr where a bug is, but not at every request."""
+        now = time.monotonic()
+        if now - self._traced >= TRACES_APART_S:
+            self._traced = now
+            traceback.print_exception(problem, file=sys.stderr)
+
+    def rebuild(self) -> None:
+        """Make the table anew, after a model came or went."""
+        table: dict[str, Handlers] = {
+            "/": {b"GET": lambda e: self._document(e, {"status": "alive"})},
+            "/v1/models": {b"GET": lambda e: self._document(e, {"models": self._repository.names})},
+            "/v2": {b"GET": lambda e: self._document(e, self._server())},
+            "/v2/health/live": {b"GET": lambda e: self._state(e, {}, "live", self._live())},
+            "/v2/health/ready": {b"GET": lambda e: self._state(e, {}, "ready", self._ready())},
+            "/v2/repository/index": {b"POST": self._index},
             "/metrics": {b"GET": self._page},
+            "/openapi.json": {b"GET": self._openapi},
+            "/docs": {b"GET": self._docs},
         }
-        for path in (f"/v2/models/{model}", f"/v2/models/{model}/versions/{version}"):
-            table[path] = {b"GET": lambda r: self._document(r, v2.metadata(self._bundle, self._signature))}
-            table[f"{path}/ready"] = {b"GET": lambda r: self._state(r, {"name": model}, "ready")}
-            table[f"{path}/infer"] = {b"POST": self._infer_v2}
-        return {path.encode(): handlers for path, handlers in table.items()}
+        self._counts = {}
+        for loaded in self._repository:
+            default = self._repository.default(loaded.model) is loaded
+            self._add(table, loaded, f"/v2/models/{loaded.model}/versions/{loaded.version}")
+            if default:
+                self._add(table, loaded, f"/v2/models/{loaded.model}")
+                self._add_v1(table, loaded)
+            for action, handler in (("load", self._load), ("unload", self._unload)):
+                table[f"/v2/repository/models/{loaded.model}/{action}"] = {b"POST": handler}
+        self._table = {path.encode(): handlers for path, handlers in table.items()}
 
-    def _unknown(self, target: bytes) -> Mapping[bytes, Handler]:
-        path = target.partition(b"?")[0]
-        if path != b"/" and path.endswith(b"/"):
-            path = path[:-1]
-        if path in self._table:
-            return self._table[path]
-        parts = path.decode("latin-1").split("/")
-        bundle = self._bundle
+    def _add(self, table: dict[str, Handlers], loaded: Loaded, path: str) -> None:
+        contract = loaded.served.contract
+        table[path] = {b"GET": lambda e: self._document(e, contract.metadata())}
+        table[f"{path}/ready"] = {
+            b"GET": lambda e: self._state(e, {"name": loaded.model}, "ready", self._serves(loaded))
+        }
+        table[f"{path}/infer"] = {b"POST": lambda e: self._infer_v2(loaded, e)}
+        self._counts[f"{path}/infer".encode()] = self._metrics.of(loaded.model, loaded.version)
+
+    def _add_v1(self, table: dict[str, Handlers], loaded: Loaded) -> None:
+        path = f"/v1/models/{loaded.model}"
+        table[path] = {
+            b"GET": lambda e: self._state(e, {"name": loaded.model}, "ready", self._serves(loaded))
+        }
+        table[f"{path}:predict"] = {b"POST": lambda e: self._predict_v1(loaded, e)}
+        self._counts[f"{path}:predict".encode()] = self._metrics.of(loaded.model, loaded.version)
+
+    # ---- what is not in the table
+
+    def _unknown(self, exchange: Exchange) -> Handlers:
+        target = exchange.target.partition(b"?")[0]
+        if target != b"/" and target.endswith(b"/"):
+            target = target[:-1]
+        # everything that depends on the path is looked up by the path alone
+        exchange.target = target
+        if target in self._table:
+            return self._table[target]
+        parts = target.decode("latin-1").split("/")
+        if (
+            len(parts) == 6
+            and parts[1:4] == ["v2", "repository", "models"]
+            and parts[5] in ("load", "unload")
+        ):
+            return {b"POST": self._load if parts[5] == "load" else self._unload}
         if len(parts) > 3 and parts[1] in ("v1", "v2") and parts[2] == "models":
             model = parts[3].partition(":")[0] if parts[1] == "v1" else parts[3]
-            if model != bundle.model:
-                raise NotFound(f"model {model[:60]!r} is not served here; served is {bundle.model!r}")
-            if len(parts) > 5 and parts[4] == "versions" and parts[5] != bundle.version:
-                raise NotFound(
-                    f"version {parts[5][:60]!r} of {model!r} is not served here; served is {bundle.version!r}"
-                )
-        raise NotFound(f"there is nothing at {_shown(target)}; see /v2/models/{bundle.model}")
+            versioned = len(parts) > 5 and parts[4] == "versions"
+            self._repository.find(model, parts[5] if versioned else None)
+        raise NotFound(f"there is nothing at {_shown(target)}; see /docs")
+
+    def _other_method(self, exchange: Exchange, handlers: Handlers) -> Handler:
+        if exchange.method == b"HEAD" and b"GET" in handlers:
+            return handlers[b"GET"]
+        allowed = ", ".join(m.decode() for m in handlers)
+        method = exchange.method.decode("latin-1")
+        raise MethodNotAllowed(f"{_shown(exchange.target)} takes {allowed}, not {method}", allowed)
+
+    def _decompress(self, exchange: Exchange) -> None:
+        encoding = exchange.headers[b"content-encoding"].lower()
+        if encoding in (b"gzip", b"deflate"):
+            exchange.body = inflate(exchange.body, encoding, self._options.most_body_bytes)
+        elif encoding != b"identity":
+            raise UnsupportedEncoding("content-encoding: send gzip, deflate, or the body as it is")
 
     # ---- predictions
 
-    def _predict_v1(self, request: Request) -> Answer:
-        request_id = _id_of(request.headers) or _new_id()
-        rows = v1.decode(request.body, self._signature, self._most_rows)
-        return self._predict(request, request_id, rows, v1.encode)
+    def _predict_v1(self, loaded: Loaded, exchange: Exchange) -> None:
+        loaded.lane.admit()
+        asked = v1.decode(exchange.body, loaded.served.contract, self._options.most_rows)
+        self._submit(loaded, exchange, asked, {}, self._reply_v1)
 
-    def _infer_v2(self, request: Request) -> Answer:
-        if b"inference-header-content-length" in request.headers:
-            raise BadRequest("inference-header-content-length: binary tensors are not read here; send JSON")
-        rows, stated = v2.decode(request.body, self._signature, self._bundle.output, self._most_rows)
-        request_id = _id_of(request.headers) or (_checked_id(stated, "id") if stated else _new_id())
-        return self._predict(
-            request, request_id, rows, lambda p: v2.encode(p, self._bundle, stated or request_id)
+    def _infer_v2(self, loaded: Loaded, exchange: Exchange) -> None:
+        # before anything is read of the body: refusing must cost less than answering
+        loaded.lane.admit()
+        asked, parameters = v2.decode(
+            exchange.body,
+            loaded.served.contract,
+            self._options.most_rows,
+            exchange.headers.get(b"inference-header-content-length"),
         )
+        self._submit(loaded, exchange, asked, parameters, self._reply_v2)
 
-    def _predict(
-        self, request: Request, request_id: str, rows: list[Row], encode: Callable[[Prediction], bytes]
-    ) -> Answer:
-        at = self._now(request.headers)
-        prediction = self._predictor.predict(rows, at)
-        body = encode(prediction)
-        headers = b"%sx-windlass-feature-source: %s\r\nx-request-id: %s\r\n" % (
-            self._version_header,
-            prediction.source.encode(),
-            request_id.encode(),
-        )
-        self._metrics.rows += len(rows)
-        latency_ms = round((time.perf_counter() - request.started) * 1000, 4)
-
-        def record() -> None:
-            self._record(request, request_id, at, prediction, latency_ms)
-
-        return Response(200, body, headers), record
-
-    def _record(
-        self, request: Request, request_id: str, at: float, prediction: Prediction, latency_ms: float
+    def _submit(
+        self,
+        loaded: Loaded,
+        exchange: Exchange,
+        asked: Asked,
+        parameters: Mapping[str, Any],
+        reply: Callable[[Call], None],
     ) -> None:
-        mirrored = _is_mirrored(request.headers.get(b"host", b""))
-        batch = len(prediction.rows) > 1
-        for i, row in enumerate(prediction.rows):
-            self._log.append(
-                {
-                    "request_id": f"{request_id}/{i}" if batch else request_id,
-                    "model": self._bundle.model,
-                    "version": self._bundle.version,
-                    "at": at,
-                    "entities": row.entities,
-                    "request": row.request,
-                    "features": prediction.vectors[i],
-                    "score": prediction.scores[i],
-                    "latency_ms": latency_ms,
-                    "source": prediction.sources[i],
-                    "mirrored": mirrored,
-                }
+        headers = exchange.headers
+        stated = headers.get(b"x-request-id")
+        if stated:
+            request_id = checked_id(stated.decode("latin-1"), "header x-request-id")
+        else:
+            request_id = checked_id(asked.id, "id") if asked.id else self._ids.new()
+        patience = self._patience(headers, parameters)
+        loaded.lane.submit(
+            Call(
+                asked,
+                request_id,
+                self._now(headers) if self._options.replay_clock else self._options.as_of or time.time(),
+                self._loop.time() + patience,
+                exchange.started,
+                reply,
+                (exchange, loaded),
+                mirrored=_is_mirrored(headers.get(b"host", b"")),
             )
+        )
+
+    def _reply_v1(self, call: Call) -> None:
+        self._reply(call, v1.encode)
+
+    def _reply_v2(self, call: Call) -> None:
+        self._reply(call, v2.encode)
+
+    def _reply(self, call: Call, encode: Callable[[Call, Any], tuple[bytes, int | None]]) -> None:
+        exchange, loaded = call.context
+        outcome = call.outcome
+        assert outcome is not None
+        if outcome.problem is not None:
+            self.fail(exchange, outcome.problem)
+            return
+        try:
+            body, head = encode(call, loaded.served.contract)
+        except Exception as problem:  # what a model gave cannot be written: its request's fault alone
+            self.fail(exchange, problem)
+            return
+        headers = b"x-windlass-version: %s\r\nx-windlass-feature-source: %s\r\nx-request-id: %s\r\n" % (
+            loaded.version.encode(),
+            call.source.encode(),
+            call.request_id.encode(),
+        )
+        if head is not None:
+            headers += b"inference-header-content-length: %d\r\n" % head
+            self._answer(exchange, Response(200, body, headers, BINARY))
+        else:
+            self._answer(exchange, Response(200, body, headers))
+
+    def _patience(self, headers: Mapping[bytes, bytes], parameters: Mapping[str, Any]) -> float:
+        """How many seconds the caller will wait, less what the way back takes."""
+        seconds = self._options.deadline_s
+        expected = headers.get(b"x-envoy-expected-rq-timeout-ms")
+        if expected is not None and expected.isdigit() and int(expected) > 0:
+            seconds = min(seconds, RESERVE * int(expected) / 1e3)
+        timeout = parameters.get("timeout")
+        if timeout is not None:
+            if timeout.__class__ is not int or timeout <= 0:
+                raise FieldError("parameters.timeout", timeout, "microseconds, a whole number above 0")
+            seconds = min(seconds, RESERVE * timeout / 1e6)
+        return seconds
 
     def _now(self, headers: Mapping[bytes, bytes]) -> float:
-        stated = headers.get(b"x-windlass-at") if self._replay_clock else None
+        stated = headers.get(b"x-windlass-at")
         if stated is None:
-            return time.time() if self._as_of is None else self._as_of
+            return time.time() if self._options.as_of is None else self._options.as_of
         try:
             at = float(stated)
         except ValueError:
@@ -199,34 +296,121 @@ class Routes:
             raise FieldError("header x-windlass-at", stated.decode("latin-1"), "seconds since the epoch")
         return at
 
+    # ---- the repository
+
+    def _index(self, exchange: Exchange) -> None:
+        self._authorize(exchange)
+        ready_only = bool(exchange.body) and parse(exchange.body).get("ready") is True
+        entries = [
+            {"name": e.model, "version": e.version, "state": e.state, "reason": e.reason}
+            for e in self._repository.index()
+            if not ready_only or e.state == "READY"
+        ]
+        self._document(exchange, entries)
+
+    def _load(self, exchange: Exchange) -> None:
+        self._authorize(exchange)
+        parameters = (parse(exchange.body).get("parameters") if exchange.body else None) or {}
+        version = parameters.get("version") if isinstance(parameters, dict) else parameters
+        if version is not None and not isinstance(version, str):
+            raise FieldError("parameters.version", version, "a version of the repository's folder")
+        model = exchange.target.decode("latin-1").split("/")[4]
+
+        async def load() -> None:
+            loaded = await self._repository.load(model, version)
+            self._document(exchange, {"name": loaded.model, "version": loaded.version, "state": "READY"})
+
+        self._later(exchange, load())
+
+    def _unload(self, exchange: Exchange) -> None:
+        self._authorize(exchange)
+        model = exchange.target.decode("latin-1").split("/")[4]
+
+        async def unload() -> None:
+            await self._repository.unload(model)
+            self._document(exchange, {"name": model, "state": "UNAVAILABLE"})
+
+        self._later(exchange, unload())
+
+    def _later(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except WindlassError as problem:
+                self.fail(exchange, BadRequest(str(problem)))
+            except Exception as problem:
+                self.fail(exchange, problem)
+
+        task = self._loop.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _authorize(self, exchange: Exchange) -> None:
+        authorize(self._options.token, exchange.headers.get(b"authorization", b"").decode("latin-1"))
+
     # ---- everything else
 
-    def _document(self, request: Request, document: object) -> Answer:
-        return Response(200, orjson.dumps(document), self.headers(request)), None
+    def _server(self) -> dict[str, Any]:
+        names = list(self._repository)
+        version = names[0].version if len(names) == 1 else ""
+        return {"name": "windlass", "version": version, "extensions": EXTENSIONS}
 
-    def _state(self, request: Request, document: dict[str, object], key: str) -> Answer:
-        ready = self._ready()
-        body = orjson.dumps({**document, key: ready})
-        return Response(200 if ready else 503, body, self.headers(request)), None
+    def _live(self) -> bool:
+        return not any(loaded.lane.wedged for loaded in self._repository)
 
-    def _page(self, request: Request) -> Answer:
-        return Response(200, self._metrics_page(), self.headers(request), CONTENT_TYPE), None
+    def _serves(self, loaded: Loaded) -> bool:
+        return self._ready() and not loaded.lane.wedged
+
+    def _document(self, exchange: Exchange, document: object) -> None:
+        self._answer(exchange, Response(200, orjson.dumps(document), self._headers(exchange)))
+
+    def _state(self, exchange: Exchange, document: dict[str, object], key: str, holds: bool) -> None:
+        body = orjson.dumps({**document, key: holds})
+        self._answer(exchange, Response(200 if holds else 503, body, self._headers(exchange)))
+
+    def _page(self, exchange: Exchange) -> None:
+        page = self._metrics.page(self._repository)
+        self._answer(exchange, Response(200, page, self._headers(exchange), CONTENT_TYPE))
+
+    def _openapi(self, exchange: Exchange) -> None:
+        contracts = [loaded.served.contract for loaded in self._repository]
+        self._document(exchange, openapi.document(contracts, self._options))
+
+    def _docs(self, exchange: Exchange) -> None:
+        contracts = [loaded.served.contract for loaded in self._repository]
+        page = openapi.page(contracts, self._options)
+        self._answer(exchange, Response(200, page, self._headers(exchange), HTML))
+
+    def _answer(self, exchange: Exchange, response: Response) -> None:
+        target = exchange.target
+        counts = self._counts.get(target, self._nobody)
+        protocol = "v2" if target.startswith(b"/v2") else "v1" if target.startswith(b"/v1/") else "other"
+        counts.answered(protocol, response.status, time.perf_counter() - exchange.started)
+        exchange.answer(response)
+
+    def _headers(self, exchange: Exchange) -> bytes:
+        """Headers of an answer that is no prediction."""
+        try:
+            stated = exchange.headers.get(b"x-request-id", b"").decode("latin-1")
+            request_id = checked_id(stated, "header x-request-id") if stated else self._ids.new()
+        except BadRequest:
+            request_id = self._ids.new()
+        versions = {loaded.version for loaded in self._repository}
+        version = b"x-windlass-version: %s\r\n" % versions.pop().encode() if len(versions) == 1 else b""
+        return b"%sx-request-id: %s\r\n" % (version, request_id.encode())
 
 
-def _id_of(headers: Mapping[bytes, bytes]) -> str | None:
-    stated = headers.get(b"x-request-id")
-    return _checked_id(stated.decode("latin-1"), "header x-request-id") if stated else None
+def authorize(token: str | None, stated: str) -> None:
+    """Let a request to the repository through.
 
-
-def _checked_id(value: str, where: str) -> str:
-    # it goes into a response header and into one line of several logs
-    if len(value) > LONGEST_ID or not value.isascii() or not value.isprintable() or " " in value:
-        raise FieldError(where, value, f"at most {LONGEST_ID} visible ASCII characters")
-    return value
-
-
-def _new_id() -> str:
-    return str(uuid.uuid4())
+    Raises:
+        Forbidden: no token was set, so nobody may.
+        Unauthorized: the request does not bear it.
+    """
+    if token is None:
+        raise Forbidden("the repository is switched off here: the server was started without a token")
+    if not hmac.compare_digest(stated.encode(), f"Bearer {token}".encode()):
+        raise Unauthorized("header authorization: expected Bearer and the server's token")
 
 
 def _is_mirrored(host: bytes) -> bool:

@@ -121,7 +121,7 @@ def main(arguments: Sequence[str]) -> None:
 
     fault, _, seed = arguments[0].rpartition("@")
     draw = random.Random(int(seed))  # noqa: S311 - a story, not a secret
-    folder, options = command.parse(arguments[1:])
+    (folder,), options = command.parse(arguments[1:])
     bundle = bundles.load(folder)
     kind, _, value = fault.partition(":")
     if kind == "delay":

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (V2) in JSON: a tensor for each entity key and request field in, one out."""
+"""The Open Inference Protocol (V2) over REST: JSON, and raw tensors behind it (the binary tensor extension)."""
 
 from __future__ import annotations
 
@@ -7,137 +7,196 @@ from typing import Any
 
 import orjson
 
-from serving.runtime.bundle import Bundle
-from serving.runtime.predictor import Prediction
-from serving.runtime.protocol.v1 import check_count, parse
+from serving.runtime.contract import Contract
+from serving.runtime.engines.engine import Array
+from serving.runtime.flow.call import Asked, Call
+from serving.runtime.protocol.document import parse
+from serving.runtime.protocol.tensors import Tensor, ask, check_header, from_bytes, to_bytes
 from serving.runtime.refusal import BadRequest, FieldError
-from serving.runtime.signature import Row, Signature
-
-NUMBERS = {"FP64", "FP32", "FP16"}
-INTEGERS = {"INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"}
-DATATYPES = {"BYTES", *NUMBERS, *INTEGERS}
-OUTPUT_DATATYPE = "FP32"
 
 
 def decode(
-    body: bytes | bytearray, signature: Signature, output: str, most_rows: int
-) -> tuple[list[Row], str | None]:
-    """Read an inference request; returns its rows and its id.
+    body: bytes | bytearray, contract: Contract, most_rows: int, header_length: bytes | None = None
+) -> tuple[Asked, dict[str, Any]]:
+    """Read an inference request; returns what it asks and its parameters.
+
+    Args:
+        header_length: where raw tensors follow: how many bytes of the body are JSON.
 
     Raises:
-        BadRequest: the body is not such a request; the message names the tensor.
+        BadRequest: the body is not such a request; the message names the field.
     """
-    document = parse(body)
-    request_id = document.get("id")
-    if request_id is not None and not isinstance(request_id, str):
-        raise FieldError("id", request_id, "a string")
-    _check_outputs(document.get("outputs"), output)
+    rest = memoryview(b"")
+    head = body
+    if header_length is not None:
+        size = _header_size(header_length, len(body))
+        head, rest = bytes(memoryview(body)[:size]), memoryview(body)[size:]
+    document = parse(head)
     tensors = document.get("inputs")
-    if not isinstance(tensors, list):
+    if tensors.__class__ is not list:
         raise FieldError("inputs", tensors, "a list of tensors")
-    columns: dict[str, list[Any]] = {}
-    count = None
+    parameters = document.get("parameters") or {}
+    if parameters.__class__ is not dict:
+        raise FieldError("parameters", parameters, "an object")
+    read = []
     for i, tensor in enumerate(tensors):
-        name, data = _tensor(tensor, f"inputs[{i}]", most_rows)
-        if name in columns:
-            raise BadRequest(f"inputs[{i}]: the tensor {name!r} is given twice")
-        if count is not None and len(data) != count:
-            raise BadRequest(f"inputs[{i}] {name!r}: has {len(data)} rows, those before it have {count}")
-        count = len(data)
-        columns[name] = data
-    if count is None:
-        raise BadRequest("inputs: holds no tensor; give one for each entity key")
-    if count == 1:
-        return [signature.row({name: data[0] for name, data in columns.items()}, "inputs")], request_id
-    instances = ({name: data[i] for name, data in columns.items()} for i in range(count))
-    return [signature.row(instance, f"inputs[row {i}]") for i, instance in enumerate(instances)], request_id
+        found, used = _tensor(tensor, f"inputs[{i}]", rest)
+        rest = rest[used:]
+        read.append(found)
+    if len(rest):
+        raise BadRequest(f"the body: {len(rest)} bytes follow the tensors that inputs describes")
+    # in bulk true and false would count as 1 and 0
+    if b"true" in head or b"false" in head:
+        for found in read:
+            _refuse_booleans(found)
+    asked = ask(read, contract, most_rows)
+    request_id = document.get("id")
+    if request_id is not None and request_id.__class__ is not str:
+        raise FieldError("id", request_id, "a string")
+    asked.id = request_id
+    _outputs(document.get("outputs"), parameters, contract, asked)
+    return asked, parameters
 
 
-def encode(prediction: Prediction, bundle: Bundle, request_id: str) -> bytes:
-    """Write the output tensor, with the lowest rung that a feature came from."""
-    return orjson.dumps(
+def encode(call: Call, contract: Contract) -> tuple[bytes, int | None]:
+    """Write the answer; the second part is the length of its JSON where raw tensors follow it."""
+    assert call.outcome is not None
+    outputs = call.outcome.outputs
+    asked = call.asked
+    identity = orjson.dumps(asked.id or call.request_id)
+    if len(outputs) == 1 and outputs[0].__class__ is list and not asked.binary:
+        # the common answer, one list of scores, without a document in between
+        spec, scores = contract.outputs[0], outputs[0]
+        nested = len(spec.shape) > 1
+        shape = b"%d,%d" % (len(scores), len(scores[0])) if nested else b"%d" % len(scores)
+        data = orjson.dumps(scores)
+        return (
+            b'{"model_name":"%s","model_version":"%s","id":%s,"parameters":{"feature_source":"%s","answered_by":"%s"},'
+            b'"outputs":[{"name":%s,"shape":[%s],"datatype":"%s","data":%s}]}'
+            % (
+                contract.name.encode(),
+                contract.version.encode(),
+                identity,
+                call.source.encode(),
+                call.outcome.answered_by.encode(),
+                orjson.dumps(spec.name),
+                shape,
+                spec.datatype.encode(),
+                data.replace(b"],[", b",")[1:-1] if nested else data,
+            )
+        ), None
+    described, raw = [], []
+    for spec, values in zip(contract.outputs, outputs, strict=True):
+        if asked.outputs is not None and spec.name not in asked.outputs:
+            continue
+        output: dict[str, Any] = {
+            "name": spec.name,
+            "shape": shape_of(values),
+            "datatype": spec.datatype,
+        }
+        if spec.name in asked.binary:
+            raw.append(to_bytes(values, spec.datatype))
+            output["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            output["data"] = flat(values)
+        described.append(output)
+    document = orjson.dumps(
         {
-            "model_name": bundle.model,
-            "model_version": bundle.version,
-            "id": request_id,
-            "parameters": {"feature_source": prediction.source},
-            "outputs": [
-                {
-                    "name": bundle.output,
-                    "shape": [len(prediction.scores)],
-                    "datatype": OUTPUT_DATATYPE,
-                    "data": prediction.scores,
-                }
-            ],
+            "model_name": contract.name,
+            "model_version": contract.version,
+            "id": asked.id or call.request_id,
+            "parameters": {"feature_source": call.source, "answered_by": call.outcome.answered_by},
+            "outputs": described,
         }
     )
+    return (b"".join((document, *raw)), len(document)) if raw else (document, None)
 
 
-def metadata(bundle: Bundle, signature: Signature) -> dict[str, Any]:
-    """Describe the model as V2's model metadata."""
-    kinds = {"string": "BYTES", "int64": "INT64", "int32": "INT32"}
-    datatypes = {name: kinds[kind] for name, kind in signature.entities}
-    for field in signature.fields:
-        datatypes.setdefault(field.name, "FP64" if field.categories is None else "BYTES")
-    return {
-        "name": bundle.model,
-        "versions": [bundle.version],
-        "platform": "onnxruntime_onnx",
-        "inputs": [{"name": n, "datatype": d, "shape": [-1]} for n, d in datatypes.items()],
-        "outputs": [{"name": bundle.output, "datatype": OUTPUT_DATATYPE, "shape": [-1]}],
-        "parameters": {"feature_service": bundle.feature_service},
-    }
+def shape_of(values: Array | list[Any]) -> list[int]:
+    """The shape of an output, an array or a list of one or two levels."""
+    if not isinstance(values, list):
+        return list(values.shape)
+    return [len(values), len(values[0])] if values and isinstance(values[0], list) else [len(values)]
 
 
-def _check_outputs(outputs: object, known: str) -> None:
+def flat(values: Array | list[Any]) -> list[Any]:
+    """The values of an output, one row after the other."""
+    if not isinstance(values, list):
+        return [v.decode() if isinstance(v, bytes) else v for v in values.reshape(-1).tolist()]
+    if values and isinstance(values[0], list):
+        return [v for row in values for v in row]
+    return values
+
+
+def _header_size(stated: bytes, size: int) -> int:
+    try:
+        length = int(stated)
+    except ValueError:
+        length = -1
+    if not 0 < length <= size or not stated.isdigit():
+        raise FieldError(
+            "header inference-header-content-length",
+            stated.decode("latin-1"),
+            f"1 to {size}, the body's size",
+        )
+    return length
+
+
+def _tensor(tensor: object, where: str, rest: memoryview) -> tuple[Tensor, int]:
+    """Read one tensor; returns it and how many of the raw bytes it took."""
+    if tensor.__class__ is not dict:
+        raise FieldError(where, tensor, "a tensor object")
+    content: dict[str, Any] = tensor  # type: ignore[assignment]
+    name, datatype, shape = content.get("name"), content.get("datatype"), content.get("shape")
+    where = check_header(name, datatype, shape, where)
+    parameters = content.get("parameters")
+    if parameters is not None and parameters.__class__ is not dict:
+        raise FieldError(f"{where}.parameters", parameters, "an object")
+    size = parameters.get("binary_data_size") if parameters else None
+    if size is not None:
+        if size.__class__ is not int or not 0 <= size <= len(rest):
+            raise FieldError(
+                f"{where}.parameters.binary_data_size", size, f"0 to {len(rest)}, the raw bytes that are left"
+            )
+        if "data" in content:
+            raise BadRequest(f"{where}.data: is given twice, in the JSON and as raw bytes")
+        values = from_bytes(rest[:size], str(datatype), shape, where)
+        return Tensor(str(name), str(datatype), shape, values, where), size
+    data = content.get("data")
+    if data.__class__ is not list:
+        raise FieldError(f"{where}.data", data, "a list of values")
+    return Tensor(str(name), str(datatype), shape, data, where), 0
+
+
+def _refuse_booleans(tensor: Tensor) -> None:
+    if tensor.datatype == "BOOL" or tensor.data.__class__ is not list:
+        return
+    values: Sequence[Any] = tensor.data
+    if values and values[0].__class__ is list:
+        values = [v for row in values for v in (row if row.__class__ is list else [row])]
+    for i, value in enumerate(values):
+        if value.__class__ is bool:
+            raise FieldError(f"{tensor.where}.data[{i}]", value, f"a value of {tensor.datatype}")
+
+
+def _outputs(outputs: object, parameters: dict[str, Any], contract: Contract, asked: Asked) -> None:
+    """Note which outputs are asked for, and which of them as raw bytes."""
+    binary = parameters.get("binary_data_output") is True
     if outputs is None:
+        if binary:
+            asked.binary = [o.name for o in contract.outputs]
         return
     if not isinstance(outputs, list):
         raise FieldError("outputs", outputs, "a list of requested outputs")
+    if not outputs:
+        outputs = [{"name": o.name} for o in contract.outputs]
+    names, raw = [], []
     for i, wanted in enumerate(outputs):
-        name = wanted.get("name") if isinstance(wanted, dict) else wanted
-        if name != known:
-            raise FieldError(f"outputs[{i}].name", name, f"the only output, {known!r}")
-
-
-def _tensor(tensor: object, where: str, most_rows: int) -> tuple[str, list[Any]]:
-    """Check one tensor; returns its name and its values, flat."""
-    if not isinstance(tensor, dict):
-        raise FieldError(where, tensor, "a tensor object")
-    name = tensor.get("name")
-    if not isinstance(name, str):
-        raise FieldError(f"{where}.name", name, "a string")
-    where = f"{where} {name[:60]!r}"
-    datatype = tensor.get("datatype")
-    if not isinstance(datatype, str) or datatype not in DATATYPES:
-        raise FieldError(f"{where}.datatype", datatype, f"one of {', '.join(sorted(DATATYPES))}")
-    shape = tensor.get("shape")
-    if not isinstance(shape, list):
-        raise FieldError(f"{where}.shape", shape, "[n] or [n, 1]")
-    if not shape or any(d.__class__ is not int for d in shape) or shape[1:] not in ([], [1]):
-        raise BadRequest(f"{where}.shape: got {repr(shape)[:60]}, expected [n] or [n, 1]")
-    check_count(f"{where}.shape", shape[0], most_rows)
-    data = tensor.get("data")
-    if not isinstance(data, list):
-        raise FieldError(f"{where}.data", data, "a list of values")
-    if len(shape) == 2 and data and isinstance(data[0], list):
-        if any(not isinstance(d, list) or len(d) != 1 for d in data):
-            raise FieldError(f"{where}.data", data, "a list of lists of one value")
-        data = [d[0] for d in data]
-    if len(data) != shape[0]:
-        raise BadRequest(f"{where}.data: holds {len(data)} values, its shape says {shape[0]}")
-    _check_values(data, datatype, where)
-    return name, data
-
-
-def _check_values(data: Sequence[object], datatype: str, where: str) -> None:
-    for i, value in enumerate(data):
-        kind = value.__class__
-        if datatype == "BYTES":
-            if kind is not str and value is not None:
-                raise FieldError(f"{where}.data[{i}]", value, "a string (BYTES)")
-        elif datatype in INTEGERS:
-            if kind is not int and value is not None:
-                raise FieldError(f"{where}.data[{i}]", value, f"an integer ({datatype})")
-        elif kind is not float and kind is not int and value is not None:
-            raise FieldError(f"{where}.data[{i}]", value, f"a number ({datatype})")
+        given = wanted.get("name") if isinstance(wanted, dict) else wanted
+        names.append(contract.wanted(given, f"outputs[{i}].name"))
+        own = wanted.get("parameters") if isinstance(wanted, dict) else None
+        if own is not None and not isinstance(own, dict):
+            raise FieldError(f"outputs[{i}].parameters", own, "an object")
+        if binary if own is None or "binary_data" not in own else own["binary_data"] is True:
+            raw.append(names[-1])
+    asked.outputs, asked.binary = names, raw

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import deque
 from dataclasses import replace
 from typing import Protocol, cast
 
 import httptools
 
 from serving.runtime import refusal
-from serving.runtime.transport.message import Framing, Request, Response, serialize
+from serving.runtime.transport.message import Exchange, Framing, Response, serialize
 
 READ_HEADERS = frozenset(
     (
@@ -27,11 +27,16 @@ READ_HEADERS = frozenset(
         b"content-length",
         b"content-encoding",
         b"inference-header-content-length",
+        b"content-type",
+        b"accept-encoding",
+        b"authorization",
+        b"x-envoy-expected-rq-timeout-ms",
     )
 )
 MOST_TARGET = 2048
 MOST_HEADER_BYTES = 16 * 1024
 MOST_HEADERS = 100
+MOST_OUTSTANDING = 128
 LINGER_S = 1.0
 _KEEP = Framing()
 
@@ -44,8 +49,12 @@ class Application(Protocol):
     idle_timeout_s: float
     draining: bool
 
-    def handle(self, request: Request) -> tuple[Response, Callable[[], None] | None]:
-        """Answer a request; never raises. The second part is called once the response was handed over."""
+    def handle(self, exchange: Exchange) -> None:
+        """Answer a request, now or later; never raises."""
+        ...
+
+    def holds(self, more: int) -> bool:
+        """Count bytes of bodies that are held (negative: given back); False where there is no room for `more`."""
         ...
 
     def refuse(self, problem: refusal.Refusal) -> Response:
@@ -72,10 +81,13 @@ class HttpProtocol(asyncio.Protocol):
         """Responses that were handed to `write_response` and have not left yet."""
         self._parser = httptools.HttpRequestParser(self)
         self._receiving = False
-        self._closing = False
+        self._ending = False
         self._lingering = False
         self._refused: refusal.Refusal | None = None
-        self._complete: list[tuple[Request, Framing]] = []
+        self._complete: list[Exchange] = []
+        self._outstanding: deque[Exchange] = deque()
+        self._paused = False
+        self._held = 0
         self._last_activity = time.monotonic()
         self._body: bytes | bytearray = b""
         self._reset()
@@ -87,12 +99,14 @@ class HttpProtocol(asyncio.Protocol):
         self.app.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
+        self._ending = True
+        self._outstanding.clear()
+        self._give_back()
         self.app.closed(self)
 
     def data_received(self, data: bytes) -> None:
         self._last_activity = time.monotonic()
-        if self._closing:
+        if self._ending:
             return
         problem: refusal.Refusal | None = None
         upgrade = False
@@ -104,7 +118,7 @@ class HttpProtocol(asyncio.Protocol):
             problem = self._refused or refusal.BadRequest(f"this is not HTTP/1.1: {found}")
         if self._complete:
             self._answer()
-        if problem is not None and not self._closing:
+        if problem is not None and not self._ending:
             self._refuse(problem)
         elif upgrade:
             # the request itself was answered as if it had not asked; what follows is no HTTP/1.1
@@ -112,7 +126,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Keep our side open for the answers to a client that only stopped sending."""
-        if self._receiving and not self._closing:
+        if self._receiving and not self._ending:
             self._refuse(refusal.BadRequest(f"the body ends after {len(self._body)} bytes, before its end"))
         else:
             self._close_when_written()
@@ -124,7 +138,7 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if not self._closing:
+        if not self._ending and not self._paused:
             self.transport.resume_reading()
 
     # ---- the parser's side
@@ -155,65 +169,93 @@ class HttpProtocol(asyncio.Protocol):
         headers = self._headers
         if int(headers.get(b"content-length", b"0")) > self.app.most_body_bytes:
             self._stop(self._too_large())
-        if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
-            self._stop(refusal.UnsupportedEncoding("content-encoding: send the body uncompressed"))
-        if headers.get(b"expect", b"").lower() == b"100-continue" and not self.waiting:
+        if headers.get(b"expect", b"").lower() == b"100-continue" and not self._unwritten():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         if not self._body:
             self._body = body
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += body
+            return
+        # only a body that comes in parts is held for longer than this call
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += body
         if len(self._body) > self.app.most_body_bytes:
             self._stop(self._too_large())
+        more = len(self._body) - self._held
+        if not self.app.holds(more):
+            self._stop(
+                refusal.Overloaded("the server holds as many unfinished requests as it may; try again")
+            )
+        self._held += more
 
     def on_message_complete(self) -> None:
         self._receiving = False
+        self._give_back()
         parser = self._parser
-        request = Request(parser.get_method(), self._target, self._headers, self._body, time.perf_counter())
+        method = parser.get_method()
         keep: bool = parser.should_keep_alive()
         framing = _KEEP
-        if not keep or request.method == b"HEAD" or parser.get_http_version() != "1.1":
-            framing = Framing(keep, parser.get_http_version() == "1.0", request.method == b"HEAD")
-        self._complete.append((request, framing))
+        if not keep or method == b"HEAD" or parser.get_http_version() != "1.1":
+            framing = Framing(keep, parser.get_http_version() == "1.0", method == b"HEAD")
+        self._complete.append(
+            Exchange(
+                method, self._target, self._headers, self._body, framing, time.perf_counter(), self._answered
+            )
+        )
 
     # ---- the answer
 
     def _answer(self) -> None:
-        """Answer what one turn of the event loop brought; in a drain the last answer says that it is one."""
+        """Hand on what one turn of the event loop brought."""
         complete, self._complete = self._complete, []
-        last = len(complete) - 1
-        for i, (request, framing) in enumerate(complete):
-            response, afterwards = self.app.handle(request)
-            if self.app.draining and i == last and not self._receiving:
+        for i, exchange in enumerate(complete):
+            if not exchange.framing.keep_alive:
+                self._ending = True
+                del complete[i + 1 :]
+                break
+        # all are in line before one is handled: one that is answered at once must see who stands behind it
+        self._outstanding.extend(complete)
+        for exchange in complete:
+            self.app.handle(exchange)
+        if len(self._outstanding) > MOST_OUTSTANDING and not self._ending:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _answered(self, exchange: Exchange) -> None:
+        """Write every response whose turn it is; in a drain the last one says that it is the last."""
+        outstanding = self._outstanding
+        while outstanding and (response := outstanding[0].response) is not None:
+            framing = outstanding.popleft().framing
+            if self.app.draining and not outstanding and not self._receiving:
                 framing = replace(framing, keep_alive=False)
             if not framing.keep_alive:
-                self._closing = True
+                self._ending = True
+                outstanding.clear()
             self.waiting += 1
             self.write_response(serialize(response, framing))
-            if afterwards is not None:
-                afterwards()
-            if self._closing:
-                return
+        if self._paused and len(outstanding) <= MOST_OUTSTANDING // 2 and not self._ending:
+            self._paused = False
+            self.transport.resume_reading()
 
     def write_response(self, data: bytes) -> None:
         """Send one complete response; an override calls this once for each, when it shall leave."""
         self.waiting -= 1
         if not self.transport.is_closing():
             self.transport.write(data)
-            if self._closing and not self.waiting:
+            if self._ending and not self._unwritten():
                 self._end()
+
+    def _unwritten(self) -> bool:
+        return bool(self.waiting or self._outstanding)
 
     def _refuse(self, problem: refusal.Refusal) -> None:
         """Answer what cannot be framed, and close: where the next request starts is unknown."""
-        self._closing = self._lingering = True
+        self._ending = self._lingering = True
         self._receiving = False
-        response = self.app.refuse(problem)
-        self.waiting += 1
-        self.write_response(serialize(response, Framing(keep_alive=False)))
+        last = Exchange(b"", b"", {}, b"", Framing(keep_alive=False), 0.0, self._answered)
+        self._outstanding.append(last)
+        last.answer(self.app.refuse(problem))
 
     def _end(self) -> None:
         if not self._lingering:
@@ -224,8 +266,8 @@ class HttpProtocol(asyncio.Protocol):
         asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
 
     def _close_when_written(self) -> None:
-        self._closing = True
-        if not self.waiting:
+        self._ending = True
+        if not self._unwritten():
             self.transport.close()
 
     # ---- the server's side
@@ -242,9 +284,9 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(refusal.TimedOut(f"the request did not arrive completely within {patience:.0f} s"))
             return
         # a client that does not read its answer is not merely idle
-        unread = self._closing or self.transport.get_write_buffer_size()
+        unread = self._ending or self.transport.get_write_buffer_size()
         limit = patience if unread else self.app.idle_timeout_s
-        if now - self._last_activity > limit and not self.waiting:
+        if now - self._last_activity > limit and not self._unwritten():
             self.transport.abort()
 
     def _reset(self) -> None:
@@ -253,6 +295,11 @@ class HttpProtocol(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._header_count = self._header_bytes = 0
         self._body = b""
+
+    def _give_back(self) -> None:
+        if self._held:
+            self.app.holds(-self._held)
+            self._held = 0
 
     def _stop(self, problem: refusal.Refusal) -> None:
         self._refused = problem

@@ -1,8 +1,8 @@
-"""A request as it was read and a response as it will be written, without anything of the connection."""
+"""A request as it was read and a response as it will be written, and the place where the two meet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -17,28 +17,15 @@ _REASONS = {
     408: b"Request Timeout",
     413: b"Content Too Large",
     414: b"URI Too Long",
+    401: b"Unauthorized",
+    403: b"Forbidden",
     415: b"Unsupported Media Type",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
     503: b"Service Unavailable",
+    504: b"Gateway Timeout",
 }
 _STATUS_LINES = {status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A complete request.
-
-    Attributes:
-        headers: the ones that `http.READ_HEADERS` names, lower case; the last of a name counts.
-        started: `time.perf_counter()` when it was complete.
-    """
-
-    method: bytes
-    target: bytes
-    headers: Mapping[bytes, bytes]
-    body: bytes | bytearray
-    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +45,44 @@ class Framing:
     keep_alive: bool = True
     http_1_0: bool = False
     head: bool = False
+
+
+class Exchange:
+    """A complete request and, once there is one, its response.
+
+    Whoever handles it calls `answer` once, at once or later; the connection writes responses in the order of the
+    requests, however long each of them takes.
+
+    Attributes:
+        headers: the ones that `http.READ_HEADERS` names, lower case; the last of a name counts.
+        started: `time.perf_counter()` when the request was complete.
+    """
+
+    __slots__ = ("_written", "body", "framing", "headers", "method", "response", "started", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: dict[bytes, bytes],
+        body: bytes | bytearray,
+        framing: Framing,
+        started: float,
+        written: Callable[[Exchange], None],
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.framing = framing
+        self.started = started
+        self.response: Response | None = None
+        self._written = written
+
+    def answer(self, response: Response) -> None:
+        """Hand over the response."""
+        self.response = response
+        self._written(self)
 
 
 def error(status: int, message: str, headers: bytes = b"") -> Response:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.runtime.features import entity_key, value
-from serving.runtime.features.redis_reader import field_name, murmur3_32
+from serving.runtime.features.redis_hash import field_name, murmur3_32
 from windlass.features import feast_import
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)

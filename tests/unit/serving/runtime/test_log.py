@@ -14,8 +14,14 @@ from typing import Any
 
 import pytest
 
-from serving.runtime.payload.lines import PredictionLog
+from serving.runtime.payload.lines import LinesWriter
+from serving.runtime.payload.queue import RecordQueue
+from serving.runtime.payload.sink import open_sink
 from windlass.errors import WindlassError
+
+
+def opened(path: Path) -> RecordQueue:
+    return open_sink(str(path), model="flights", version="3")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -24,7 +30,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_records_are_written_in_order_and_missing_features_are_null(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "predictions.jsonl"
-    log = PredictionLog(path)
+    log = opened(path)
     for i in range(1000):
         assert log.append({"request_id": str(i), "features": [1.5, float("nan")]})
     log.close()
@@ -34,7 +40,7 @@ def test_records_are_written_in_order_and_missing_features_are_null(tmp_path: Pa
 
 def test_records_appear_while_the_server_runs(tmp_path: Path, wait_until: Callable[..., None]) -> None:
     path = tmp_path / "predictions.jsonl"
-    log = PredictionLog(path)
+    log = opened(path)
     for i in range(3):
         log.append({"i": i})
         wait_until(lambda expected=i + 1: len(path.read_bytes().splitlines()) == expected)
@@ -44,7 +50,7 @@ def test_records_appear_while_the_server_runs(tmp_path: Path, wait_until: Callab
 def test_a_torn_last_line_of_a_killed_process_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
     path.write_bytes(b'{"i": 1}\n{"i": 2}\n{"i": ' + b"9" * 100_000)
-    log = PredictionLog(path)
+    log = opened(path)
     log.append({"i": 3})
     log.close()
     assert lines(path) == [{"i": 1}, {"i": 2}, {"i": 3}]
@@ -53,7 +59,7 @@ def test_a_torn_last_line_of_a_killed_process_is_cut(tmp_path: Path) -> None:
 def test_a_file_that_is_one_torn_line_is_emptied(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
     path.write_bytes(b"x" * 200_000)
-    log = PredictionLog(path)
+    log = opened(path)
     log.append({"i": 3})
     log.close()
     assert lines(path) == [{"i": 3}]
@@ -64,7 +70,7 @@ def test_a_disk_that_cannot_follow_drops_and_counts(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    log = PredictionLog(path, most_bytes=1_000_000)
+    log = RecordQueue(LinesWriter(path), most_bytes=1_000_000)
     finished = threading.Event()
 
     def append_much() -> None:
@@ -95,11 +101,10 @@ def test_a_full_disk_drops_whole_records_and_is_told_once(tmp_path: Path) -> Non
     """Verify under a file size limit, which ends a write in its middle as a full disk does."""
     program = """
 import json, resource, signal, sys, time
-from pathlib import Path
-from serving.runtime.payload.lines import PredictionLog
+from serving.runtime.payload.sink import open_sink
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_500, resource.RLIM_INFINITY))
-log = PredictionLog(Path(sys.argv[1]))
+log = open_sink(sys.argv[1], model="flights", version="3")
 for i in range(40):
     log.append({"i": i, "padding": "x" * 985})
     time.sleep(0.001)
@@ -127,4 +132,30 @@ print(json.dumps({"written": log.counts.written, "failed": log.counts.failed}))
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WindlassError, match=r"cannot write the prediction log .*give another --log"):
-        PredictionLog(tmp_path / "file" / "predictions.jsonl")
+        opened(tmp_path / "file" / "predictions.jsonl")
+
+
+def test_two_processes_append_whole_lines_to_one_file(tmp_path: Path) -> None:
+    """Verify that neither loses, splits or reorders a line of its own."""
+    program = """
+import sys
+from serving.runtime.payload.sink import open_sink
+log = open_sink("file:" + sys.argv[1], model="flights", version="3")
+sys.stdin.read()
+for i in range(3000):
+    assert log.append({"writer": sys.argv[2], "i": i, "padding": "x" * (i % 997)})
+log.close()
+print(log.counts.written)
+"""
+    path = tmp_path / "predictions.jsonl"
+    command = [sys.executable, "-c", program, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    both = [subprocess.Popen([*command, writer], **pipes) for writer in "ab"]  # type: ignore[call-overload]
+    for process in both:
+        process.stdin.close()
+    for process in both:
+        assert process.stdout.read() == b"3000\n"
+        assert process.wait(60) == 0
+    written = lines(path)
+    for writer in "ab":
+        assert [r["i"] for r in written if r["writer"] == writer] == list(range(3000))

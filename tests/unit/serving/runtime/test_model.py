@@ -30,7 +30,7 @@ def test_refuses_bytes_that_are_no_model() -> None:
 
 
 def test_refuses_another_number_of_features(make_model: MakeModel) -> None:
-    with pytest.raises(UsageError, match="takes 3 features, the bundle states 5"):
+    with pytest.raises(UsageError, match=r"of \(-1, 3\), the bundle states FP32 of \(-1, 5\)"):
         Model(make_model([1, 2, 3]), width=5, output="probability", name="flights 3")
 
 

@@ -70,7 +70,7 @@ def test_v2_scores_tensors(shared: Any, score: Score, path: str) -> None:
         "3",
         "request-7",
     )
-    assert document["parameters"] == {"feature_source": "online"}
+    assert document["parameters"] == {"feature_source": "online", "answered_by": "model"}
     [output] = document["outputs"]
     assert (output["name"], output["datatype"], output["shape"]) == ("probability", "FP32", [2])
     assert output["data"] == pytest.approx([score(VECTOR), score([11.5, 0.4, NAN, 200.0, 2.0])], rel=1e-5)
@@ -142,6 +142,7 @@ def test_every_prediction_is_logged_with_its_vector(shared: Any) -> None:
         "features": VECTOR,
         "score": answer.json()["predictions"][0],
         "source": "online",
+        "answered_by": "model",
         "mirrored": False,
     }
 
@@ -179,7 +180,15 @@ def test_a_mirrored_request_is_marked(shared: Any, host: str, mirrored: bool) ->
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/v2", {"name": "windlass", "version": "3", "extensions": []}),
+        (
+            "/v2",
+            {
+                "name": "windlass",
+                "version": "3",
+                "extensions": ["binary_tensor_data", "model_repository"],
+            },
+        ),
+        ("/", {"status": "alive"}),
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
         ("/v2/models/flights/ready", {"name": "flights", "ready": True}),
@@ -222,7 +231,7 @@ KEYS = [tensor("carrier", "BYTES", ["UA"]), tensor("origin", "BYTES", ["JFK"])]
         pytest.param(V1, b"\xff\xfe", "the body is not JSON", id="v1-no-utf8"),
         pytest.param(V1, b"[" * 10_000, "the body is not JSON", id="v1-deep"),
         pytest.param(V1, [], "the body: got a list of 0, expected a JSON object", id="v1-list"),
-        pytest.param(V1, {}, "instances: got null, expected a list of objects", id="v1-no-instances"),
+        pytest.param(V1, {}, "instances: got null, expected a list of rows", id="v1-no-instances"),
         pytest.param(
             V1, {"instances": {}}, "instances: got an object, expected a list", id="v1-instances-object"
         ),
@@ -276,7 +285,10 @@ KEYS = [tensor("carrier", "BYTES", ["UA"]), tensor("origin", "BYTES", ["JFK"])]
             id="v1-field-too-large",
         ),
         pytest.param(
-            V1, b'{"instances": [{"distance": NaN}]}', "the body is not JSON", id="v1-nan-is-no-json"
+            V1,
+            b'{"instances": [{"carrier": "UA", "origin": "JFK", "distance": Infinity}]}',
+            "instances[0].distance: got inf, expected a finite number",
+            id="v1-infinity",
         ),
         pytest.param(
             V1,
@@ -303,7 +315,7 @@ KEYS = [tensor("carrier", "BYTES", ["UA"]), tensor("origin", "BYTES", ["JFK"])]
         pytest.param(
             V2,
             {"inputs": [tensor("carrier", "TEXT", ["UA"])]},
-            "inputs[0] 'carrier'.datatype: got 'TEXT' (a string), expected one of BYTES",
+            "inputs[0] 'carrier'.datatype: got 'TEXT' (a string), expected one of BOOL, BYTES",
             id="v2-datatype",
         ),
         pytest.param(
@@ -321,7 +333,7 @@ KEYS = [tensor("carrier", "BYTES", ["UA"]), tensor("origin", "BYTES", ["JFK"])]
         pytest.param(
             V2,
             {"inputs": [tensor("carrier", "BYTES", ["UA"], [-1])]},
-            "shape: holds -1 rows",
+            "shape: got [-1], expected",
             id="v2-negative",
         ),
         pytest.param(
@@ -371,7 +383,7 @@ def test_a_bad_request_is_told_what_is_wrong(shared: Any, path: str, body: Any, 
             "version '4' of 'flights' is not served here; served is '3'",
         ),
         ("GET", "/v2/models/flights/stats", 404, "there is nothing at '/v2/models/flights/stats'"),
-        ("GET", "/", 404, "there is nothing at '/'"),
+        ("GET", "/v3", 404, "there is nothing at '/v3'"),
         ("GET", "/v1/models/flights:predict", 405, "takes POST, not GET"),
         ("DELETE", "/v2/health/live", 405, "takes GET, not DELETE"),
     ],
@@ -390,8 +402,12 @@ def test_an_unknown_target_is_named(shared: Any, method: str, path: str, status:
         pytest.param({"x-windlass-at": "inf"}, 400, "header x-windlass-at", id="infinite-time"),
         pytest.param({"x-request-id": "a b"}, 400, "header x-request-id", id="id-with-space"),
         pytest.param({"x-request-id": "i" * 129}, 400, "header x-request-id", id="long-id"),
-        pytest.param({"inference-header-content-length": "10"}, 400, "binary tensors", id="binary-tensors"),
-        pytest.param({"content-encoding": "gzip"}, 415, "content-encoding", id="compressed"),
+        pytest.param({"inference-header-content-length": "10"}, 400, "not JSON", id="header-in-the-middle"),
+        pytest.param(
+            {"inference-header-content-length": "x"}, 400, "inference-header-content-length: got 'x'", id="length"
+        ),
+        pytest.param({"content-encoding": "gzip"}, 400, "the body is no gzip", id="not-compressed"),
+        pytest.param({"content-encoding": "br"}, 415, "content-encoding", id="unknown-compression"),
     ],
 )
 def test_a_header_that_is_not_understood_is_named(

@@ -36,7 +36,7 @@ class Delayed(HttpProtocol):
 parser = argparse.ArgumentParser()
 parser.add_argument("--bundle", type=Path)
 parser.add_argument("--port", type=int)
-parser.add_argument("--log", type=Path)
+parser.add_argument("--log")
 parser.add_argument("--online")
 parser.add_argument("--replay-clock", action="store_true")
 parser.add_argument("--delay", type=float, default=0.0)

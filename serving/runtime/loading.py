@@ -1,0 +1,64 @@
+"""From a bundle's folder to a model that answers: verified, loaded, measured, with everything around it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from serving.runtime import bundle as bundles
+from serving.runtime.bundle import Bundle
+from serving.runtime.engines.opening import open_engine
+from serving.runtime.features.ladder import Ladder
+from serving.runtime.features.reader import FeatureReader, open_reader
+from serving.runtime.flow.breaker import Breaker
+from serving.runtime.flow.lane import Lane, Limits
+from serving.runtime.options import Options
+from serving.runtime.payload.sink import open_sink
+from serving.runtime.repository import Loaded
+from serving.runtime.served import Served
+from windlass.errors import UsageError
+
+NO_STORE = "sqlite:/nonexistent"
+
+
+def verified(folder: Path, options: Options) -> Bundle:
+    """Check everything that a bundle's folder holds, before any of it is loaded.
+
+    Raises:
+        UsageError: it is not what was registered, or not what the policy allows.
+    """
+    return bundles.load(folder)
+
+
+def loaded(
+    bundle: Bundle, options: Options, loop: asyncio.AbstractEventLoop, reader: FeatureReader | None = None
+) -> Loaded:
+    """Make a bundle answer.
+
+    Args:
+        reader: instead of the one for `options.online`.
+
+    Raises:
+        UsageError: it cannot be served as it is, or asks for a store that is not named.
+        WindlassError: its log cannot be written.
+    """
+    if bundle.views and reader is None and options.online is None:
+        raise UsageError(
+            f"model {bundle.model} version {bundle.version} reads features; give --online sqlite:PATH or redis://…"
+        )
+    opened = open_engine(bundle)
+    fallback = open_engine(bundle.fallback).engine if bundle.fallback is not None else None
+    if reader is None:
+        reader = open_reader(options.online or NO_STORE, bundle, budget_s=options.store_budget_s)
+    sink = open_sink(options.log, model=bundle.model, version=bundle.version) if options.log else None
+    served = Served(
+        bundle,
+        opened.engine,
+        opened.form.format,
+        Ladder(bundle, reader, budget_s=options.store_budget_s),
+        sink,
+        Breaker(),
+        fallback=fallback,
+    )
+    limits = Limits(waiting=options.most_waiting, queue_s=options.queue_s)
+    return Loaded(served, Lane(served, limits, loop, served.name))
