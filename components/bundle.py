@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from components import cache
+from components import cache, signing
+from serving.runtime.manifest import Form
 from windlass.atomic import sync_directory
 from windlass.contract import Workload
+from windlass.errors import UsageError
 
 MANIFEST = "serving.json"
 MODEL_FILE = "model.onnx"
@@ -21,8 +25,25 @@ FORMAT_VERSION = 1
 FEAST_PROJECT = "windlass"
 
 
-def manifest(workload: Workload, defaults: Mapping[str, float | None], model_sha256: str) -> dict[str, Any]:
-    """Return the document of a bundle, all but its version."""
+def entry(form: Form) -> dict[str, Any]:
+    """Return a form as an entry of `forms`."""
+    stated = {k: v for k, v in asdict(form).items() if v not in (None, ())}
+    return stated | ({"trusted": list(form.trusted)} if form.trusted else {})
+
+
+def manifest(
+    workload: Workload,
+    defaults: Mapping[str, float | None],
+    model_sha256: str,
+    forms: Sequence[Mapping[str, Any]] = (),
+    sha256: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the document of a bundle, all but its version.
+
+    Args:
+        forms: entries of `forms`; the first is `model.onnx`, which is the only one where none is given.
+        sha256: the digests of the other forms' files.
+    """
     inputs: list[dict[str, Any]] = [
         {"name": f, "view": v.name, "default": defaults[f]} for v in workload.views for f in v.features
     ]
@@ -35,7 +56,8 @@ def manifest(workload: Workload, defaults: Mapping[str, float | None], model_sha
         "model": workload.name,
         "model_file": MODEL_FILE,
         "model_format": "onnx",
-        "sha256": {MODEL_FILE: model_sha256},
+        "sha256": {MODEL_FILE: model_sha256, **(sha256 or {})},
+        **({"forms": [dict(f) for f in forms]} if forms else {}),
         "feature_service": workload.feature_service,
         "feast_project": FEAST_PROJECT,
         "entities": list(workload.entities),
@@ -53,24 +75,63 @@ def manifest(workload: Workload, defaults: Mapping[str, float | None], model_sha
     }
 
 
-def publish(bundles_dir: Path, model: str, version: str, source: Path) -> Path:
-    """Copy a folder with an unversioned bundle to its place as `version`; a bundle that is there is replaced."""
-    shelf = bundles_dir / model
-    shelf.mkdir(parents=True, exist_ok=True)
-    place = shelf / version
-    with tempfile.TemporaryDirectory(dir=shelf, prefix=f".{version}-") as name:
-        folder = Path(name) / "bundle"
+def publish(
+    bundles_dir: Path, model: str, version: str, source: Path, keys: signing.Keys | None = None
+) -> Path:
+    """Copy a folder's bundle to its place as `version`, signed by `keys`; a bundle that is there is replaced.
+
+    A source that is signed is verified first: nobody's files get a signature of ours by way of it. Without keys the
+    bundle is unsigned.
+
+    Raises:
+        UsageError: the source's signature does not hold, or the keys cannot be used.
+    """
+    with _placing(bundles_dir / model / version) as folder:
         shutil.copytree(source, folder)
+        if (folder / signing.SIGNATURE).exists():
+            if keys is not None:
+                signing.verify(folder, keys.public, name=str(source))
+            (folder / signing.SIGNATURE).unlink()
         document = json.loads((folder / MANIFEST).read_text())
         document["version"] = version
         (folder / MANIFEST).unlink()
         cache.write_json(folder / MANIFEST, document)
-        for path in folder.iterdir():
+        if keys is not None:
+            signing.sign(folder, keys)
+    return bundles_dir / model / version
+
+
+def restore(bundles_dir: Path, model: str, version: str, source: Path, keys: signing.Keys) -> Path:
+    """Copy a published bundle back to its place as it is, with the signature of who registered it.
+
+    Raises:
+        UsageError: its signature does not hold, or it is another version's bundle.
+    """
+    with _placing(bundles_dir / model / version) as folder:
+        shutil.copytree(source, folder)
+        signing.verify(folder, keys.public, name=f"model {model!r} version {version!r} in the registry")
+        document = json.loads((folder / MANIFEST).read_text())
+        found = (document["model"], document["version"])
+        if found != (model, version):
+            raise UsageError(
+                f"the registry's artifacts of model {model!r} version {version!r} hold the bundle of {found}; "
+                "register the version again"
+            )
+    return bundles_dir / model / version
+
+
+@contextlib.contextmanager
+def _placing(place: Path) -> Iterator[Path]:
+    """Yield where to write a folder; on success it is durable and takes the place of what is at `place`."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as name:
+        folder = Path(name) / "bundle"
+        yield folder
+        for path in folder.rglob("*"):
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
         if place.exists():
             place.rename(Path(name) / "replaced")
         folder.rename(place)
-        sync_directory(shelf)
-    return place
+        sync_directory(place.parent)

@@ -19,13 +19,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components import bundle
+from components import bundle, signing
 from windlass import atomic, telemetry
 from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
 
 PREFIX = "windlass."
 ARTIFACTS = "windlass"
+BUNDLES = f"{ARTIFACTS}/bundles"
 CHAMPION = "champion"
 CANDIDATE = "candidate"
 INCOMPLETE = "incomplete"
@@ -152,11 +153,44 @@ class Registry:
 
         registered = client.get_model_version(model, str(version))
         with tempfile.TemporaryDirectory() as name:
-            download = mlflow.artifacts.download_artifacts
-            kept = download(run_id=registered.run_id, artifact_path=ARTIFACTS, dst_path=f"{name}/kept")
-            source = download(artifact_uri=registered.source, dst_path=f"{name}/model")
-            shutil.copy2(Path(source) / bundle.MODEL_FILE, kept)
-            return bundle.publish(self._settings.bundles_dir, model, str(version), Path(kept))
+            kept = mlflow.artifacts.download_artifacts(
+                run_id=registered.run_id, artifact_path=f"{BUNDLES}/{version}", dst_path=name
+            )
+            keys = signing.keys(self._settings)
+            return bundle.restore(self._settings.bundles_dir, model, str(version), Path(kept), keys)
+
+    def fetch_model(self, uri: str, place: Path) -> tuple[Path, str, str]:
+        """Bring the MLflow model that `uri` names into `place`; return its folder, its name and its version.
+
+        Args:
+            uri: `models:/name/version`, `models:/name@alias`, or `runs:/…`, whose name is the artifact's.
+
+        Raises:
+            UsageError: there is no such model.
+        """
+        client = self._client()
+        self._point_mlflow_here()
+        import mlflow
+
+        try:
+            if uri.startswith("models:/") and "@" in uri:
+                name, _, alias = uri.removeprefix("models:/").partition("@")
+                version = str(client.get_model_version_by_alias(name, alias).version)
+            else:
+                kind, name, *rest = uri.rstrip("/").split("/")
+                version = rest[-1] if rest else ""
+                if kind == "runs:":
+                    name, version = version, name[:8]
+            if not name or not version:
+                raise UsageError(
+                    f"model {uri!r} has no name or no version; use models:/name/version or models:/name@alias"
+                )
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(place))
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise UsageError(
+                f"model {uri!r} cannot be fetched: {error}; `windlass status` lists what is registered"
+            ) from error
+        return Path(folder), name, version
 
     def by_content(self, model: str, content: str) -> VersionInfo | None:
         """The newest version made of the same training data, model and verdict."""
@@ -178,7 +212,7 @@ class Registry:
         with self._writing():
             found = [v for v in self._ask(model) if v.tags.get("run") == run and "copied_from" not in v.tags]
             version = found[-1].version if found else self._create(submission)
-            bundle.publish(self._settings.bundles_dir, model, version, submission.folder)
+            self._publish(model, version, submission.folder)
             # the bundle is there: only now is the version one that others may see
             client.set_model_version_tag(model, version, PREFIX + "state", state)
             if state == CANDIDATE:
@@ -205,10 +239,17 @@ class Registry:
                 tags={PREFIX + k: v for k, v in merged.items()},
             )
             copied = str(made.version)
-            bundle.publish(self._settings.bundles_dir, model, copied, folder)
+            self._publish(model, copied, folder)
             client.set_model_version_tag(model, copied, PREFIX + "state", tags.get("state", CANDIDATE))
         self._remember()
         return copied
+
+    def _publish(self, model: str, version: str, source: Path) -> None:
+        """Write a version's signed bundle, here and, as it is, among the registry's artifacts."""
+        keys = signing.keys(self._settings)
+        place = bundle.publish(self._settings.bundles_dir, model, version, source, keys)
+        run_id = self._client().get_model_version(model, version).run_id
+        self._client().log_artifacts(run_id, str(place), f"{BUNDLES}/{version}")
 
     def _create(self, submission: Submission) -> str:
         import mlflow
@@ -252,9 +293,8 @@ class Registry:
                 save_as_external_data=False,
                 metadata={"inputs": list(submission.inputs), **dict(submission.tags)},
             )
-            for path in (*sorted(submission.folder.iterdir()), *submission.extra):
-                if path.name != bundle.MODEL_FILE:
-                    client.log_artifact(run_id, str(path), ARTIFACTS)
+            for path in submission.extra:
+                client.log_artifact(run_id, str(path), ARTIFACTS)
         with contextlib.suppress(mlflow.exceptions.MlflowException):  # it exists already
             client.create_registered_model(model)
         tags = {**submission.tags, "state": INCOMPLETE}

@@ -22,6 +22,9 @@ def _scratch_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
         "WINDLASS_REDIS_URL",
         "WINDLASS_OBJECT_STORE",
         "WINDLASS_S3_ENDPOINT",
+        "WINDLASS_SIGNING_KEY",
+        "WINDLASS_SIGNING_KEY_PASSWORD",
+        "WINDLASS_VERIFY_KEY",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WINDLASS_HOME", str(tmp_path_factory.mktemp("home")))

@@ -66,11 +66,11 @@ class Server:
         self._routes = Routes(self.repository, self.metrics, options, loop, ready=lambda: not self.draining)
         self._routes.rebuild()
         for bundle in bundles:
-            self.repository.add(loading.loaded(bundle, options, loop, reader))
+            self.repository.add(loading.loaded(bundle, options, loop, self.metrics, reader))
 
     def _load(self, folder: Path) -> Loaded:
         bundle = loading.verified(folder, self._options)
-        return loading.loaded(bundle, self._options, self._loop)
+        return loading.loaded(bundle, self._options, self._loop, self.metrics)
 
     def _changed(self) -> None:
         self._routes.rebuild()
@@ -112,9 +112,11 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         host, port = listener.getsockname()[:2]
-        # what was loaded stays: no collection needs to look at it again
+        # what was loaded stays: no collection needs to look at it again; and requests leave no cycles behind,
+        # so that looking for them now and then is enough
         gc.collect()
         gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         names = ", ".join(loaded.served.name for loaded in self.repository) or "no model yet"
         sys.stderr.write(f"serving {names} on http://{host}:{port}\n")
         sys.stderr.flush()

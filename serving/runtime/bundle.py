@@ -1,4 +1,4 @@
-"""The serving bundle: a folder with `serving.json` and the model file that training exported.
+"""The serving bundle: a folder with `serving.json` and the model files that training exported.
 
 The bundle is the only thing that a server knows of its model. It is checked completely before anything is
 loaded: every stated file is compared with its SHA-256, and a path that leaves the folder is refused, so a
@@ -9,53 +9,64 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from serving.runtime.engines.engine import TensorSpec
+from serving.runtime.manifest import (
+    COMBINATIONS,
+    FORMATS,
+    REMEDY,
+    Cache,
+    Document,
+    Form,
+    Input,
+    Transformation,
+    View,
+    cache_of,
+    form_of,
+    input_of,
+    tensor_of,
+    transformation_of,
+    view_of,
+)
 from windlass.errors import UsageError
 
+__all__ = ["Bundle", "Form", "Input", "Member", "Transformation", "View", "load"]
+
+Read = Callable[[Path], bytes]
+
 FORMAT_VERSION = 1
-REMEDY = "register the version again"
 DOCUMENT = "serving.json"
 ENTITY_TYPES = ("string", "int64", "int32")
+MOST_LEVELS = 3
+"""How deep fallbacks and members may lie in each other."""
 
 
 @dataclass(frozen=True)
-class View:
-    """A feature view as the online store holds it.
+class Member:
+    """One model of an ensemble."""
 
-    Attributes:
-        ttl_seconds: age above which a row counts as expired; 0 never expires, as in Feast.
-    """
-
-    name: str
-    entity: str
-    ttl_seconds: float
-    features: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input of the model, in the model's order.
-
-    Attributes:
-        view: the view that holds it; None where the caller sends it.
-        categories: for a string, the values whose position the model takes.
-        default: the training default; NaN where there is none.
-    """
-
-    name: str
-    view: str | None
-    categories: tuple[str, ...] | None
-    default: float
+    bundle: Bundle
+    weight: float
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked `serving.json`; `folder` is absolute."""
+    """A checked `serving.json`; `folder` is absolute.
+
+    Attributes:
+        model_file: the preferred form's file; empty for an ensemble.
+        pickle: whether one of the files is a pickle.
+        forms: the fastest faithful one first.
+        inputs: of a model of rows; empty for a model of tensors.
+        tensor_inputs, tensor_outputs: what an engine takes and gives; for a model of rows one `features`
+            [N, len(inputs)], and `output` of [N], or of [N, len(classes)] for more than two classes.
+        static_answer: one number for each column of the output; None where nothing is stated.
+    """
 
     folder: Path
     model: str
@@ -69,143 +80,215 @@ class Bundle:
     views: tuple[View, ...]
     inputs: tuple[Input, ...]
     output: str
+    forms: tuple[Form, ...]
+    pickle: bool
+    tensor_inputs: tuple[TensorSpec, ...]
+    tensor_outputs: tuple[TensorSpec, ...]
+    classes: tuple[str, ...] = ()
+    transformations: tuple[Transformation, ...] = ()
+    fallback: Bundle | None = None
+    static_answer: tuple[float, ...] | None = None
+    members: tuple[Member, ...] = ()
+    combine: str = "mean"
+    cache: Cache | None = None
 
-    def read_model(self) -> bytes:
-        """Return the model's bytes, the very ones whose digest was compared.
+    @property
+    def title(self) -> str:
+        """Model and version, for messages."""
+        return f"model {self.model} version {self.version}"
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes, the very ones whose digest was compared.
 
         Raises:
             UsageError: the file is missing, lies outside the bundle, or is not the file that was registered.
         """
-        return _read_verified(self.folder, self.model_file, self.sha256)
+        if name not in self.sha256:
+            raise UsageError(f"serving bundle {self.folder}: sha256 has no digest of {name!r}; {REMEDY}")
+        return _read_verified(self.folder, name, self.sha256)
+
+    def read_model(self) -> bytes:
+        """Return the preferred form's bytes; see `read`."""
+        return self.read(self.model_file)
+
+    @contextmanager
+    def extracted(self, name: str) -> Iterator[Path]:
+        """Yield a private copy of a file or folder, made of verified bytes, for a library that reads paths only.
+
+        The copy is removed at the end; a file of the folder whose digest is not stated is not in it.
+        """
+        files = [n for n in self.sha256 if n == name or n.startswith(f"{name}/")]
+        with tempfile.TemporaryDirectory(prefix="windlass-") as place:
+            for file in files:
+                target = Path(place, file)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(self.read(file))
+            yield Path(place, name)
 
 
-def load(folder: Path) -> Bundle:
-    """Read and check the bundle in `folder`, every stated file included.
+def load(folder: Path, read: Read = Path.read_bytes) -> Bundle:
+    """Read and check the bundle in `folder`, every stated file, fallback and member included.
+
+    Args:
+        read: what reads the documents; that of `trust.verify.Report` gives those alone that were verified.
 
     Raises:
         UsageError: something is missing, contradicts itself or does not match its digest.
     """
-    folder = folder.resolve()
+    return _load(folder.resolve(), MOST_LEVELS, read)
+
+
+def _load(folder: Path, levels: int, read: Read) -> Bundle:
     path = folder / DOCUMENT
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read(path))
     except FileNotFoundError:
         text = f"no serving bundle in {folder}: {DOCUMENT} is missing; train a version, or give its folder"
         raise UsageError(text) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read the serving bundle {path}: {error}; {REMEDY}") from error
-    bundle = _parse(folder, _Document(path, document))
+    bundle = _parse(folder, Document(path, document), levels, read)
     for name in bundle.sha256:
         _read_verified(folder, name, bundle.sha256)
     return bundle
 
 
-class _Document:
-    """A JSON object read with messages that name the file and the field."""
-
-    def __init__(self, path: Path, content: Any, at: str = "") -> None:
-        self._path = path
-        self._at = at
-        if not isinstance(content, dict):
-            raise self.error(at or "the document", "is not an object")
-        self._content = content
-
-    def error(self, field: str, problem: str) -> UsageError:
-        return UsageError(f"serving bundle {self._path}: {field} {problem}; {REMEDY}")
-
-    def take(self, key: str, kind: type | tuple[type, ...], expected: str, default: Any = ...) -> Any:
-        value = self._content.get(key, default)
-        if value is ...:
-            raise self.error(self._at + key, "is missing")
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.error(self._at + key, f"is {value!r}, expected {expected}")
-        return value
-
-    def text(self, key: str) -> str:
-        value: str = self.take(key, str, "a text")
-        if not value:
-            raise self.error(self._at + key, "is empty")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values = self.take(key, list, "a list of texts")
-        if any(not isinstance(v, str) for v in values):
-            raise self.error(self._at + key, "is not a list of texts")
-        if len(set(values)) != len(values):
-            raise self.error(self._at + key, f"names something twice: {values}")
-        return tuple(values)
-
-    def objects(self, key: str) -> list[_Document]:
-        values = self.take(key, list, "a list of objects")
-        return [_Document(self._path, v, f"{self._at}{key}[{i}].") for i, v in enumerate(values)]
-
-
-def _parse(folder: Path, doc: _Document) -> Bundle:
+def _parse(folder: Path, doc: Document, levels: int, read: Read) -> Bundle:
     version = doc.take("format_version", int, "a number")
     if version != FORMAT_VERSION:
         raise doc.error("format_version", f"is {version}, this server reads {FORMAT_VERSION}")
-    model_format = doc.text("model_format")
-    if model_format != "onnx":
-        raise doc.error("model_format", f"is {model_format!r}, this server runs 'onnx'")
-    entities = doc.texts("entities")
+    of_rows = "tensors" not in doc
+    entities = doc.texts("entities", required=of_rows)
     types = doc.take("entity_types", dict, "an object", {})
     for entity, kind in types.items():
         if entity not in entities or kind not in ENTITY_TYPES:
             raise doc.error(f"entity_types.{entity}", f"is {kind!r}; known are {ENTITY_TYPES} of {entities}")
-    views = tuple(_view(v, entities) for v in doc.objects("views"))
+    views = tuple(view_of(v, entities) for v in doc.objects("views", required=of_rows))
+    transformations = tuple(transformation_of(t) for t in doc.objects("transformations", required=False))
+    inputs = tuple(input_of(i, views, transformations) for i in doc.objects("inputs", required=of_rows))
+    classes = doc.texts("classes", required=False)
+    tensor_inputs, tensor_outputs = _tensors(doc, inputs, classes)
+    forms = _forms(doc)
     bundle = Bundle(
         folder=folder,
         model=doc.text("model"),
         version=doc.text("version"),
-        model_file=doc.text("model_file"),
-        sha256=doc.take("sha256", dict, "an object of digests"),
-        feature_service=doc.take("feature_service", str, "a text", ""),
-        feast_project=doc.text("feast_project"),
+        model_file=forms[0].file,
+        sha256=doc.take("sha256", dict, "an object of digests", {} if not forms[0].file else ...),
+        feature_service=doc.text("feature_service", ""),
+        feast_project=doc.text("feast_project", None if of_rows else ""),
         entities=entities,
         entity_types={e: types.get(e, "string") for e in entities},
         views=views,
-        inputs=tuple(_input(i, views) for i in doc.objects("inputs")),
-        output=doc.text("output"),
+        inputs=inputs,
+        output=tensor_outputs[0].name,
+        forms=forms,
+        pickle=doc.take("pickle", bool, "true or false", False),
+        tensor_inputs=tensor_inputs,
+        tensor_outputs=tensor_outputs,
+        classes=classes,
+        transformations=transformations,
+        fallback=_nested(folder, doc.text("fallback"), levels, read) if "fallback" in doc else None,
+        static_answer=_static_answer(doc),
+        members=tuple(
+            Member(_nested(folder, m.text("folder"), levels, read), m.number("weight", 1.0))
+            for m in doc.objects("members", required=False)
+        ),
+        combine=doc.text("combine", "mean"),
+        cache=cache_of(doc.object("cache"), {i.name: i for i in inputs}) if "cache" in doc else None,
     )
-    if len({v.name for v in views}) != len(views):
-        raise doc.error("views", "name a view twice")
-    if not bundle.inputs or len({i.name for i in bundle.inputs}) != len(bundle.inputs):
+    _check(doc, bundle)
+    return bundle
+
+
+def _tensors(
+    doc: Document, inputs: tuple[Input, ...], classes: tuple[str, ...]
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    if "tensors" in doc:
+        tensors = doc.object("tensors")
+        taken = tuple(tensor_of(t) for t in tensors.objects("inputs"))
+        given = tuple(tensor_of(t) for t in tensors.objects("outputs"))
+        for field, specs in (("inputs", taken), ("outputs", given)):
+            if not specs or len({s.name for s in specs}) != len(specs):
+                raise tensors.error(field, "are empty or name a tensor twice")
+        if inputs:
+            raise doc.error("inputs", "stand beside tensors; a model takes rows or tensors")
+        return taken, given
+    if not inputs or len({i.name for i in inputs}) != len(inputs):
         raise doc.error("inputs", "are empty or name an input twice")
-    if bundle.model_file not in bundle.sha256:
-        raise doc.error("sha256", f"has no digest of {bundle.model_file!r}")
+    shape = (-1, len(classes)) if len(classes) > 2 else (-1,)
+    return (TensorSpec("features", "FP32", (-1, len(inputs))),), (
+        TensorSpec(doc.text("output"), "FP32", shape),
+    )
+
+
+def _forms(doc: Document) -> tuple[Form, ...]:
+    model_format = doc.text("model_format")
+    if model_format not in FORMATS:
+        raise doc.error("model_format", f"is {model_format!r}, this server runs {', '.join(FORMATS)}")
+    first = Form(model_format, doc.text("model_file", "" if model_format == "ensemble" else None))
+    forms = tuple(form_of(f) for f in doc.objects("forms", required=False)) or (first,)
+    if (forms[0].format, forms[0].file) != (first.format, first.file):
+        raise doc.error("model_file and model_format", f"are not those of the first form, {forms[0].file!r}")
+    return forms
+
+
+def _static_answer(doc: Document) -> tuple[float, ...] | None:
+    if "static_answer" not in doc:
+        return None
+    stated = doc.take("static_answer", (int, float, list), "a number or a list of numbers")
+    values = stated if isinstance(stated, list) else [stated]
+    if not values or any(type(v) not in (int, float) for v in values):
+        raise doc.error("static_answer", f"is {stated!r}, expected a number or a list of numbers")
+    return tuple(float(v) for v in values)
+
+
+def _check(doc: Document, bundle: Bundle) -> None:
+    if len({v.name for v in bundle.views}) != len(bundle.views):
+        raise doc.error("views", "name a view twice")
+    for name in (*(f.file for f in bundle.forms if f.file), *(t.file for t in bundle.transformations)):
+        if not any(n == name or n.startswith(f"{name}/") for n in bundle.sha256):
+            raise doc.error("sha256", f"has no digest of {name!r}")
     for name in (bundle.model, bundle.version):
         # both become part of request paths and of response headers
         if not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
             raise doc.error("model and version", f"take letters, digits, '.', '_' and '-', got {name!r}")
-    return bundle
+    columns = bundle.tensor_outputs[0].shape[1:]
+    if bundle.static_answer is not None and len(bundle.static_answer) != (columns[0] if columns else 1):
+        raise doc.error(
+            "static_answer", f"has {len(bundle.static_answer)} numbers for an output of {columns}"
+        )
+    if bundle.fallback is not None and _named(bundle.fallback) != _named(bundle):
+        raise doc.error("fallback", "has other inputs or outputs than this model")
+    if bundle.combine not in COMBINATIONS:
+        raise doc.error("combine", f"is {bundle.combine!r}, known are {', '.join(COMBINATIONS)}")
+    if bool(bundle.members) != (bundle.forms[0].format == "ensemble"):
+        raise doc.error("members", "go with model_format 'ensemble', and it with them")
+    if bundle.combine in ("median", "max", "min") and len({m.weight for m in bundle.members}) > 1:
+        raise doc.error("members", f"have different weights, which {bundle.combine!r} does not know")
+    categories = {i.name: i.categories for i in bundle.inputs}
+    for member in bundle.members:
+        inner = member.bundle
+        if any(i.name not in categories or i.categories != categories[i.name] for i in inner.inputs):
+            raise doc.error("members", f"{inner.title} takes an input that is not among this model's")
+        if not inner.inputs or inner.tensor_outputs[0].shape != bundle.tensor_outputs[0].shape:
+            raise doc.error("members", f"{inner.title} gives another output than this model")
 
 
-def _view(doc: _Document, entities: tuple[str, ...]) -> View:
-    view = View(
-        name=doc.text("name"),
-        entity=doc.text("entity"),
-        ttl_seconds=float(doc.take("ttl_seconds", (int, float), "seconds")),
-        features=doc.texts("features"),
-    )
-    if view.entity not in entities:
-        raise doc.error(f"view {view.name!r}", f"is about {view.entity!r}, not among the entities {entities}")
-    return view
+def _named(bundle: Bundle) -> tuple[object, ...]:
+    rows = tuple((i.name, i.categories) for i in bundle.inputs)
+    return rows, bundle.tensor_inputs, tuple(s.shape for s in bundle.tensor_outputs)
 
 
-def _input(doc: _Document, views: tuple[View, ...]) -> Input:
-    name = doc.text("name")
-    view = doc.take("view", (str, type(None)), "a view's name or null", None)
-    categories = None
-    if doc.take("categories", (list, type(None)), "a list of texts or null", None) is not None:
-        categories = doc.texts("categories")
-    default = doc.take("default", (int, float, str, type(None)), "a number or null", None)
-    if isinstance(default, str):
-        if categories is None or default not in categories:
-            raise doc.error(f"default of {name!r}", f"is {default!r}, which is not among its categories")
-        default = categories.index(default)
-    if view is not None and not any(v.name == view and name in v.features for v in views):
-        raise doc.error(f"input {name!r}", f"comes from view {view!r}, which has no such feature")
-    return Input(name, view, categories, math.nan if default is None else float(default))
+def _nested(folder: Path, name: str, levels: int, read: Read) -> Bundle:
+    inner = (folder / name).resolve()
+    if not inner.is_relative_to(folder) or inner == folder:
+        raise UsageError(f"serving bundle {folder}: {name!r} lies outside the bundle's folder; {REMEDY}")
+    if levels <= 1:
+        raise UsageError(
+            f"serving bundle {folder}: {name!r} lies deeper than {MOST_LEVELS} bundles; make it flatter"
+        )
+    return _load(inner, levels - 1, read)
 
 
 def _read_verified(folder: Path, name: str, digests: Mapping[str, str]) -> bytes:

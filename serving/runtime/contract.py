@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from serving.runtime.engines.engine import TensorSpec
 from serving.runtime.refusal import FieldError
@@ -42,6 +45,23 @@ class Contract:
     outputs: tuple[TensorSpec, ...]
     form: str
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def head(self) -> bytes:
+        """How every V2 answer begins."""
+        names = orjson.dumps({"model_name": self.name, "model_version": self.version})
+        return names[:-1] + b","
+
+    @functools.cached_property
+    def output_head(self) -> bytes:
+        """How the only output of a V2 answer begins."""
+        output = orjson.dumps({"name": self.outputs[0].name, "datatype": self.outputs[0].datatype})
+        return b'"outputs":[' + output[:-1] + b","
+
+    @functools.cached_property
+    def version_header(self) -> bytes:
+        """The response header that names the version."""
+        return b"x-windlass-version: %s\r\n" % self.version.encode()
 
     def wanted(self, name: object, where: str) -> str:
         """Check the name of an output that is asked for.

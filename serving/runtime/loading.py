@@ -12,10 +12,12 @@ from serving.runtime.features.ladder import Ladder
 from serving.runtime.features.reader import FeatureReader, open_reader
 from serving.runtime.flow.breaker import Breaker
 from serving.runtime.flow.lane import Lane, Limits
+from serving.runtime.metrics import Metrics
 from serving.runtime.options import Options
 from serving.runtime.payload.sink import open_sink
 from serving.runtime.repository import Loaded
 from serving.runtime.served import Served
+from serving.runtime.trust.verify import Policy, verify
 from windlass.errors import UsageError
 
 NO_STORE = "sqlite:/nonexistent"
@@ -27,11 +29,16 @@ def verified(folder: Path, options: Options) -> Bundle:
     Raises:
         UsageError: it is not what was registered, or not what the policy allows.
     """
-    return bundles.load(folder)
+    policy = Policy(options.verify_key, options.require_signature, options.allow_pickle)
+    return bundles.load(folder, verify(folder, policy).read)
 
 
 def loaded(
-    bundle: Bundle, options: Options, loop: asyncio.AbstractEventLoop, reader: FeatureReader | None = None
+    bundle: Bundle,
+    options: Options,
+    loop: asyncio.AbstractEventLoop,
+    metrics: Metrics,
+    reader: FeatureReader | None = None,
 ) -> Loaded:
     """Make a bundle answer.
 
@@ -50,15 +57,11 @@ def loaded(
     fallback = open_engine(bundle.fallback).engine if bundle.fallback is not None else None
     if reader is None:
         reader = open_reader(options.online or NO_STORE, bundle, budget_s=options.store_budget_s)
-    sink = open_sink(options.log, model=bundle.model, version=bundle.version) if options.log else None
-    served = Served(
-        bundle,
-        opened.engine,
-        opened.form.format,
-        Ladder(bundle, reader, budget_s=options.store_budget_s),
-        sink,
-        Breaker(),
-        fallback=fallback,
-    )
+    sink = None
+    if options.log is not None:
+        sink = open_sink(options.log, model=bundle.model, version=bundle.version, output=bundle.output)
+    ladder = Ladder(bundle, reader, budget_s=options.store_budget_s)
+    served = Served(bundle, opened.engine, opened.form.format, ladder, sink, Breaker(), fallback=fallback)
     limits = Limits(waiting=options.most_waiting, queue_s=options.queue_s)
-    return Loaded(served, Lane(served, limits, loop, served.name))
+    requests = metrics.of(bundle.model, bundle.version)
+    return Loaded(served, Lane(served, limits, loop, served.name), requests)

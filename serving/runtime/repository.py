@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.runtime.counts import RequestCounts
 from serving.runtime.flow.lane import Lane
 from serving.runtime.refusal import NotFound
 from serving.runtime.served import Served
@@ -21,10 +22,11 @@ Load = Callable[[Path], "Loaded"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that answers, and the lane that leads to it."""
+    """A version that answers, the lane that leads to it, and the count of its responses."""
 
     served: Served
     lane: Lane
+    requests: RequestCounts
 
     @property
     def model(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import math
 import sys
 import time
 import traceback
@@ -17,6 +16,8 @@ from typing import Any
 
 import orjson
 
+from serving.runtime import terms
+from serving.runtime.contract import Contract
 from serving.runtime.flow.call import Asked, Call
 from serving.runtime.identity import RequestIds, checked_id
 from serving.runtime.metrics import CONTENT_TYPE, Metrics, RequestCounts
@@ -44,11 +45,10 @@ EXTENSIONS = ["binary_tensor_data", "model_repository"]
 HTML = b"text/html; charset=utf-8"
 BINARY = b"application/octet-stream"
 TRACES_APART_S = 1.0
-RESERVE = 0.9
-"""Of a caller's patience; the rest is for the way back."""
 
 Handler = Callable[[Exchange], None]
 Handlers = Mapping[bytes, Handler]
+Encode = Callable[[Call, Contract], tuple[bytes, int | None]]
 
 
 class Routes:
@@ -123,7 +123,7 @@ class Routes:
         table: dict[str, Handlers] = {
             "/": {b"GET": lambda e: self._document(e, {"status": "alive"})},
             "/v1/models": {b"GET": lambda e: self._document(e, {"models": self._repository.names})},
-            "/v2": {b"GET": lambda e: self._document(e, self._server())},
+            "/v2": {b"GET": lambda e: self._document(e, server_metadata(self._repository))},
             "/v2/health/live": {b"GET": lambda e: self._state(e, {}, "live", self._live())},
             "/v2/health/ready": {b"GET": lambda e: self._state(e, {}, "ready", self._ready())},
             "/v2/repository/index": {b"POST": self._index},
@@ -228,13 +228,14 @@ class Routes:
             request_id = checked_id(stated.decode("latin-1"), "header x-request-id")
         else:
             request_id = checked_id(asked.id, "id") if asked.id else self._ids.new()
-        patience = self._patience(headers, parameters)
+        expected_ms = headers.get(b"x-envoy-expected-rq-timeout-ms")
+        patience_s = terms.patience_s(self._options.deadline_s, expected_ms, parameters.get("timeout"))
         loaded.lane.submit(
             Call(
                 asked,
                 request_id,
-                self._now(headers) if self._options.replay_clock else self._options.as_of or time.time(),
-                self._loop.time() + patience,
+                terms.now(self._options, headers.get(b"x-windlass-at")),
+                self._loop.time() + patience_s,
                 exchange.started,
                 reply,
                 (exchange, loaded),
@@ -243,58 +244,33 @@ class Routes:
         )
 
     def _reply_v1(self, call: Call) -> None:
-        self._reply(call, v1.encode)
+        self._reply(call, "v1", v1.encode)
 
     def _reply_v2(self, call: Call) -> None:
-        self._reply(call, v2.encode)
+        self._reply(call, "v2", v2.encode)
 
-    def _reply(self, call: Call, encode: Callable[[Call, Any], tuple[bytes, int | None]]) -> None:
+    def _reply(self, call: Call, protocol: str, encode: Encode) -> None:
         exchange, loaded = call.context
-        outcome = call.outcome
-        assert outcome is not None
-        if outcome.problem is not None:
-            self.fail(exchange, outcome.problem)
-            return
-        try:
-            body, head = encode(call, loaded.served.contract)
-        except Exception as problem:  # what a model gave cannot be written: its request's fault alone
+        if (problem := call.outcome.problem) is not None:
             self.fail(exchange, problem)
             return
-        headers = b"x-windlass-version: %s\r\nx-windlass-feature-source: %s\r\nx-request-id: %s\r\n" % (
-            loaded.version.encode(),
+        contract = loaded.served.contract
+        try:
+            body, head = encode(call, contract)
+        except Exception as fault:  # what a model gave cannot be written: its request's affair alone
+            self.fail(exchange, fault)
+            return
+        headers = b"%sx-windlass-feature-source: %s\r\nx-request-id: %s\r\n" % (
+            contract.version_header,
             call.source.encode(),
             call.request_id.encode(),
         )
-        if head is not None:
-            headers += b"inference-header-content-length: %d\r\n" % head
-            self._answer(exchange, Response(200, body, headers, BINARY))
+        loaded.requests.answered(protocol, 200, time.perf_counter() - exchange.started)
+        if head is None:
+            exchange.answer(Response(200, body, headers))
         else:
-            self._answer(exchange, Response(200, body, headers))
-
-    def _patience(self, headers: Mapping[bytes, bytes], parameters: Mapping[str, Any]) -> float:
-        """How many seconds the caller will wait, less what the way back takes."""
-        seconds = self._options.deadline_s
-        expected = headers.get(b"x-envoy-expected-rq-timeout-ms")
-        if expected is not None and expected.isdigit() and int(expected) > 0:
-            seconds = min(seconds, RESERVE * int(expected) / 1e3)
-        timeout = parameters.get("timeout")
-        if timeout is not None:
-            if timeout.__class__ is not int or timeout <= 0:
-                raise FieldError("parameters.timeout", timeout, "microseconds, a whole number above 0")
-            seconds = min(seconds, RESERVE * timeout / 1e6)
-        return seconds
-
-    def _now(self, headers: Mapping[bytes, bytes]) -> float:
-        stated = headers.get(b"x-windlass-at")
-        if stated is None:
-            return time.time() if self._options.as_of is None else self._options.as_of
-        try:
-            at = float(stated)
-        except ValueError:
-            at = math.nan
-        if not math.isfinite(at):
-            raise FieldError("header x-windlass-at", stated.decode("latin-1"), "seconds since the epoch")
-        return at
+            headers += b"inference-header-content-length: %d\r\n" % head
+            exchange.answer(Response(200, body, headers, BINARY))
 
     # ---- the repository
 
@@ -350,11 +326,6 @@ class Routes:
 
     # ---- everything else
 
-    def _server(self) -> dict[str, Any]:
-        names = list(self._repository)
-        version = names[0].version if len(names) == 1 else ""
-        return {"name": "windlass", "version": version, "extensions": EXTENSIONS}
-
     def _live(self) -> bool:
         return not any(loaded.lane.wedged for loaded in self._repository)
 
@@ -398,6 +369,13 @@ class Routes:
         versions = {loaded.version for loaded in self._repository}
         version = b"x-windlass-version: %s\r\n" % versions.pop().encode() if len(versions) == 1 else b""
         return b"%sx-request-id: %s\r\n" % (version, request_id.encode())
+
+
+def server_metadata(repository: Repository) -> dict[str, Any]:
+    """Describe the server as V2's server metadata."""
+    served = list(repository)
+    version = served[0].version if len(served) == 1 else ""
+    return {"name": "windlass", "version": version, "extensions": EXTENSIONS}
 
 
 def authorize(token: str | None, stated: str) -> None:

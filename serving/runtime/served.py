@@ -14,7 +14,7 @@ import traceback
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +25,19 @@ from serving.runtime.engines.engine import DTYPES, Array, Engine, ModelError, Te
 from serving.runtime.features.ladder import RUNGS, Ladder
 from serving.runtime.flow.breaker import Breaker
 from serving.runtime.flow.cache import PredictionCache
-from serving.runtime.flow.call import ANSWERERS, AnsweredBy, Call, Outcome, Vectors
+from serving.runtime.flow.call import ANSWERERS, PENDING, AnsweredBy, Call, Outcome
 from serving.runtime.flow.costs import Costs, measure
 from serving.runtime.payload.queue import RecordQueue
 from serving.runtime.refusal import ModelFailed, Refusal, Unavailable
-from serving.runtime.signature import Signature
+from serving.runtime.signature import Row, Signature
+from serving.runtime.vectors import Vectors
 from windlass.errors import WindlassError
-
-if TYPE_CHECKING:
-    from serving.runtime.features.transformations import Transformations
 
 ISOLATED = frozenset(("pyfunc", "keras", "skops"))
 """Engines that run Python that is not ours: never on the event loop."""
 TRACES_APART_S = 1.0
+_NO_ROW = Row({}, {}, [])
+_new = tuple.__new__
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Served:
         self.counts = Counts()
         signature = Signature(bundle) if bundle.inputs else None
         self._signature = signature
-        self._transformations = _transformations(bundle)
+        self._vectors = Vectors(bundle, signature) if signature else None
         self._engine = engine
         self._fallback = fallback
         self._fallback_lock = threading.Lock()
@@ -84,7 +84,6 @@ class Served:
             bundle.model, bundle.version, signature, engine.inputs, engine.outputs, form, _parameters(bundle)
         )
         self._static = _static_answer(bundle)
-        self._width = signature.width if signature else 0
         self.immediate = ladder.immediate
         self.threaded = engine.format in ISOLATED
         self._example = [_example(s, signature) for s in engine.inputs]
@@ -125,74 +124,24 @@ class Served:
     # ---- the model
 
     def run(self, calls: Sequence[Call]) -> list[Outcome]:
-        if self._signature is None:
-            arrays = [
-                calls[0].asked.arrays[i]
-                if len(calls) == 1
-                else np.concatenate([c.asked.arrays[i] for c in calls])  # type: ignore[index]
-                for i in range(len(self.contract.inputs))
-            ]
-            return self._run(calls, arrays, None)
+        if self._vectors is None:
+            return self._run(calls, _joined(calls))
         try:
-            buffer = self._assemble(calls)
-        except Exception as problem:  # a transformation is the model's own code, and fails as the model does
+            matrix = self._vectors.matrix(calls)
+        except Exception as problem:
             if len(calls) > 1:
                 return self._one_by_one(calls)
-            self._trace(problem)
+            if isinstance(problem, Refusal):
+                return [Outcome([], "model", problem)]
+            self._trace(problem)  # a transformation is the model's own code, and fails as the model does
             return [self._stated(calls[0], self._failure(problem))]
-        with np.errstate(over="ignore"):
-            # a stored double beyond float32 is infinite to the model, as it was in training
-            matrix = np.frombuffer(buffer).astype(np.float32).reshape(-1, self._width)
-        if self._signature.plain and not math.isfinite(matrix.sum()):
-            try:
-                self._signature.check(matrix, "inputs")
-            except Refusal as problem:
-                return self._one_by_one(calls) if len(calls) > 1 else [Outcome([], "model", problem, None)]
-        if self.cache is not None:
-            return self._run_cached(calls, matrix, buffer)
-        return self._run(calls, [matrix], buffer)
+        return self._run(calls, [matrix]) if self.cache is None else self._run_cached(calls, matrix)
 
-    def _assemble(self, calls: Sequence[Call]) -> array[float]:
-        """Put the inputs of all rows behind each other, in the model's order."""
-        signature = self._signature
-        assert signature is not None
-        if len(calls) == 1 and calls[0].asked.values.__class__ is array:
-            return calls[0].asked.values  # type: ignore[return-value]
-        buffer = array("d")
-        for call in calls:
-            asked = call.asked
-            if asked.values is not None:
-                values = asked.values
-                buffer += (
-                    values if isinstance(values, array) else array("d", values.astype(np.float64).tobytes())
-                )
-                continue
-            rows, features = asked.rows or (), call.features or ()
-            joined = [f.values + r.values for r, f in zip(rows, features, strict=True)]
-            if self._transformations is not None:
-                self._transform(call, joined)
-            for values in joined:
-                buffer.fromlist(signature.vector(values))
-        return buffer
-
-    def _transform(self, call: Call, joined: list[list[float]]) -> None:
-        """Append to each row what the transformations make of its features and fields."""
-        assert self._transformations is not None and self._signature is not None
-        names = [f for v in self.bundle.views for f in v.features] + [f.name for f in self._signature.fields]
-        columns: dict[str, list[Any]] = {n: [row[i] for row in joined] for i, n in enumerate(names)}
-        for name, _ in self._signature.entities:
-            columns[name] = [row.entities[name] for row in call.asked.rows or ()]
-        made = self._transformations.apply(columns)
-        for i, row in enumerate(joined):
-            row.extend(float(made[name][i]) for name in self._signature.transformed)
-
-    def _run(
-        self, calls: Sequence[Call], arrays: Sequence[Array], buffer: array[float] | None
-    ) -> list[Outcome]:
+    def _run(self, calls: Sequence[Call], arrays: Sequence[Array]) -> list[Outcome]:
         admission = self.breaker.admit()
         if admission == "refused":
             text = f"model {self.name} has failed repeatedly and is left alone for a while"
-            return self._instead(calls, arrays, buffer, Unavailable(text))
+            return self._instead(calls, arrays, Unavailable(text))
         began = time.perf_counter()
         try:
             outputs = self._infer(self._engine, arrays)
@@ -205,12 +154,12 @@ class Served:
                 self.breaker.succeeded(admission)
                 if len(calls) > 1:
                     return self._one_by_one(calls)
-            return self._instead(calls, arrays, buffer, self._failure(problem))
-        if all(c.outcome is not None for c in calls):  # each was answered without it: its time was over
+            return self._instead(calls, arrays, self._failure(problem))
+        if all(c.outcome is not PENDING for c in calls):  # each was answered without it: its time was over
             self.breaker.failed(admission, time.perf_counter() - began)
         else:
             self.breaker.succeeded(admission)
-        return self._outcomes(calls, outputs, "model", buffer)
+        return _outcomes(calls, outputs, "model")
 
     def _failure(self, problem: Exception) -> ModelFailed:
         # what other code raises may say more than a caller should read
@@ -242,51 +191,30 @@ class Served:
             raise ModelError(f"the model gave {wrong} as a score")
         return [scores.tolist()]
 
-    def _outcomes(
-        self, calls: Sequence[Call], outputs: list[Any], by: AnsweredBy, buffer: array[float] | None
-    ) -> list[Outcome]:
-        if len(calls) == 1:
-            return [Outcome(outputs, by, None, self._vectors(buffer, 0, calls[0].asked.count))]
-        made, at = [], 0
-        for call in calls:
-            end = at + call.asked.count
-            made.append(Outcome([o[at:end] for o in outputs], by, None, self._vectors(buffer, at, end)))
-            at = end
-        return made
-
-    def _vectors(self, buffer: array[float] | None, start: int, end: int) -> Vectors | None:
-        if buffer is None:
-            return None
-        width = self._width
-        return [buffer[i * width : (i + 1) * width].tolist() for i in range(start, end)]
-
-    def _run_cached(
-        self, calls: Sequence[Call], matrix: NDArray[np.float32], buffer: array[float]
-    ) -> list[Outcome]:
+    def _run_cached(self, calls: Sequence[Call], matrix: NDArray[np.float32]) -> list[Outcome]:
         """Take from the cache the calls all of whose rows are in it, and run the others."""
-        assert self.cache is not None
-        keys = self.cache.keys(matrix)
+        cache = self.cache
+        if cache is None:
+            return self._run(calls, [matrix])
+        keys = cache.keys(matrix)
         outcomes: dict[int, Outcome] = {}
         missed: list[tuple[int, int, int]] = []
         at = 0
         for i, call in enumerate(calls):
             end = at + call.asked.count
-            scores = self.cache.get(keys[at:end])
+            scores = cache.get(keys[at:end])
             if scores is not None:
-                outcomes[i] = Outcome([scores], "cache", None, self._vectors(buffer, at, end))
+                outcomes[i] = Outcome([scores], "cache", None)
             else:
                 missed.append((i, at, end))
             at = end
         if missed:
             rows = np.concatenate([matrix[a:b] for _, a, b in missed])
-            left = array("d")
-            for _, a, b in missed:
-                left += buffer[a * self._width : b * self._width]
-            ran = self._run([calls[i] for i, _, _ in missed], [rows], left)
+            ran = self._run([calls[i] for i, _, _ in missed], [rows])
             for (i, a, b), outcome in zip(missed, ran, strict=True):
                 outcomes[i] = outcome
                 if outcome.answered_by == "model" and outcome.problem is None:
-                    self.cache.put(keys[a:b], outcome.outputs[0])
+                    cache.put(keys[a:b], outcome.outputs[0])
         return [outcomes[i] for i in range(len(calls))]
 
     # ---- without the model
@@ -299,7 +227,6 @@ class Served:
         self,
         calls: Sequence[Call],
         arrays: Sequence[Array],
-        buffer: array[float] | None,
         problem: Refusal,
     ) -> list[Outcome]:
         """Answer by the fallback model, else by the stated answer, else not."""
@@ -307,63 +234,62 @@ class Served:
             try:
                 with self._fallback_lock:
                     outputs = self._infer(self._fallback, arrays)
-                return self._outcomes(calls, outputs, "fallback", buffer)
+                return _outcomes(calls, outputs, "fallback")
             except Exception as second:
                 self._trace(second)
         return [self._stated(c, problem) for c in calls]
 
     def _stated(self, call: Call, problem: Refusal) -> Outcome:
         if self._static is None:
-            return Outcome([], "model", problem, None)
-        return Outcome([[self._static] * call.asked.count], "static", None, None)
+            return Outcome([], "model", problem)
+        return Outcome([[self._static] * call.asked.count], "static", None)
 
     def instead(self, calls: Sequence[Call], problem: Refusal) -> None:
         self.finished(calls, [self._without_model(c, problem) for c in calls])
 
     def _without_model(self, call: Call, problem: Refusal) -> Outcome:
-        if self._fallback is None or self._signature is None:
+        ready = call.asked.rows is None or call.features is not None
+        if self._fallback is None or self._vectors is None or not ready:
             return self._stated(call, problem)
-        if call.asked.rows is not None and call.features is None:
-            return self._stated(call, problem)
-        buffer = self._assemble([call])
-        with np.errstate(over="ignore"):
-            matrix = np.frombuffer(buffer).astype(np.float32).reshape(-1, self._width)
-        return self._instead([call], [matrix], buffer, problem)[0]
+        return self._instead([call], [self._vectors.matrix([call])], problem)[0]
 
     # ---- the answers
 
     def finished(self, calls: Sequence[Call], outcomes: Sequence[Outcome]) -> None:
         records: list[dict[str, Any]] = []
         rows = self.counts.rows
+        ended = time.perf_counter()
         for call, outcome in zip(calls, outcomes, strict=True):
             if call.finish(outcome) and outcome.problem is None:
                 rows[outcome.answered_by] += call.asked.count
                 if self.sink is not None:
-                    self._record(call, outcome, records)
+                    self._record(call, outcome, ended, records)
         if records and self.sink is not None:
             self.sink.append_many(records)
 
-    def _record(self, call: Call, outcome: Outcome, records: list[dict[str, Any]]) -> None:
-        asked, request_id = call.asked, call.request_id
-        latency_ms = round((time.perf_counter() - call.started) * 1000, 4)
-        many = asked.count > 1
+    def _record(self, call: Call, outcome: Outcome, ended: float, records: list[dict[str, Any]]) -> None:
+        asked, request_id, count = call.asked, call.request_id, call.asked.count
+        latency_ms = round((ended - call.started) * 1000, 4)
         scores = outcome.outputs[0]
         if scores.__class__ is not list:
             scores = scores.tolist()
-        for i in range(asked.count):
-            row = asked.rows[i] if asked.rows is not None else None
+        vectors = call.vectors
+        if vectors is None:
+            vectors = _split(asked.values, count)
+        for i in range(count):
+            row = asked.rows[i] if asked.rows is not None else _NO_ROW
             records.append(
                 {
-                    "request_id": f"{request_id}/{i}" if many else request_id,
-                    "model": self.bundle.model,
-                    "version": self.bundle.version,
+                    "request_id": request_id if count == 1 else f"{request_id}/{i}",
+                    "model": self.contract.name,
+                    "version": self.contract.version,
                     "at": call.at,
-                    "entities": row.entities if row is not None else {},
-                    "request": row.request if row is not None else {},
-                    "features": outcome.vectors[i] if outcome.vectors is not None else [],
+                    "entities": row.entities,
+                    "request": row.request,
+                    "features": vectors[i],
                     "score": scores[i],
                     "latency_ms": latency_ms,
-                    "source": call.features[i].source if call.features is not None else call.source,
+                    "source": call.features[i].source if call.features is not None else "online",
                     "answered_by": outcome.answered_by,
                     "mirrored": call.mirrored,
                 }
@@ -376,12 +302,34 @@ class Served:
             traceback.print_exception(problem, file=sys.stderr)
 
 
-def _transformations(bundle: Bundle) -> Transformations | None:
-    if not bundle.transformations:
-        return None
-    from serving.runtime.features.transformations import Transformations
+def _outcomes(calls: Sequence[Call], outputs: list[Any], by: AnsweredBy) -> list[Outcome]:
+    if len(calls) == 1:
+        return [Outcome(outputs, by, None)]
+    if len(outputs) == 1 and len(outputs[0]) == len(calls) and outputs[0].__class__ is list:
+        # one row each, the common case; a named tuple's own constructor would cost three times as much
+        return [_new(Outcome, ([[score]], by, None)) for score in outputs[0]]
+    made, at = [], 0
+    for call in calls:
+        end = at + call.asked.count
+        made.append(Outcome([o[at:end] for o in outputs], by, None))
+        at = end
+    return made
 
-    return Transformations(bundle)
+
+def _joined(calls: Sequence[Call]) -> list[Array]:
+    """The inputs of a model of tensors, the rows of all calls behind each other."""
+    inputs = zip(*(c.asked.arrays or () for c in calls), strict=True)
+    return [i[0] if len(i) == 1 else np.concatenate(i) for i in inputs]
+
+
+def _split(values: Any, count: int) -> list[Any]:
+    """The rows of a request that sent its inputs as they are; empty ones where they are tensors."""
+    if values is None:
+        return [()] * count
+    if count == 1:
+        return [values.tolist()] if isinstance(values, array) else values.tolist()
+    rows: list[Any] = np.asarray(values).reshape(count, -1).tolist()
+    return rows
 
 
 def _keys(calls: Sequence[Call]) -> tuple[list[dict[str, str]], list[float]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components import signing
 from serving.release.envoy_process import free_port
 from windlass.errors import WindlassError
 from windlass.local import processes, state
@@ -113,6 +114,7 @@ class Platform:
             *("--port", str(port)),
             *("--log", str(log)),
             *("--online", self._online()),
+            *("--verify-key", str(signing.keys(self.settings).public), "--require-signature"),
         ]
         if self._replay_clock:
             command.append("--replay-clock")

@@ -80,8 +80,8 @@ def succeeded(state: State, policy: Policy, admission: Admission, now: float) ->
     """The state after a success."""
     if admission == "probe":
         return CLOSED
-    # a call from before the opening says nothing of what is there now: only the probe closes
-    if state.phase != "closed" or state.failed == 0:
+    # nor has an open one counted anything: a call from before the opening says nothing of now, only the probe closes
+    if state.failed == 0:
         return state
     if now - state.since > policy.window_s:
         return CLOSED

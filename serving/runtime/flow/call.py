@@ -17,7 +17,6 @@ from serving.runtime.signature import Row
 
 AnsweredBy = Literal["model", "cache", "fallback", "static"]
 ANSWERERS: tuple[AnsweredBy, ...] = ("model", "cache", "fallback", "static")
-Vectors = list[list[float]]
 
 
 @dataclass(slots=True)
@@ -48,13 +47,15 @@ class Outcome(NamedTuple):
 
     Attributes:
         outputs: for each output of the model its rows, as an array or as a list of plain numbers; empty with a problem.
-        vectors: for each row the model's inputs before rounding to float32, for the log; None for tensors.
     """
 
     outputs: list[Any]
     answered_by: AnsweredBy
     problem: Refusal | None
-    vectors: Vectors | None
+
+
+PENDING = Outcome([], "model", None)
+"""Of a call that nothing came of yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +70,7 @@ class Call:
         context: what `reply` needs (the exchange, the future).
         features: for each row, what the ladder gave.
         source: the lowest rung that a feature of this request came from.
+        vectors: for each of `asked.rows` the model's inputs before rounding to float32.
     """
 
     asked: Asked
@@ -81,11 +83,12 @@ class Call:
     mirrored: bool = False
     features: list[Features] | None = None
     source: Source = "online"
-    outcome: Outcome | None = None
+    vectors: list[list[float]] | None = None
+    outcome: Outcome = PENDING
 
     def finish(self, outcome: Outcome) -> bool:
         """Hand over what came of it; False where it was answered before (a model that comes back after the deadline)."""
-        if self.outcome is not None:
+        if self.outcome is not PENDING:
             return False
         self.outcome = outcome
         self.reply(self)

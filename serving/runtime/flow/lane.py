@@ -16,11 +16,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serving.runtime.flow.call import Call, Outcome
+from serving.runtime.flow.call import PENDING, Call, Outcome
 from serving.runtime.refusal import DeadlineExceeded, Overloaded, Refusal, Unavailable
 
 WEIGHT = 0.1
 """Of a new observation in the moving average of what a request costs."""
+OUTLIER = 4.0
+"""An observation counts as at most so many times the average."""
+OVERHEAD_S = 100e-6
+"""What a request costs beside the model, until it is known."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Lane:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn_began = 0.0
         self._pending = 0
-        self._cost_s = 0.0
+        self._cost_s = work.expected_s(1) + OVERHEAD_S
         self._running = False
         self._running_since = math.inf
         self._watch: asyncio.TimerHandle | None = None
@@ -198,7 +202,7 @@ class Lane:
         rows = 0
         while self._ready and (not calls or rows + self._ready[0].asked.count <= most):
             call = self._ready.popleft()
-            if call.outcome is None and call.deadline > now:
+            if call.outcome is PENDING and call.deadline > now:
                 calls.append(call)
                 rows += call.asked.count
             else:
@@ -228,7 +232,8 @@ class Lane:
         self._work.finished(calls, outcomes)
         self._forget(calls)
         cost_s = (time.perf_counter() - began) / len(calls)
-        self._cost_s += WEIGHT * (cost_s - self._cost_s) if self._cost_s else cost_s
+        # one stall of the machine must not make all that follows look too slow to be tried
+        self._cost_s += WEIGHT * (min(cost_s, OUTLIER * self._cost_s) - self._cost_s)
 
     # ---- in time
 
@@ -252,15 +257,15 @@ class Lane:
             self._open.discard(call)
             self._late(call)
         # what waits behind a run that does not come back would else fill the queue for ever
-        over = [c for c in self._ready if c.outcome is not None]
+        over = [c for c in self._ready if c.outcome is not PENDING]
         if over:
-            self._ready = deque(c for c in self._ready if c.outcome is None)
+            self._ready = deque(c for c in self._ready if c.outcome is PENDING)
             self._forget(over)
         if self._open:
             self._watch_until(min(c.deadline for c in self._open))
 
     def _late(self, call: Call) -> None:
-        if call.outcome is None:
+        if call.outcome is PENDING:
             self.counts.shed["deadline"] = self.counts.shed.get("deadline", 0) + 1
             problem = DeadlineExceeded(f"model {self._name}: the deadline of the request is over")
             self._work.instead([call], problem)

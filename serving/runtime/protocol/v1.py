@@ -41,7 +41,6 @@ def decode(body: bytes | bytearray, contract: Contract, most_rows: int) -> Asked
 
 def encode(call: Call, contract: Contract) -> tuple[bytes, None]:
     """Write the predictions, with the lowest rung that a feature came from and what answered."""
-    assert call.outcome is not None
     outputs = [o if isinstance(o, list) else _plain(o) for o in call.outcome.outputs]
     predictions: list[Any] = outputs[0]
     if len(outputs) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from serving.runtime.flow.call import Asked, Call
 from serving.runtime.protocol.document import parse
 from serving.runtime.protocol.tensors import Tensor, ask, check_header, from_bytes, to_bytes
 from serving.runtime.refusal import BadRequest, FieldError
+
+_NONE: dict[str, Any] = {}
+_PLAIN = frozenset(("inputs", "id"))
+_TEXT = (str, type(None))
+_FLOATS = frozenset(("FP32", "FP64"))
 
 
 def decode(
@@ -32,6 +38,9 @@ def decode(
         size = _header_size(header_length, len(body))
         head, rest = bytes(memoryview(body)[:size]), memoryview(body)[size:]
     document = parse(head)
+    asked = _one_matrix(document, head, contract, most_rows)
+    if asked is not None:
+        return asked, _NONE
     tensors = document.get("inputs")
     if tensors.__class__ is not list:
         raise FieldError("inputs", tensors, "a list of tensors")
@@ -58,31 +67,62 @@ def decode(
     return asked, parameters
 
 
+def _one_matrix(
+    document: dict[str, Any], body: bytes | bytearray, contract: Contract, most_rows: int
+) -> Asked | None:
+    """Read the common request, one matrix of numbers and nothing out of the ordinary; None for any other."""
+    signature = contract.signature
+    if signature is None or not signature.plain or not document.keys() <= _PLAIN:
+        return None
+    tensors, request_id = document.get("inputs"), document.get("id")
+    if tensors.__class__ is not list or len(tensors) != 1 or request_id.__class__ not in _TEXT:  # type: ignore[arg-type]
+        return None
+    tensor = tensors[0]  # type: ignore[index]
+    if tensor.__class__ is not dict or len(tensor) != 4:
+        return None
+    shape, data = tensor.get("shape"), tensor.get("data")
+    if (
+        shape.__class__ is not list
+        or data.__class__ is not list
+        or len(shape) != 2
+        or shape[0].__class__ is not int
+        or not 0 < shape[0] <= most_rows
+        or shape[1] != signature.width
+        or len(data) != shape[0] * signature.width
+        or tensor.get("datatype") not in _FLOATS
+        or tensor.get("name").__class__ is not str
+        or b"true" in body
+        or b"false" in body
+    ):
+        return None
+    try:
+        return Asked(shape[0], None, array("d", data), None, request_id)
+    except (TypeError, OverflowError):
+        return None
+
+
 def encode(call: Call, contract: Contract) -> tuple[bytes, int | None]:
     """Write the answer; the second part is the length of its JSON where raw tensors follow it."""
-    assert call.outcome is not None
     outputs = call.outcome.outputs
     asked = call.asked
-    identity = orjson.dumps(asked.id or call.request_id)
     if len(outputs) == 1 and outputs[0].__class__ is list and not asked.binary:
         # the common answer, one list of scores, without a document in between
-        spec, scores = contract.outputs[0], outputs[0]
-        nested = len(spec.shape) > 1
-        shape = b"%d,%d" % (len(scores), len(scores[0])) if nested else b"%d" % len(scores)
+        scores = outputs[0]
         data = orjson.dumps(scores)
+        if scores[0].__class__ is list:
+            shape, data = b"%d,%d" % (len(scores), len(scores[0])), data.replace(b"],[", b",")[1:-1]
+        else:
+            shape = b"%d" % len(scores)
         return (
-            b'{"model_name":"%s","model_version":"%s","id":%s,"parameters":{"feature_source":"%s","answered_by":"%s"},'
-            b'"outputs":[{"name":%s,"shape":[%s],"datatype":"%s","data":%s}]}'
+            b'%s"id":%s,"parameters":{"feature_source":"%s","answered_by":"%s"},%s"shape":[%s],"data":%s}]}'
             % (
-                contract.name.encode(),
-                contract.version.encode(),
-                identity,
+                contract.head,
+                orjson.dumps(asked.id or call.request_id),
                 call.source.encode(),
                 call.outcome.answered_by.encode(),
-                orjson.dumps(spec.name),
+                contract.output_head,
                 shape,
-                spec.datatype.encode(),
-                data.replace(b"],[", b",")[1:-1] if nested else data,
+                data,
             )
         ), None
     described, raw = [], []

@@ -17,6 +17,7 @@ import httptools
 
 from serving.runtime import refusal
 from serving.runtime.transport.message import Exchange, Framing, Response, serialize
+from serving.runtime.transport.simple import PlainRequests
 
 READ_HEADERS = frozenset(
     (
@@ -39,6 +40,7 @@ MOST_HEADERS = 100
 MOST_OUTSTANDING = 128
 LINGER_S = 1.0
 _KEEP = Framing()
+_PLAIN = PlainRequests(READ_HEADERS)
 
 
 class Application(Protocol):
@@ -108,6 +110,17 @@ class HttpProtocol(asyncio.Protocol):
         self._last_activity = time.monotonic()
         if self._ending:
             return
+        if not self._receiving:
+            head = _PLAIN.head(data)
+            if head is not None and len(data) - head[3] <= self.app.most_body_bytes:
+                exchange = Exchange(
+                    head[0], head[1], head[2], data[head[3] :], _KEEP, time.perf_counter(), self._answered
+                )
+                self._outstanding.append(exchange)
+                self.app.handle(exchange)
+                if len(self._outstanding) > MOST_OUTSTANDING:
+                    self._pause()
+                return
         problem: refusal.Refusal | None = None
         upgrade = False
         try:
@@ -219,8 +232,11 @@ class HttpProtocol(asyncio.Protocol):
         for exchange in complete:
             self.app.handle(exchange)
         if len(self._outstanding) > MOST_OUTSTANDING and not self._ending:
-            self._paused = True
-            self.transport.pause_reading()
+            self._pause()
+
+    def _pause(self) -> None:
+        self._paused = True
+        self.transport.pause_reading()
 
     def _answered(self, exchange: Exchange) -> None:
         """Write every response whose turn it is; in a drain the last one says that it is the last."""

@@ -76,7 +76,7 @@ def test_a_version_is_registered_with_its_bundle_and_all_that_is_known(
     assert (info.trained_from, info.trained_to, info.run_id) == ("2024-01-01", "2024-02-01", "run-1")
     place = settings.bundles_dir / "m" / "1"
     assert json.loads((place / "serving.json").read_text())["version"] == "1"
-    assert {p.name for p in place.iterdir()} == {"serving.json", "model.onnx", "reference.json"}
+    assert {p.name for p in place.iterdir()} == {"serving.json", "model.onnx", "reference.json", "model.sig"}
     assert [p.name for p in (settings.bundles_dir / "m").iterdir()] == ["1"]
 
 
@@ -97,7 +97,14 @@ def test_mlflow_itself_loads_and_describes_the_model(settings: Settings, submiss
     assert run.data.metrics == {"auc": 0.8}
     assert run.data.params == {"C": "0.5"}
     kept = {a.path for a in registry._client().list_artifacts(version.run_id, "windlass")}
-    assert kept == {"windlass/serving.json", "windlass/reference.json", "windlass/model.json"}
+    assert kept == {"windlass/bundles", "windlass/model.json"}
+    published = {a.path for a in registry._client().list_artifacts(version.run_id, "windlass/bundles/1")}
+    assert {p.rsplit("/", 1)[1] for p in published} == {
+        "serving.json",
+        "model.onnx",
+        "reference.json",
+        "model.sig",
+    }
 
 
 def test_a_candidate_waits_until_it_is_made_champion(settings: Settings, submission: Submission) -> None:
@@ -185,11 +192,27 @@ def test_a_copy_is_a_new_version_of_the_same_artifacts(settings: Settings, submi
 def test_a_lost_bundle_comes_back_from_the_registry(settings: Settings, submission: Submission) -> None:
     registry = Registry(settings)
     registry.register(submission, state="champion", champion=True)
-    before = (settings.bundles_dir / "m" / "1" / "model.onnx").read_bytes()
+    copied = registry.copy("m", "1", {})
+    places = [settings.bundles_dir / "m" / v for v in ("1", copied)]
+    before = [{p.name: p.read_bytes() for p in place.iterdir()} for place in places]
     shutil.rmtree(settings.bundles_dir)
-    folder = registry.fetch_bundle("m", "1")
-    assert (folder / "model.onnx").read_bytes() == before
-    assert json.loads((folder / "serving.json").read_text())["version"] == "1"
+    for version, place, content in zip(("1", copied), places, before, strict=True):
+        assert registry.fetch_bundle("m", version) == place
+        assert {p.name: p.read_bytes() for p in place.iterdir()} == content
+
+
+def test_a_bundle_changed_in_the_registry_does_not_come_back(
+    settings: Settings, submission: Submission
+) -> None:
+    """Verify that who may write to the artifacts cannot have a bundle of theirs served, or signed by us."""
+    registry = Registry(settings)
+    registry.register(submission, state="champion", champion=True)
+    shutil.rmtree(settings.bundles_dir)
+    (kept,) = (settings.registry_dir / "artifacts").rglob("bundles/1/model.onnx")
+    kept.write_bytes(kept.read_bytes() + b"x")
+    with pytest.raises(UsageError, match=r"model 'm' version '1' .* does not hold .* for 'model\.onnx'"):
+        registry.fetch_bundle("m", "1")
+    assert list((settings.bundles_dir / "m").iterdir()) == []
 
 
 def test_versions_are_found_by_their_content(settings: Settings, submission: Submission) -> None:

@@ -16,6 +16,7 @@ from windlass.features import feast_import
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+NO_TIME = -(1 << 63)
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
 KEY = st.one_of(
     TEXT.map(lambda v: ("string", v)), INT64.map(lambda v: ("int64", v)), INT32.map(lambda v: ("int32", v))
@@ -58,7 +59,7 @@ SCALARS = st.one_of(
     st.binary(max_size=40).map(lambda v: ("bytes_val", v)),
     INT64.map(lambda v: ("int64_val", v)),
     INT32.map(lambda v: ("int32_val", v)),
-    INT64.map(lambda v: ("unix_timestamp_val", v)),
+    INT64.filter(lambda v: v != NO_TIME).map(lambda v: ("unix_timestamp_val", v)),
     st.floats().map(lambda v: ("double_val", v)),
     st.floats(width=32).map(lambda v: ("float_val", v)),
     st.booleans().map(lambda v: ("bool_val", v)),
@@ -79,7 +80,7 @@ def test_values_decode_as_protobuf_decodes_them(scalar: tuple[str, object]) -> N
 def test_null_and_unset_values_are_missing() -> None:
     from feast.protos.feast.types.Value_pb2 import Value
 
-    for message in (Value(null_val=0), Value()):
+    for message in (Value(null_val=0), Value(), Value(unix_timestamp_val=NO_TIME)):
         assert value.decode(message.SerializeToString()) is None
         assert math.isnan(value.number(message.SerializeToString()))
     assert math.isnan(value.number(None))

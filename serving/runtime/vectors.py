@@ -1,0 +1,93 @@
+"""From the rows of requests to the matrix that a model of rows takes."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.runtime.bundle import Bundle
+from serving.runtime.flow.call import Call
+from serving.runtime.signature import Signature
+
+if TYPE_CHECKING:
+    from serving.runtime.features.transformations import Transformations
+
+
+class Vectors:
+    """Puts the inputs of a bundle's model together: features, sent values, and what transformations make of both."""
+
+    def __init__(self, bundle: Bundle, signature: Signature) -> None:
+        self._signature = signature
+        self._transformations = _transformations(bundle)
+        self._columns = [f for v in bundle.views for f in v.features] + [f.name for f in signature.fields]
+
+    def matrix(self, calls: Sequence[Call]) -> NDArray[np.float32]:
+        """The inputs of all rows of `calls`, [N, F]; leaves with each call its rows before rounding to float32.
+
+        Raises:
+            BadRequest: a value is infinite, or missing where that is not allowed.
+            Exception: whatever a transformation raises.
+        """
+        signature = self._signature
+        parts = [c.asked.values for c in calls]
+        if all(p.__class__ is array for p in parts):
+            doubles = parts[0] if len(parts) == 1 else _joined(parts)
+        elif len(parts) == 1 and parts[0] is not None:
+            return self._checked(parts[0])  # type: ignore[arg-type]
+        else:
+            doubles = array("d")
+            for call, part in zip(calls, parts, strict=True):
+                if part is None:
+                    call.vectors = self._rows(call)
+                    for vector in call.vectors:
+                        doubles.fromlist(vector)
+                else:
+                    doubles.extend(part if part.__class__ is array else part.astype(np.float64).reshape(-1))  # type: ignore[union-attr]
+        with np.errstate(over="ignore"):
+            # a stored double beyond float32 is infinite to the model, as it was in training
+            matrix = np.frombuffer(doubles).astype(np.float32).reshape(-1, signature.width)  # type: ignore[call-overload]
+        return self._checked(matrix) if signature.plain else matrix
+
+    def _checked(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not math.isfinite(np.add.reduce(matrix, axis=None)):
+            self._signature.check(matrix, "inputs")
+        return matrix
+
+    def _rows(self, call: Call) -> list[list[float]]:
+        rows, features = call.asked.rows or (), call.features
+        if features is None:  # nothing is read for this model
+            joined = [r.values for r in rows]
+        else:
+            joined = [f.values + r.values for r, f in zip(rows, features, strict=True)]
+        if self._transformations is not None:
+            self._transform(call, joined, self._transformations)
+        return [self._signature.vector(values) for values in joined]
+
+    def _transform(self, call: Call, joined: list[list[float]], transformations: Transformations) -> None:
+        """Append to each row what the transformations make of its features and fields."""
+        columns: dict[str, list[Any]] = {n: [row[i] for row in joined] for i, n in enumerate(self._columns)}
+        for name, _ in self._signature.entities:
+            columns[name] = [row.entities[name] for row in call.asked.rows or ()]
+        made = transformations.apply(columns)
+        for i, row in enumerate(joined):
+            row.extend(float(made[name][i]) for name in self._signature.transformed)
+
+
+def _joined(parts: Sequence[Any]) -> array[float]:
+    joined: array[float] = array("d")
+    for part in parts:
+        joined += part
+    return joined
+
+
+def _transformations(bundle: Bundle) -> Transformations | None:
+    if not bundle.transformations:
+        return None
+    from serving.runtime.features.transformations import Transformations
+
+    return Transformations(bundle)
