@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from serving.runtime.manifest import Form
 from windlass.atomic import sync_directory
 from windlass.contract import Workload
 from windlass.errors import UsageError
+from windlass.features import ondemand
 
 MANIFEST = "serving.json"
 MODEL_FILE = "model.onnx"
@@ -51,12 +53,23 @@ def manifest(
         {"name": f.name, "view": None, "categories": list(f.categories) or None, "default": defaults[f.name]}
         for f in workload.request_fields
     ]
+    # made at every request: there is no default to fall back to
+    inputs += [
+        {"name": o, "view": None, "default": None, "transformation": t.name}
+        for t in workload.transformations
+        for o in t.outputs
+    ]
+    code = [ondemand.code_of(t) for t in workload.transformations]
     return {
         "format_version": FORMAT_VERSION,
         "model": workload.name,
         "model_file": MODEL_FILE,
         "model_format": "onnx",
-        "sha256": {MODEL_FILE: model_sha256, **(sha256 or {})},
+        "sha256": {
+            MODEL_FILE: model_sha256,
+            **(sha256 or {}),
+            **{c.file: hashlib.sha256(c.content).hexdigest() for c in code},
+        },
         **({"forms": [dict(f) for f in forms]} if forms else {}),
         "feature_service": workload.feature_service,
         "feast_project": FEAST_PROJECT,
@@ -71,6 +84,7 @@ def manifest(
             for v in workload.views
         ],
         "inputs": inputs,
+        **({"transformations": [c.entry() for c in code]} if code else {}),
         "output": "probability",
     }
 

@@ -60,12 +60,15 @@ def file_digest(path: Path) -> str:
 
 
 def code_version(modules: Iterable[str], distributions: Iterable[str] = ()) -> str:
-    """Hash the source of our modules and the versions of the packages that they rest on."""
+    """Hash the source of our modules (of a package all of its files) and the versions of what they rest on."""
     parts: list[str] = []
     for name in modules:
         spec = importlib.util.find_spec(name)
         assert spec is not None and spec.origin is not None  # noqa: S101 - only our own modules are named
-        parts.append(file_digest(Path(spec.origin)))
+        origin = Path(spec.origin)
+        parts.append(
+            folder_version(origin.parent) if spec.submodule_search_locations else file_digest(origin)
+        )
     parts += [f"{name}=={importlib.metadata.version(name)}" for name in distributions]
     return digest(parts)
 

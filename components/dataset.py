@@ -19,7 +19,7 @@ from components.validate import AVAILABLE_AT, EVENT_TIMESTAMP, LABEL
 from components.window import Window
 from windlass.contract import Workload
 from windlass.errors import DataError, WindlassError
-from windlass.features import partitions
+from windlass.features import ondemand, partitions
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -77,8 +77,10 @@ def build(
             count += 1
     columns = [np.concatenate(parts)] if parts else []
     columns += [_request_field(workload, rows, f.name)[:, None] for f in workload.request_fields]
+    code = [ondemand.code_of(t) for t in workload.transformations]
+    everything = ondemand.append(code, workload.given_inputs, np.hstack(columns))
     with np.errstate(over="ignore"):
-        inputs = np.ascontiguousarray(np.hstack(columns), dtype=np.float32)
+        inputs = np.ascontiguousarray(everything, dtype=np.float32)
     kept = rows[[EVENT_TIMESTAMP, LABEL, AVAILABLE_AT]].copy()
     for name in workload.slices:
         kept[f"slice_{name}"] = _slice_values(rows[f"in_{name}"])
@@ -153,7 +155,8 @@ def hold_to_feast(workload: Workload, settings: Settings, joined: pd.DataFrame) 
 def category_counts(workload: Workload) -> tuple[int, ...]:
     """Per model input the number of its categories, 0 where it is a number."""
     features = sum(len(v.features) for v in workload.views)
-    return (0,) * features + tuple(len(f.categories) for f in workload.request_fields)
+    made = sum(len(t.outputs) for t in workload.transformations)
+    return (0,) * features + tuple(len(f.categories) for f in workload.request_fields) + (0,) * made
 
 
 def write(training_set: TrainingSet, names: Sequence[str], folder: Path) -> None:

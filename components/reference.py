@@ -96,8 +96,8 @@ def write(
     names = list(workload.model_inputs)
     train = (training_set.rows[EVENT_TIMESTAMP] < pd.Timestamp(training_set.evaluation_start)).to_numpy()
     inputs = training_set.inputs[train]
-    features = len(names) - len(workload.request_fields)
-    categories = [()] * features + [f.categories for f in workload.request_fields]
+    of_fields = {f.name: f.categories for f in workload.request_fields}
+    categories = [of_fields.get(name, ()) for name in names]
     described = statistics(inputs, names, categories)
     labels = training_set.rows[LABEL].to_numpy()
     document = {

@@ -16,8 +16,10 @@ from components.validate import EVENT_TIMESTAMP
 from components.window import Window
 from windlass import __version__
 from windlass.contract import Workload
+from windlass.features import ondemand
 from windlass.settings import Settings
 
+EXPORT_REPORT = "export.json"
 METRICS = ("auc", "log_loss", "brier", "calibration_error", "business_cost", "threshold", "positive_rate")
 
 
@@ -126,9 +128,21 @@ def _submit(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         described = reference.write(workload, training_set, scores[old], scores[~old], folder, seed=seed)
-        shutil.copyfile(folders.model / "model.onnx", folder / bundle.MODEL_FILE)
-        document = bundle.manifest(workload, reference.defaults(described["inputs"]), tags["model_sha256"])
+        report = cache.read_json(folders.model / cache.REPORT)
+        forms = report["forms"]
+        for form in forms:
+            shutil.copyfile(folders.model / form["file"], folder / form["file"])
+        for code in map(ondemand.code_of, workload.transformations):
+            (folder / code.file).write_bytes(code.content)
+        document = bundle.manifest(
+            workload,
+            reference.defaults(described["inputs"]),
+            tags["model_sha256"],
+            forms,
+            {f["file"]: cache.file_digest(folder / f["file"]) for f in forms},
+        )
         cache.write_json(folder / bundle.MANIFEST, document)
+        cache.write_json(folder / EXPORT_REPORT, report)
         parameters = {"family": model["family"], "trials": str(len(model["trials"])), "seed": str(seed)}
         parameters |= {k: repr(v) for k, v in model["parameters"].items()}
         submission = Submission(
@@ -137,7 +151,11 @@ def _submit(
             folder=folder,
             extra=(
                 folders.model / "model.json",
-                folders.model / model["native"],
+                *(
+                    ()
+                    if any(f["file"] == model["native"] for f in forms)
+                    else (folders.model / model["native"],)
+                ),
                 folders.evaluation / "evaluation.json",
                 folders.evaluation / "verdict.json",
             ),

@@ -127,7 +127,9 @@ def training_set(workload: str, start: str, end: str, data: str, rows: str, out:
         from windlass.features import offline as offline_store
 
         offline = offline_store.build(spec, s, data=source, progress=progress).content_hash
-    code = cache.code_version(["components.dataset", "components.window"], ["pandas"])
+    code = cache.code_version(
+        ["components.dataset", "components.window", "windlass.features.ondemand"], ["pandas"]
+    )
     validated = cache.read(Path(rows))
     key = cache.digest(
         code, validated.content, _folder(spec, s), offline, spec.feature_service, spec.model_inputs

@@ -15,6 +15,8 @@ from windlass.contract import Workload
 
 PARITY_ROWS = 20_000
 BEST = "best.json"
+SERVED = ("native.skops", "native.ubj")
+"""The libraries' own files that a server can run."""
 
 
 def train(
@@ -60,7 +62,12 @@ def train(
     onnx.save(export.export(model, inputs.shape[1]), folder / "model.onnx")
     native = _keep_native(model, folder)
     # the newest rows: they hold the evaluation window, which the model has not seen
-    report = export.check_parity(model, folder / "model.onnx", training_set.inputs[-PARITY_ROWS:])
+    report = export.check_parity(
+        model,
+        folder / "model.onnx",
+        training_set.inputs[-PARITY_ROWS:],
+        folder / native if native in SERVED else None,
+    )
     chosen = {"family": best.family, "parameters": dict(best.parameters), "auc": best.auc}
     cache.write_json(
         folder / "model.json",

@@ -104,6 +104,24 @@ class View:
 
 
 @dataclass(frozen=True)
+class Transformation:
+    """Inputs that are computed at the time of the request, by the same Python in training and in the server.
+
+    Attributes:
+        function: a function of the top level of a module that imports the standard library and numpy only. It takes
+            and gives columns, name to a list of one value a row, and treats each row by itself.
+        inputs: features of views and request fields, as the model takes them: numbers, NaN where missing, of a
+            string its category's position.
+        outputs: model inputs that it makes, numbers; NaN (or None) where missing.
+    """
+
+    name: str
+    function: Callable[[dict[str, list[float]]], Mapping[str, Sequence[float | None]]]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Range:
     """A search range of one hyper-parameter."""
 
@@ -174,6 +192,7 @@ class Workload:
         prepare: source rows -> the richer frame that `views[*].compute` takes (derived columns, times in UTC).
         views: feature views, in the feature service's order.
         request_fields: what a caller sends besides the entity keys.
+        transformations: inputs made of the two at the time of the request.
         feature_service: name of the Feast feature service, with its version.
         decision_metric: the metric that decides a release ("brier").
         slices: columns (entities or request fields) by which metrics are also given.
@@ -199,15 +218,17 @@ class Workload:
     release: Mapping[str, Any] = field(default_factory=dict)
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
     evaluation_window: timedelta = timedelta(days=7)
+    transformations: tuple[Transformation, ...] = ()
+
+    @property
+    def given_inputs(self) -> tuple[str, ...]:
+        """Names of what is read or sent, in order: every view's features, then the request fields."""
+        return (*(f for v in self.views for f in v.features), *(f.name for f in self.request_fields))
 
     @property
     def model_inputs(self) -> tuple[str, ...]:
-        """Names of the model's inputs, in order: every view's features, then the request fields."""
-        names: list[str] = []
-        for view in self.views:
-            names.extend(view.features)
-        names.extend(f.name for f in self.request_fields)
-        return tuple(names)
+        """Names of the model's inputs, in order: what is given, then what the transformations make of it."""
+        return (*self.given_inputs, *(o for t in self.transformations for o in t.outputs))
 
 
 def check(workload: Workload) -> Sequence[str]:
@@ -226,6 +247,19 @@ def check(workload: Workload) -> Sequence[str]:
     problems += [
         f"view {v.name!r} has no feature; name one or drop the view" for v in workload.views if not v.features
     ]
+    given = set(workload.given_inputs)
+    for made in workload.transformations:
+        if not made.name.isidentifier():
+            problems.append(f"transformation {made.name!r} must be named like a variable")
+        problems += [
+            f"transformation {made.name!r} takes {n!r}, which is neither a feature nor a request field"
+            for n in made.inputs
+            if n not in given
+        ]
+        if not made.outputs:
+            problems.append(f"transformation {made.name!r} has no output; name one or drop it")
+    called = [t.name for t in workload.transformations]
+    problems += [f"transformation {n!r} is stated twice" for n in sorted(set(called)) if called.count(n) > 1]
     names = workload.model_inputs
     problems += [f"feature {n!r} is stated twice" for n in sorted({n for n in names if names.count(n) > 1})]
     if not names:

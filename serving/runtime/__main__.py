@@ -114,7 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; the exit code is that of the command line."""
     try:
         folders, options = parse(argv)
-        app.serve([loading.verified(folder, options) for folder in folders], options)
+        bundles = [loading.verified(folder, options) for folder in folders]
+        if options.workers > 1:
+            from serving.runtime import workers
+
+            return workers.serve(bundles, options)
+        app.serve(bundles, options)
     except WindlassError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -24,6 +24,7 @@ import uvloop
 from serving.runtime import loading
 from serving.runtime.bundle import Bundle
 from serving.runtime.features.reader import FeatureReader
+from serving.runtime.loading import Opened
 from serving.runtime.metrics import Metrics
 from serving.runtime.options import Options
 from serving.runtime.refusal import Refusal
@@ -50,6 +51,7 @@ class Server:
         reader: FeatureReader | None = None,
         protocol_factory: Callable[[Server], HttpProtocol] | None = None,
         shared: Path | None = None,
+        opened: Opened | None = None,
     ) -> None:
         self.most_body_bytes = options.most_body_bytes
         self.request_timeout_s = options.request_timeout_s
@@ -66,7 +68,8 @@ class Server:
         self._routes = Routes(self.repository, self.metrics, options, loop, ready=lambda: not self.draining)
         self._routes.rebuild()
         for bundle in bundles:
-            self.repository.add(loading.loaded(bundle, options, loop, self.metrics, reader))
+            engines = (opened or {}).get((bundle.model, bundle.version))
+            self.repository.add(loading.loaded(bundle, options, loop, self.metrics, reader, engines))
 
     def _load(self, folder: Path) -> Loaded:
         bundle = loading.verified(folder, self._options)
@@ -162,6 +165,7 @@ def serve(
     protocol_factory: Callable[[Server], HttpProtocol] | None = None,
     listener: socket.socket | None = None,
     shared: Path | None = None,
+    opened: Opened | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -170,6 +174,7 @@ def serve(
         protocol_factory: instead of `HttpProtocol`; called with the server for each connection.
         listener: a bound socket; None binds one.
         shared: folder in which the workers of one server leave their counts.
+        opened: engines of bundles that are open already.
 
     Raises:
         UsageError: a bundle cannot be served.
@@ -180,7 +185,13 @@ def serve(
     async def run() -> None:
         loop = asyncio.get_running_loop()
         server = Server(
-            several, options, loop, reader=reader, protocol_factory=protocol_factory, shared=shared
+            several,
+            options,
+            loop,
+            reader=reader,
+            protocol_factory=protocol_factory,
+            shared=shared,
+            opened=opened,
         )
         try:
             await server.run(listener or bind(options.host, options.port))
@@ -193,8 +204,11 @@ def serve(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Bind a socket.
+
+    Args:
+        shared: whether other processes of ours may bind the same port.
 
     Raises:
         PortInUseError: the port is taken.
@@ -205,6 +219,8 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             # a server that was killed a moment ago leaves its port in TIME_WAIT
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(address)
         except BaseException:
             listener.close()

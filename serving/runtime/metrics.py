@@ -7,6 +7,7 @@ leaves what it counted in a file now and then, and whoever is asked adds up.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from serving.runtime.counts import BUCKETS, RequestCounts
 from serving.runtime.repository import Loaded
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+BURIED = "buried.json"
 PHASES = ("closed", "half_open", "open")
 
 Samples = dict[str, float]
@@ -86,7 +88,8 @@ class Metrics:
         own = f"{os.getpid()}.json"
         for path in sorted(self._shared.glob("*.json")):
             if path.name != own:
-                yield orjson.loads(path.read_bytes())
+                with contextlib.suppress(FileNotFoundError):  # a worker that ended meanwhile
+                    yield orjson.loads(path.read_bytes())
 
     def _families(self, models: Iterable[Loaded]) -> dict[str, Family]:
         families: dict[str, Family] = {}
@@ -119,6 +122,23 @@ class Metrics:
         resident = _resident_bytes(usage.ru_maxrss)
         add("process_resident_memory_bytes", "gauge", "Memory of the processes.", {"|": resident})
         return families
+
+
+def bury(shared: Path, pid: int) -> None:
+    """Keep what a worker counted that is gone: counters go on, what it held at the time does not."""
+    left, kept = shared / f"{pid}.json", shared / BURIED
+    if not left.exists():
+        return
+    total: dict[str, Samples] = orjson.loads(kept.read_bytes()) if kept.exists() else {}
+    for name, samples in orjson.loads(left.read_bytes()).items():
+        if name.endswith(("_total", "_seconds")):
+            own = total.setdefault(name, {})
+            for labels, value in samples.items():
+                own[labels] = own.get(labels, 0) + value
+    beside = kept.with_suffix(".part")
+    beside.write_bytes(orjson.dumps(total))
+    beside.rename(kept)
+    left.unlink()
 
 
 def _of_model(loaded: Loaded) -> Iterable[tuple[str, str, str, Samples]]:

@@ -20,9 +20,10 @@ from serving.runtime import terms
 from serving.runtime.contract import Contract
 from serving.runtime.flow.call import Asked, Call
 from serving.runtime.identity import RequestIds, checked_id
-from serving.runtime.metrics import CONTENT_TYPE, Metrics, RequestCounts
+from serving.runtime.counts import RequestCounts
+from serving.runtime.metrics import CONTENT_TYPE, Metrics
 from serving.runtime.options import Options
-from serving.runtime.protocol import openapi, v1, v2
+from serving.runtime.protocol import docs_page, openapi, v1, v2
 from serving.runtime.protocol.document import parse
 from serving.runtime.refusal import (
     BadRequest,
@@ -276,7 +277,9 @@ class Routes:
 
     def _index(self, exchange: Exchange) -> None:
         self._authorize(exchange)
-        ready_only = bool(exchange.body) and parse(exchange.body).get("ready") is True
+        ready_only = parse(exchange.body).get("ready", False) if exchange.body else False
+        if not isinstance(ready_only, bool):
+            raise FieldError("ready", ready_only, "true or false")
         entries = [
             {"name": e.model, "version": e.version, "state": e.state, "reason": e.reason}
             for e in self._repository.index()
@@ -286,8 +289,10 @@ class Routes:
 
     def _load(self, exchange: Exchange) -> None:
         self._authorize(exchange)
-        parameters = (parse(exchange.body).get("parameters") if exchange.body else None) or {}
-        version = parameters.get("version") if isinstance(parameters, dict) else parameters
+        parameters = parse(exchange.body).get("parameters") if exchange.body else None
+        if not isinstance(parameters, dict | None):
+            raise FieldError("parameters", parameters, "an object")
+        version = parameters.get("version") if parameters else None
         if version is not None and not isinstance(version, str):
             raise FieldError("parameters.version", version, "a version of the repository's folder")
         model = exchange.target.decode("latin-1").split("/")[4]
@@ -349,7 +354,7 @@ class Routes:
 
     def _docs(self, exchange: Exchange) -> None:
         contracts = [loaded.served.contract for loaded in self._repository]
-        page = openapi.page(contracts, self._options)
+        page = docs_page.render(openapi.document(contracts, self._options))
         self._answer(exchange, Response(200, page, self._headers(exchange), HTML))
 
     def _answer(self, exchange: Exchange, response: Response) -> None:

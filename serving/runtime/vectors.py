@@ -34,23 +34,25 @@ class Vectors:
             Exception: whatever a transformation raises.
         """
         signature = self._signature
-        parts = [c.asked.values for c in calls]
-        if all(p.__class__ is array for p in parts):
-            doubles = parts[0] if len(parts) == 1 else _joined(parts)
-        elif len(parts) == 1 and parts[0] is not None:
-            return self._checked(parts[0])  # type: ignore[arg-type]
+        doubles: array[float] = array("d")
+        if len(calls) == 1 and (values := calls[0].asked.values) is not None:
+            if not isinstance(values, array):
+                return self._checked(values.reshape(-1, signature.width))
+            doubles = values
         else:
-            doubles = array("d")
-            for call, part in zip(calls, parts, strict=True):
-                if part is None:
+            for call in calls:
+                values = call.asked.values
+                if values is None:
                     call.vectors = self._rows(call)
                     for vector in call.vectors:
                         doubles.fromlist(vector)
+                elif isinstance(values, array):
+                    doubles += values
                 else:
-                    doubles.extend(part if part.__class__ is array else part.astype(np.float64).reshape(-1))  # type: ignore[union-attr]
+                    doubles.frombytes(values.astype(np.float64).tobytes())
         with np.errstate(over="ignore"):
             # a stored double beyond float32 is infinite to the model, as it was in training
-            matrix = np.frombuffer(doubles).astype(np.float32).reshape(-1, signature.width)  # type: ignore[call-overload]
+            matrix = np.frombuffer(doubles).astype(np.float32).reshape(-1, signature.width)
         return self._checked(matrix) if signature.plain else matrix
 
     def _checked(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,24 +67,15 @@ class Vectors:
         else:
             joined = [f.values + r.values for r, f in zip(rows, features, strict=True)]
         if self._transformations is not None:
-            self._transform(call, joined, self._transformations)
+            self._transform(joined, self._transformations)
         return [self._signature.vector(values) for values in joined]
 
-    def _transform(self, call: Call, joined: list[list[float]], transformations: Transformations) -> None:
+    def _transform(self, joined: list[list[float]], transformations: Transformations) -> None:
         """Append to each row what the transformations make of its features and fields."""
         columns: dict[str, list[Any]] = {n: [row[i] for row in joined] for i, n in enumerate(self._columns)}
-        for name, _ in self._signature.entities:
-            columns[name] = [row.entities[name] for row in call.asked.rows or ()]
         made = transformations.apply(columns)
         for i, row in enumerate(joined):
             row.extend(float(made[name][i]) for name in self._signature.transformed)
-
-
-def _joined(parts: Sequence[Any]) -> array[float]:
-    joined: array[float] = array("d")
-    for part in parts:
-        joined += part
-    return joined
 
 
 def _transformations(bundle: Bundle) -> Transformations | None:

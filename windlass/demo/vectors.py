@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from windlass.contract import Workload
+from windlass.features import ondemand
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ class Vectors:
         """All model inputs of all rows, float32."""
         columns = [self._features.to_numpy(dtype=np.float64)]
         columns += [encoded(self._rows[f.name], f.categories)[:, None] for f in self._workload.request_fields]
-        return np.ascontiguousarray(np.hstack(columns), dtype=np.float32)
+        code = [ondemand.code_of(t) for t in self._workload.transformations]
+        everything = ondemand.append(code, self._workload.given_inputs, np.hstack(columns))
+        return np.ascontiguousarray(everything, dtype=np.float32)
 
 
 def encoded(values: Any, categories: Sequence[str]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from windlass.contract import Workload
 from windlass.errors import UsageError, WindlassError
-from windlass.features import partitions, store
+from windlass.features import ondemand, partitions, store
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a model: from a view, or from the request, perhaps as the position among categories."""
+    """An input of a model: from a view, from the request (perhaps a category's position), or made of both."""
 
     name: str
     view: str | None
     categories: tuple[str, ...] | None
     default: float | None = None
+    transformation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def check(workload: Workload, settings: Settings, records: Iterable[Mapping[str,
         inputs = inputs_of(workload, settings, version)
         mine = [compared[i] for i in rows]
         served = _served(mine, inputs, version)
-        should = _expected(mine, inputs, expected.iloc[rows])
+        should = _expected(mine, inputs, expected.iloc[rows], _code_of(workload, settings, version))
         differs, distance = differences(served, should)
         by_feature.update({i.name: int(n) for i, n in zip(inputs, differs.sum(axis=0), strict=True) if n})
         if wrong := int(differs.any(axis=1).sum()):
@@ -154,11 +155,22 @@ def inputs_of(workload: Workload, settings: Settings, version: str) -> tuple[Inp
                 i["view"],
                 tuple(i["categories"]) if i.get("categories") else None,
                 i.get("default"),
+                i.get("transformation"),
             )
             for i in stated
         )
     of_views = [Input(f, v.name, None) for v in workload.views for f in v.features]
-    return (*of_views, *(Input(f.name, None, f.categories or None) for f in workload.request_fields))
+    sent = [Input(f.name, None, f.categories or None) for f in workload.request_fields]
+    made = [Input(o, None, None, None, t.name) for t in workload.transformations for o in t.outputs]
+    return (*of_views, *sent, *made)
+
+
+def _code_of(workload: Workload, settings: Settings, version: str) -> list[ondemand.Code]:
+    folder = settings.bundles_dir / workload.name / version
+    if (folder / "serving.json").is_file():
+        document = json.loads((folder / "serving.json").read_text())
+        return [ondemand.code_in(entry, folder) for entry in document.get("transformations", [])]
+    return [ondemand.code_of(t) for t in workload.transformations]
 
 
 def records(settings: Settings, log: Path | None = None) -> Iterator[dict[str, Any]]:
@@ -214,23 +226,30 @@ def _served(rows: Sequence[Mapping[str, Any]], inputs: Sequence[Input], version:
 
 
 def _expected(
-    rows: Sequence[Mapping[str, Any]], inputs: Sequence[Input], features: pd.DataFrame
+    rows: Sequence[Mapping[str, Any]],
+    inputs: Sequence[Input],
+    features: pd.DataFrame,
+    code: Sequence[ondemand.Code],
 ) -> NDArray[np.float64]:
     import numpy as np
 
     columns = []
-    for item in inputs:
+    given = [item for item in inputs if item.transformation is None]
+    for item in given:
         if item.view is not None:
             columns.append(features[item.name].to_numpy(dtype="float64"))
             continue
-        given = [record["request"].get(item.name, record["entities"].get(item.name)) for record in rows]
+        sent = [record["request"].get(item.name, record["entities"].get(item.name)) for record in rows]
         if item.default is not None:
-            given = [item.default if value is None else value for value in given]
+            sent = [item.default if value is None else value for value in sent]
         if item.categories is not None:
             position = {category: float(i) for i, category in enumerate(item.categories)}
             # a bundle's default may be a position already
-            otherwise = [value if isinstance(value, float) else np.nan for value in given]
-            columns.append(np.array([position.get(v, o) for v, o in zip(given, otherwise, strict=True)]))
+            otherwise = [value if isinstance(value, float) else np.nan for value in sent]
+            columns.append(np.array([position.get(v, o) for v, o in zip(sent, otherwise, strict=True)]))
         else:
-            columns.append(np.array([np.nan if value is None else float(value) for value in given]))
-    return np.column_stack(columns)
+            columns.append(np.array([np.nan if value is None else float(value) for value in sent]))
+    names = [item.name for item in given]
+    everything = ondemand.append(code, names, np.column_stack(columns))
+    place = {name: i for i, name in enumerate([*names, *(o for c in code for o in c.outputs)])}
+    return everything[:, [place[item.name] for item in inputs]]

@@ -367,6 +367,9 @@ Not used:
 
 @LEFT_OUT@
 
+An input that is computed from the two at the time of the request is a `Transformation` of the workload: a function of
+columns, in a file that imports the standard library and numpy only. The server runs that very file.
+
 ```
 windlass train @NAME@ --from @FROM@ --to @TO@ --json
 windlass up @NAME@ --detach

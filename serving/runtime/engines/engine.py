@@ -35,6 +35,10 @@ class ModelError(WindlassError):
     """The model ran and gave something that is no answer, or failed."""
 
 
+class UnavailableError(WindlassError):
+    """This machine cannot run the form: its library is not installed, or its file is for another machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A tensor that a model takes or gives.
@@ -68,3 +72,28 @@ class Engine(Protocol):
             ModelError: the model failed, or gave arrays that are not `outputs` of the same number of rows.
         """
         ...
+
+
+def conform(given: Array, spec: TensorSpec, rows: int, title: str) -> Array:
+    """Return what a library gave as the tensor `spec` of `rows` rows; a column [N, 1] counts as [N] and back.
+
+    Args:
+        title: model and version, for the message.
+
+    Raises:
+        ModelError: it has another shape.
+    """
+    want = (rows, *spec.shape[1:])
+    if len(given.shape) != len(want) and given.shape in ((rows,), (rows, 1)) and want in ((rows,), (rows, 1)):
+        given = given.reshape(want)
+    if len(given.shape) != len(want) or any(n not in (-1, g) for n, g in zip(want, given.shape, strict=True)):
+        raise ModelError(
+            f"{title} gave {spec.name!r} of shape {given.shape} for {rows} rows, expected {want}"
+        )
+    return given.astype(DTYPES[spec.datatype], copy=False)
+
+
+def of_positive_class(probabilities: Array, spec: TensorSpec) -> Array:
+    """Probabilities [N, 2] of a binary classifier as the [N] of its second class that `spec` asks for."""
+    binary = probabilities.ndim == 2 and probabilities.shape[1] == 2 and len(spec.shape) == 1
+    return probabilities[:, 1] if binary else probabilities

@@ -1,4 +1,4 @@
-"""The model: an ONNX Runtime session that scores rows; the only importer of onnxruntime.
+"""ONNX through ONNX Runtime; the only importer of onnxruntime among the engines.
 
 One thread and no spinning: a row of a tabular model costs some microseconds, and a thread pool would cost
 more in wake-ups than it saves, and would take the core that the event loop needs.
@@ -6,68 +6,121 @@ more in wake-ups than it saves, and would take the core that the event loop need
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
+from serving.runtime.bundle import Bundle, Form
+from serving.runtime.engines.engine import DTYPES, Array, ModelError, TensorSpec, conform
+from windlass.errors import UsageError
 
-from windlass.errors import UsageError, WindlassError
+TYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(float)": "FP32",
+    "tensor(float16)": "FP16",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+    **{
+        f"tensor({kind}{bits})": f"{kind}{bits}".upper()
+        for kind in ("int", "uint")
+        for bits in (8, 16, 32, 64)
+    },
+}
 
-INPUT = "features"
 
+class OnnxEngine:
+    """An ONNX Runtime session.
 
-class ModelError(WindlassError):
-    """The model ran and gave something that is no score."""
-
-
-class Model:
-    """Scores rows of `width` float32 features.
+    A model of one input takes it whatever its name is; more are found by name. So are outputs.
 
     Raises:
         UsageError: the bytes are no ONNX model, or its inputs and outputs are not what the bundle states.
     """
 
-    def __init__(self, content: bytes, *, width: int, output: str, name: str) -> None:
-        onnxruntime.disable_telemetry_events()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a class for each status and no common base
-            raise UsageError(f"model {name}: ONNX Runtime cannot load it: {error}") from error
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        stated = [(i.name, i.type, len(i.shape)) for i in inputs]
-        if stated != [(INPUT, "tensor(float)", 2)]:
-            raise UsageError(
-                f"model {name}: its inputs are {stated}, expected one float {INPUT!r} of [N, {width}]"
-            )
-        if inputs[0].shape[1] not in (width, None) and not isinstance(inputs[0].shape[1], str):
-            raise UsageError(
-                f"model {name}: it takes {inputs[0].shape[1]} features, the bundle states {width}"
-            )
-        if output not in [o.name for o in outputs]:
-            raise UsageError(f"model {name}: it has no output {output!r}; it has {[o.name for o in outputs]}")
+    format = "onnx"
+
+    def __init__(
+        self, content: bytes, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], title: str
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self._title = title
+        session = session_of(content, title)
+        taken, given = session.get_inputs(), session.get_outputs()
+        single = len(inputs) == len(taken) == 1
+        self._inputs = _matched(inputs, [*taken], title, "input", by_position=single)
+        self._outputs = _matched(outputs, [*given], title, "output", by_position=False)
         self._run = session.run
-        self._outputs = [output]
-        self._name = name
-        # the first run allocates and may fail on an operator: better now than at the first request
-        self.predict(np.full((1, width), np.nan, dtype=np.float32))
-        self.predict(np.zeros((2, width), dtype=np.float32))
 
-    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score `features` of shape [N, width]; returns shape [N].
+    def run(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        """See `Engine.run`."""
+        try:
+            given = self._run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
+        except Exception as error:  # onnxruntime has a class for each status and no common base
+            raise ModelError(f"{self._title} failed: {error}") from error
+        rows = len(arrays[0])
+        return [conform(g, s, rows, self._title) for g, s in zip(given, self.outputs, strict=True)]
 
-        Raises:
-            ModelError: the result is not one finite number a row.
-        """
-        scores: Any = self._run(self._outputs, {INPUT: features})[0]
-        if scores.shape != (len(features),):
-            if scores.shape != (len(features), 1):
-                raise ModelError(f"model {self._name} gave shape {scores.shape} for {len(features)} rows")
-            scores = scores.reshape(-1)
-        result: NDArray[np.float32] = scores
-        return result
+
+def load(bundle: Bundle, form: Form) -> OnnxEngine:
+    """Open a form from its verified bytes."""
+    return OnnxEngine(bundle.read(form.file), bundle.tensor_inputs, bundle.tensor_outputs, bundle.title)
+
+
+def session_of(content: bytes, title: str) -> Any:
+    """Open a session of one thread.
+
+    Raises:
+        UsageError: the bytes are no ONNX model that this ONNX Runtime knows.
+    """
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise UsageError(f"{title}: ONNX Runtime cannot load it: {error}; export the model again") from error
+
+
+def _matched(
+    specs: tuple[TensorSpec, ...], found: list[Any], title: str, what: str, *, by_position: bool
+) -> list[str]:
+    """The session's name of each stated tensor, once type and shape agree."""
+    named = {f.name: f for f in found}
+    names = []
+    for spec in specs:
+        node = found[0] if by_position else named.get(spec.name)
+        if node is None:
+            raise UsageError(f"{title}: it has no {what} {spec.name!r}; it has {sorted(named)}")
+        datatype = TYPES.get(node.type)
+        # a free dimension is None or a name
+        shape = tuple(n if isinstance(n, int) else -1 for n in node.shape)
+        agree = len(shape) == len(spec.shape) and all(
+            -1 in (s, n) or s == n for s, n in zip(spec.shape, shape, strict=True)
+        )
+        column = (
+            what == "output" and {len(shape), len(spec.shape)} == {1, 2} and {*shape, *spec.shape} <= {-1, 1}
+        )
+        if datatype is None or DTYPES[datatype] != DTYPES[spec.datatype] or not (agree or column):
+            raise UsageError(
+                f"{title}: its {what} {node.name!r} is {node.type} of {shape}, "
+                f"the bundle states {spec.datatype} of {spec.shape}; export the model again"
+            )
+        names.append(node.name)
+    return names
+
+
+class Model(OnnxEngine):
+    """The older surface of a model of rows, for the server's present parts: scores of shape [N]."""
+
+    def __init__(self, content: bytes, *, width: int, output: str, name: str) -> None:
+        inputs, outputs = TensorSpec("features", "FP32", (-1, width)), TensorSpec(output, "FP32", (-1,))
+        super().__init__(content, (inputs,), (outputs,), f"model {name}")
+
+    def predict(self, features: Array) -> Array:
+        """Score `features` of shape [N, width]."""
+        return self.run([features])[0]

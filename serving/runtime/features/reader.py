@@ -8,9 +8,9 @@ decides what then stands in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from serving.runtime.bundle import Bundle
 from serving.runtime.features import entity_key
@@ -20,7 +20,23 @@ BUDGET_S = 0.020
 
 
 class StoreError(Exception):
-    """The online store did not answer, not in time, or not in Feast's layout."""
+    """The online store did not answer, or not in Feast's layout."""
+
+
+class StoreTimeoutError(StoreError):
+    """The store did not answer within the budget."""
+
+
+class StoreLostError(StoreError):
+    """There is no connection to the store, or it ended before the answer."""
+
+
+class StoreBusyError(StoreError):
+    """So many reads are under way that this one was not begun."""
+
+
+class RowError(StoreError):
+    """The store answered, and what it holds for one row (or that row's key) cannot be read. No failure of the store."""
 
 
 class FeatureReader(Protocol):
@@ -34,7 +50,34 @@ class FeatureReader(Protocol):
             now: the time, in epoch seconds, at which rows must not have expired.
 
         Raises:
+            RowError: this row cannot be read, others can.
             StoreError: the store failed; any other exception is taken for the same.
+        """
+        ...
+
+
+RowsDone = Callable[["list[list[float] | RowError] | StoreError"], None]
+"""Takes, for each row, what `FeatureReader.read` returns or the RowError it raises; or the failure of the store."""
+
+
+@runtime_checkable
+class BatchReader(Protocol):
+    """Reads many rows in one round trip, without blocking the event loop."""
+
+    def begin(
+        self, rows: Sequence[Mapping[str, str]], nows: Sequence[float], budget_s: float, done: RowsDone
+    ) -> None:
+        """Begin to read; `done` is called exactly once, at the latest after `budget_s` seconds.
+
+        A call that cannot begin calls `done` before it returns.
+        """
+        ...
+
+    async def warm(self) -> None:
+        """Connect, so that the first request need not wait for it.
+
+        Raises:
+            StoreError: the store does not answer.
         """
         ...
 
@@ -89,17 +132,13 @@ def oldest_valid(bundle: Bundle, now: float) -> list[float]:
 class ClosableReader(FeatureReader, Protocol):
     """What `open_reader` returns."""
 
-    def warm(self) -> None:
-        """Open the store, so that the first request need not wait for it; one that does not answer is left alone."""
-        ...
-
     def close(self) -> None:
         """Give back the connection."""
         ...
 
 
 def open_reader(address: str, bundle: Bundle, *, budget_s: float = BUDGET_S) -> ClosableReader:
-    """Return the reader for `sqlite:PATH` or `redis://…`, its store opened where it answers.
+    """Return the reader for `sqlite:PATH` or `redis://…`; a store that is not there yet stops nothing.
 
     Raises:
         UsageError: the address is of no store that is read here.
@@ -107,12 +146,14 @@ def open_reader(address: str, bundle: Bundle, *, budget_s: float = BUDGET_S) -> 
     if address.startswith("sqlite:") and len(address) > len("sqlite:"):
         from serving.runtime.features.sqlite_reader import SqliteReader
 
-        reader: ClosableReader = SqliteReader(address.removeprefix("sqlite:"), bundle, budget_s=budget_s)
-    elif address.startswith(("redis://", "rediss://", "unix://")):
+        reader = SqliteReader(address.removeprefix("sqlite:"), bundle, budget_s=budget_s)
+        reader.warm()
+        return reader
+    if address.startswith(("redis://", "rediss://", "unix://")):
         from serving.runtime.features.redis_reader import RedisReader
 
-        reader = RedisReader(address, bundle, budget_s=budget_s)
-    else:
-        raise UsageError(f"online store {address!r} is not known; give sqlite:PATH or redis://HOST:PORT/DB")
-    reader.warm()
-    return reader
+        return RedisReader(address, bundle, budget_s=budget_s)
+    raise UsageError(
+        f"online store {address!r} is not known; give sqlite:PATH or redis://HOST:PORT/DB (rediss://, unix://); "
+        "Redis Cluster and Sentinel are not read here"
+    )

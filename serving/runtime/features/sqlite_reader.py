@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from serving.runtime.bundle import Bundle
-from serving.runtime.features.reader import BUDGET_S, Layout, StoreError, oldest_valid
+from serving.runtime.features.reader import BUDGET_S, Layout, RowError, StoreError, oldest_valid
 from serving.runtime.features.value import DOUBLE_SIZE, DOUBLE_TAG, number, unpack_double
 
-CACHE_KIB = (
-    32 * 1024
-)  # sqlite's own 2 MiB hold less than the rows of one busy day, and a page read costs a call
+# sqlite's own 2 MiB hold less than the rows of one busy day, and a page read costs a call
+CACHE_KIB = 32 * 1024
 
 
 class SqliteReader:
@@ -57,6 +56,9 @@ class SqliteReader:
             return values
         try:
             keys = [serialize(entities[e]) for e, serialize in self._keys]
+        except ValueError as error:
+            raise RowError(f"an entity key cannot be one: {error}") from error
+        try:
             rows = self._open().execute(self._statement, keys).fetchall()
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -79,7 +81,7 @@ class SqliteReader:
         return values
 
     def warm(self) -> None:
-        """See `ClosableReader.warm`."""
+        """Open the file, so that the first request need not; one that is not there yet is left alone."""
         with contextlib.suppress(sqlite3.Error, OSError):
             self._open().execute(self._statement, [b""] * len(self._keys)).fetchall()
 
@@ -114,7 +116,7 @@ class SqliteReader:
             return number(raw, self._layout.categories.get(at))
         except ValueError as error:
             name = self._bundle.views[view].name
-            raise StoreError(
+            raise RowError(
                 f"online store {self._path}: view {name!r}: feature {feature!r} {error}"
             ) from error
 
@@ -134,8 +136,8 @@ def _epoch(stamp: object) -> float:
         try:
             moment = datetime.fromisoformat(stamp)
         except ValueError as error:
-            raise StoreError(f"event_ts {stamp!r} is no ISO time") from error
+            raise RowError(f"event_ts {stamp!r} is no ISO time") from error
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if isinstance(stamp, int | float):
         return stamp + time.localtime(stamp).tm_gmtoff
-    raise StoreError(f"event_ts {stamp!r} is no time")
+    raise RowError(f"event_ts {stamp!r} is no time")

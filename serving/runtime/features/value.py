@@ -23,6 +23,8 @@ _WIRE = {
     _BOOL: _VARINT, _TIMESTAMP: _VARINT, _NULL: _VARINT,
 }  # fmt: skip
 
+_NO_TIME = -(1 << 63)  # numpy's NaT, which Feast stores where a UnixTimestamp is NULL
+
 Scalar = float | int | bool | str | bytes | None
 
 
@@ -41,7 +43,9 @@ def decode(raw: bytes) -> Scalar:
         tag, at = varint(raw, 0)
         field, wire = tag >> 3, tag & 7
         if _WIRE.get(field) != wire:
-            raise ValueError(f"field {field} of wire type {wire} is not a scalar value")
+            raise ValueError(
+                f"is not a scalar but field {field} of Feast's Value; lists and maps are no input"
+            )
         value, end = _payload(raw, at, field)
     except (IndexError, struct.error):
         raise ValueError(f"truncated value of {len(raw)} bytes") from None
@@ -117,7 +121,8 @@ def _payload(raw: bytes, at: int, field: int) -> tuple[Scalar, int]:
         if end > len(raw):
             raise ValueError(f"truncated value of {len(raw)} bytes")
         return (raw[at:end].decode() if field == _STRING else raw[at:end]), end
-    return _signed(value), at
+    whole = _signed(value)
+    return (None if field == _TIMESTAMP and whole == _NO_TIME else whole), at
 
 
 def _signed(value: int) -> int:

@@ -203,6 +203,8 @@ def array_of(tensor: Tensor, spec: TensorSpec, most_rows: int) -> Array:
                 f"{where}.data: holds {len(flat)} values, its shape {shape} says {math.prod(shape)}"
             )
         check_values(flat, tensor.datatype, f"{where}.data")
+        if DTYPES[spec.datatype].kind != "f" and None in flat:  # only a float can be missing
+            raise FieldError(f"{where}.data[{flat.index(None)}]", None, f"a value of {spec.datatype}")
         data = flat
     dtype = DTYPES[spec.datatype]
     try:

@@ -44,8 +44,10 @@ def decode(
     tensors = document.get("inputs")
     if tensors.__class__ is not list:
         raise FieldError("inputs", tensors, "a list of tensors")
-    parameters = document.get("parameters") or {}
-    if parameters.__class__ is not dict:
+    parameters = document.get("parameters")
+    if parameters is None:
+        parameters = {}
+    elif parameters.__class__ is not dict:
         raise FieldError("parameters", parameters, "an object")
     read = []
     for i, tensor in enumerate(tensors):
