@@ -10,8 +10,9 @@ ARGS ?=
 # Two workers: the suite is written for two cores, and every worker may hold a gigabyte.
 WORKERS ?= 2
 
-COMPILE := pip compile pyproject.toml --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate \
+COMPILE_FOR_TESTS := pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	--python-version 3.11
+COMPILE := $(COMPILE_FOR_TESTS) pyproject.toml
 
 .PHONY: help demo test lint format verify clean lock
 
@@ -44,7 +45,9 @@ lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 		-o requirements/local.lock && \
 	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --group build \
 		-o requirements/training.lock && \
-	$$uv $(COMPILE) -c requirements/all.lock --extra serving-native --extra redis -o requirements/serving.lock
+	$$uv $(COMPILE) -c requirements/all.lock --extra serving-native --extra redis -o requirements/serving.lock && \
+	$$uv $(COMPILE_FOR_TESTS) -c requirements/all.lock requirements/keras.in -o requirements/keras.lock && \
+	$$uv $(COMPILE_FOR_TESTS) requirements/conformance.in -o requirements/conformance.lock
 
 clean: ## Remove the environment, caches and local state
 	rm -rf .venv .tools .windlass .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist demo-out

@@ -112,6 +112,8 @@ def parse(argv: Sequence[str] | None = None) -> tuple[list[Path], Options]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; the exit code is that of the command line."""
+    # read when an OpenMP library is loaded: its threads spin while they wait, on cores that answer requests
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         folders, options = parse(argv)
         bundles = [loading.verified(folder, options) for folder in folders]

@@ -59,6 +59,11 @@ class Contract:
         return b'"outputs":[' + output[:-1] + b","
 
     @functools.cached_property
+    def head_of_record(self) -> bytes:
+        """How every record of the payload log begins."""
+        return orjson.dumps({"model": self.name, "version": self.version})[:-1] + b","
+
+    @functools.cached_property
     def version_header(self) -> bytes:
         """The response header that names the version."""
         return b"x-windlass-version: %s\r\n" % self.version.encode()

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 import traceback
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.runtime import records
 from serving.runtime.bundle import Bundle
 from serving.runtime.contract import Contract
 from serving.runtime.engines.engine import DTYPES, Array, Engine, ModelError, TensorSpec
@@ -29,14 +29,13 @@ from serving.runtime.flow.call import ANSWERERS, PENDING, AnsweredBy, Call, Outc
 from serving.runtime.flow.costs import Costs, measure
 from serving.runtime.payload.queue import RecordQueue
 from serving.runtime.refusal import ModelFailed, Refusal, Unavailable
-from serving.runtime.signature import Row, Signature
+from serving.runtime.signature import Signature
 from serving.runtime.vectors import Vectors
 from windlass.errors import WindlassError
 
 ISOLATED = frozenset(("pyfunc", "keras", "skops"))
 """Engines that run Python that is not ours: never on the event loop."""
 TRACES_APART_S = 1.0
-_NO_ROW = Row({}, {}, [])
 _new = tuple.__new__
 
 
@@ -251,49 +250,27 @@ class Served:
         ready = call.asked.rows is None or call.features is not None
         if self._fallback is None or self._vectors is None or not ready:
             return self._stated(call, problem)
-        return self._instead([call], [self._vectors.matrix([call])], problem)[0]
+        try:
+            matrix = self._vectors.matrix([call])
+        except Exception as fault:  # this request's own: nothing answers what cannot be asked
+            return Outcome([], "model", fault) if isinstance(fault, Refusal) else self._stated(call, problem)
+        return self._instead([call], [matrix], problem)[0]
 
     # ---- the answers
 
     def finished(self, calls: Sequence[Call], outcomes: Sequence[Outcome]) -> None:
-        records: list[dict[str, Any]] = []
+        kept: list[bytes] = []
+        count = 0
         rows = self.counts.rows
         ended = time.perf_counter()
         for call, outcome in zip(calls, outcomes, strict=True):
             if call.finish(outcome) and outcome.problem is None:
                 rows[outcome.answered_by] += call.asked.count
                 if self.sink is not None:
-                    self._record(call, outcome, ended, records)
-        if records and self.sink is not None:
-            self.sink.append_many(records)
-
-    def _record(self, call: Call, outcome: Outcome, ended: float, records: list[dict[str, Any]]) -> None:
-        asked, request_id, count = call.asked, call.request_id, call.asked.count
-        latency_ms = round((ended - call.started) * 1000, 4)
-        scores = outcome.outputs[0]
-        if scores.__class__ is not list:
-            scores = scores.tolist()
-        vectors = call.vectors
-        if vectors is None:
-            vectors = _split(asked.values, count)
-        for i in range(count):
-            row = asked.rows[i] if asked.rows is not None else _NO_ROW
-            records.append(
-                {
-                    "request_id": request_id if count == 1 else f"{request_id}/{i}",
-                    "model": self.contract.name,
-                    "version": self.contract.version,
-                    "at": call.at,
-                    "entities": row.entities,
-                    "request": row.request,
-                    "features": vectors[i],
-                    "score": scores[i],
-                    "latency_ms": latency_ms,
-                    "source": call.features[i].source if call.features is not None else "online",
-                    "answered_by": outcome.answered_by,
-                    "mirrored": call.mirrored,
-                }
-            )
+                    kept.append(records.lines(call, self.contract, ended))
+                    count += call.asked.count
+        if self.sink is not None and count:
+            self.sink.append_lines(b"".join(kept), count)
 
     def _trace(self, problem: Exception) -> None:
         now = time.monotonic()
@@ -320,16 +297,6 @@ def _joined(calls: Sequence[Call]) -> list[Array]:
     """The inputs of a model of tensors, the rows of all calls behind each other."""
     inputs = zip(*(c.asked.arrays or () for c in calls), strict=True)
     return [i[0] if len(i) == 1 else np.concatenate(i) for i in inputs]
-
-
-def _split(values: Any, count: int) -> list[Any]:
-    """The rows of a request that sent its inputs as they are; empty ones where they are tensors."""
-    if values is None:
-        return [()] * count
-    if count == 1:
-        return [values.tolist()] if isinstance(values, array) else values.tolist()
-    rows: list[Any] = np.asarray(values).reshape(count, -1).tolist()
-    return rows
 
 
 def _keys(calls: Sequence[Call]) -> tuple[list[dict[str, str]], list[float]]:

@@ -11,6 +11,8 @@ from serving.runtime.refusal import FieldError
 
 RESERVE = 0.9
 """Of a caller's patience; the rest is for the way back."""
+MOST_US = 1 << 62
+"""A whole number in JSON may be of any size, and a float not."""
 
 
 def patience_s(limit_s: float, expected_ms: bytes | str | None, timeout_us: Any) -> float:
@@ -24,12 +26,13 @@ def patience_s(limit_s: float, expected_ms: bytes | str | None, timeout_us: Any)
     Raises:
         FieldError: the parameter is no time.
     """
-    if expected_ms is not None and expected_ms.isdigit() and int(expected_ms) > 0:
+    # more digits than these are no limit, and may be more than a float takes
+    if expected_ms is not None and len(expected_ms) < 10 and expected_ms.isdigit() and int(expected_ms) > 0:
         limit_s = min(limit_s, RESERVE * int(expected_ms) / 1e3)
     if timeout_us is not None:
         if timeout_us.__class__ is not int or timeout_us <= 0:
             raise FieldError("parameters.timeout", timeout_us, "microseconds, a whole number above 0")
-        limit_s = min(limit_s, RESERVE * timeout_us / 1e6)
+        limit_s = min(limit_s, RESERVE * min(timeout_us, MOST_US) / 1e6)
     return limit_s
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.runtime.bundle import Bundle
 from serving.runtime.flow.call import Call
-from serving.runtime.signature import Signature
+from serving.runtime.signature import Signature, doubles
 
 if TYPE_CHECKING:
     from serving.runtime.features.transformations import Transformations
@@ -34,26 +33,23 @@ class Vectors:
             Exception: whatever a transformation raises.
         """
         signature = self._signature
-        doubles: array[float] = array("d")
-        if len(calls) == 1 and (values := calls[0].asked.values) is not None:
-            if not isinstance(values, array):
-                return self._checked(values.reshape(-1, signature.width))
-            doubles = values
-        else:
-            for call in calls:
-                values = call.asked.values
-                if values is None:
-                    call.vectors = self._rows(call)
-                    for vector in call.vectors:
-                        doubles.fromlist(vector)
-                elif isinstance(values, array):
-                    doubles += values
-                else:
-                    doubles.frombytes(values.astype(np.float64).tobytes())
-        with np.errstate(over="ignore"):
+        parts: list[bytes] = []
+        for call in calls:
+            values = call.asked.values
+            if values is None:
+                call.vectors = self._rows(call)
+                parts += [doubles(vector) for vector in call.vectors]
+            elif isinstance(values, bytes):
+                parts.append(values)
+            elif len(calls) == 1:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    return self._checked(values.reshape(-1, signature.width))
+            else:
+                parts.append(values.astype(np.float64).tobytes())
+        with np.errstate(over="ignore", invalid="ignore"):
             # a stored double beyond float32 is infinite to the model, as it was in training
-            matrix = np.frombuffer(doubles).astype(np.float32).reshape(-1, signature.width)
-        return self._checked(matrix) if signature.plain else matrix
+            matrix = np.frombuffer(b"".join(parts)).astype(np.float32).reshape(-1, signature.width)
+            return self._checked(matrix) if signature.plain else matrix
 
     def _checked(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         if not math.isfinite(np.add.reduce(matrix, axis=None)):

@@ -32,6 +32,7 @@ GROUPS = (
     "predict",
     "train",
     "pipeline",
+    "export",
     "features",
     "release",
     "feedback",
@@ -39,6 +40,7 @@ GROUPS = (
     "retrain",
     "report",
     "doctor",
+    "bench",
     "new",
 )
 

@@ -83,14 +83,16 @@ def conform(given: Array, spec: TensorSpec, rows: int, title: str) -> Array:
     Raises:
         ModelError: it has another shape.
     """
-    want = (rows, *spec.shape[1:])
+    want, dtype = (rows, *spec.shape[1:]), DTYPES[spec.datatype]
+    if given.shape == want and given.dtype == dtype:  # nearly always
+        return given
     if len(given.shape) != len(want) and given.shape in ((rows,), (rows, 1)) and want in ((rows,), (rows, 1)):
         given = given.reshape(want)
     if len(given.shape) != len(want) or any(n not in (-1, g) for n, g in zip(want, given.shape, strict=True)):
         raise ModelError(
             f"{title} gave {spec.name!r} of shape {given.shape} for {rows} rows, expected {want}"
         )
-    return given.astype(DTYPES[spec.datatype], copy=False)
+    return given.astype(dtype, copy=False)
 
 
 def of_positive_class(probabilities: Array, spec: TensorSpec) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -26,7 +25,8 @@ class Asked:
     Attributes:
         count: number of rows.
         rows: entity keys and request fields.
-        values: all inputs of all rows, one row after the other, of a model that needs nothing else.
+        values: all inputs of all rows, one row after the other, of a model that needs nothing else: doubles as
+            bytes, which are joined and handed to numpy without a copy for each, or [count, F].
         arrays: the inputs of a model of tensors, in the engine's order.
         id: the id that the message states, to be given back.
         outputs: the outputs asked for; None for all.
@@ -35,7 +35,7 @@ class Asked:
 
     count: int
     rows: list[Row] | None = None
-    values: array[float] | NDArray[np.float32] | None = None
+    values: bytes | NDArray[np.float32] | None = None
     arrays: list[Array] | None = None
     id: str | None = None
     outputs: Sequence[str] | None = None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from serving.runtime.flow.call import PENDING, Call, Outcome
-from serving.runtime.refusal import DeadlineExceeded, Overloaded, Refusal, Unavailable
+from serving.runtime.refusal import DeadlineExceeded, ModelFailed, Overloaded, Refusal, Unavailable
 
 WEIGHT = 0.1
 """Of a new observation in the moving average of what a request costs."""
@@ -25,6 +25,7 @@ OUTLIER = 4.0
 """An observation counts as at most so many times the average."""
 OVERHEAD_S = 100e-6
 """What a request costs beside the model, until it is known."""
+DRAIN_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Lane:
         self._running = False
         self._running_since = math.inf
         self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = math.inf
         self._executor: ThreadPoolExecutor | None = None
         self.counts = Counts()
 
@@ -160,10 +162,15 @@ class Lane:
         calls, self._arrived = self._arrived, []
         if self.stuck_s > self._limits.stuck_s:
             text = f"model {self._name} has not come back for {self.stuck_s:.1f} s"
-            self._work.instead(calls, Unavailable(text))
+            self._instead(calls, Unavailable(text))
             self._forget(calls)
         elif self._work.immediate:
-            self._work.prepare(calls)
+            try:
+                self._work.prepare(calls)
+            except Exception as bug:
+                self._abandon(calls, bug)
+                self._forget(calls)
+                return
             self._ready.extend(calls)
             self._pump()
         else:
@@ -173,7 +180,12 @@ class Lane:
             task.add_done_callback(self._tasks.discard)
 
     async def _prepare(self, calls: Sequence[Call]) -> None:
-        await self._work.prepare_later(calls)
+        try:
+            await self._work.prepare_later(calls)
+        except Exception as bug:
+            self._abandon(calls, bug)
+            self._forget(calls)
+            return
         self._ready.extend(calls)
         self._turn_began = time.perf_counter()
         self._pump()
@@ -229,7 +241,10 @@ class Lane:
         self._pump()
 
     def _done(self, calls: list[Call], outcomes: list[Outcome], began: float) -> None:
-        self._work.finished(calls, outcomes)
+        try:
+            self._work.finished(calls, outcomes)
+        except Exception as bug:
+            self._abandon(calls, bug)
         self._forget(calls)
         cost_s = (time.perf_counter() - began) / len(calls)
         # one stall of the machine must not make all that follows look too slow to be tried
@@ -244,14 +259,16 @@ class Lane:
             self._watch_until(min(c.deadline for c in calls))
 
     def _watch_until(self, deadline: float) -> None:
+        if self._watch_at <= deadline:
+            return
         if self._watch is not None:
-            if self._watch.when() <= deadline:
-                return
             self._watch.cancel()
+        # kept here: uvloop's handle of a time that has come is no timer's, and does not know it
+        self._watch_at = deadline
         self._watch = self._loop.call_at(deadline, self._expire)
 
     def _expire(self) -> None:
-        self._watch = None
+        self._watch, self._watch_at = None, math.inf
         now = self._loop.time()
         for call in [c for c in self._open if c.deadline <= now]:
             self._open.discard(call)
@@ -268,7 +285,21 @@ class Lane:
         if call.outcome is PENDING:
             self.counts.shed["deadline"] = self.counts.shed.get("deadline", 0) + 1
             problem = DeadlineExceeded(f"model {self._name}: the deadline of the request is over")
-            self._work.instead([call], problem)
+            self._instead([call], problem)
+
+    def _instead(self, calls: list[Call], problem: Refusal) -> None:
+        try:
+            self._work.instead(calls, problem)
+        except Exception as bug:
+            self._abandon(calls, bug)
+
+    def _abandon(self, calls: Sequence[Call], bug: Exception) -> None:
+        """Answer what a bug left unanswered: it costs these requests, and not the lane."""
+        text = f"model {self._name}: requests failed"
+        self._loop.call_exception_handler({"message": text, "exception": bug})
+        failed = Outcome([], "model", ModelFailed("the server failed on this request; its log says why"))
+        for call in calls:
+            call.finish(failed)
 
     def _forget(self, calls: Sequence[Call]) -> None:
         self._pending -= len(calls)
@@ -289,8 +320,10 @@ class Lane:
 
     async def drained(self) -> None:
         """Return when no request waits or runs."""
+        # first a while: what was admitted a moment ago may be on its way here
+        await asyncio.sleep(DRAIN_S)
         while self._pending:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(DRAIN_S)
 
     def close(self) -> None:
         """Let go of the thread, without waiting for it."""
@@ -298,3 +331,4 @@ class Lane:
             self._watch.cancel()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None

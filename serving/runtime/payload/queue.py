@@ -150,15 +150,28 @@ class RecordQueue:
                 for record in records:
                     self.append_many((record,))
             return False
+        return self._take(lines, len(records))
+
+    def append_lines(self, lines: bytes, count: int) -> bool:
+        """Take `count` records that are JSON lines already; False where they are dropped. Never blocks."""
+        if self._encode is not json_lines:  # this log's lines are others
+            return self.append_many([orjson.loads(line) for line in lines.splitlines()])
+        if self._full:
+            self.counts.refused += count
+            return False
+        return self._take(lines, count)
+
+    def _take(self, lines: bytes, count: int) -> bool:
+        counts = self.counts
         queued = counts.taken_bytes - counts.settled_bytes + len(lines)
         if queued > self._most_bytes:
-            counts.refused += len(records)
+            counts.refused += count
             self._full = queued > len(lines)  # a record too large for an empty queue says nothing of the next
             # the thread may have emptied the queue meanwhile: it must come by again to take the mark off
             self._hurry.set()
             self._wake.set()
             return False
-        counts.taken += len(records)
+        counts.taken += count
         counts.taken_bytes += len(lines)
         self._queue.append(lines)
         if not self._wake.is_set():

@@ -21,6 +21,7 @@ h3 { margin: 1rem 0 .25rem; font-size: .95rem; }
 p { margin: .25rem 0; }
 code, pre { font: .85rem/1.45 ui-monospace, monospace; }
 pre { margin: .25rem 0; padding: .6rem; background: var(--soft); border-radius: .4rem; overflow-x: auto; }
+.call { white-space: pre-wrap; overflow-wrap: anywhere; }
 details { border: 1px solid var(--line); border-radius: .4rem; margin: .4rem 0; }
 details > div { padding: 0 .75rem .75rem; }
 details details { margin: .4rem 0 0; }
@@ -89,7 +90,7 @@ def _call(path: str, example: Any) -> str:
     body = json.dumps(example)
     if len(body) > 100:
         body = "\n".join(_wrapped(example))
-    return f"<pre>curl http://HOST:PORT{escape(path)} -d '{escape(body)}'</pre>"
+    return f"<pre class=\"call\">curl http://HOST:PORT{escape(path)} -d '{escape(body)}'</pre>"
 
 
 def _wrapped(example: dict[str, Any]) -> Iterator[str]:

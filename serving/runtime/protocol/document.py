@@ -9,6 +9,9 @@ import orjson
 
 from serving.runtime.refusal import BadRequest, FieldError
 
+_INFINITE = "number is infinity"
+"""How orjson names a number beyond a double; it is JSON all the same."""
+
 
 def parse(body: bytes | bytearray | memoryview) -> dict[str, Any]:
     """Parse a JSON object; NaN, which is no JSON, is read all the same: clients write a missing value so.
@@ -27,10 +30,15 @@ def parse(body: bytes | bytearray | memoryview) -> dict[str, Any]:
 
 
 def _with_constants(body: bytes, error: orjson.JSONDecodeError) -> Any:
-    if b"NaN" in body or b"Infinity" in body:
+    # infinities become values too, as 1e400 does: whoever checks a field can then name it
+    if b"NaN" in body or b"Infinity" in body or error.msg.startswith(_INFINITE):
         try:
-            # infinities become values too: whoever checks a field can then name it
-            return json.loads(body)
+            document = json.loads(body)
+            if b"\\ud" in body.lower():  # half of a surrogate pair is no text, and could not be logged
+                json.dumps(document, ensure_ascii=False).encode()
+            return document
+        except UnicodeEncodeError:
+            raise BadRequest("the body: a string in it holds half of a surrogate pair") from None
         except (ValueError, RecursionError):
             pass
     raise BadRequest(f"the body is not JSON: {error}") from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from serving.runtime.contract import Contract
 from serving.runtime.options import Options
-from serving.runtime.protocol import schemas
+from serving.runtime.protocol import examples, schemas
 from windlass import __version__
 
 JSON = "application/json"
@@ -147,7 +147,7 @@ def _v1(contract: Contract, options: Options) -> Document:
     body = {
         JSON: {
             "schema": schemas.v1_request(contract, options.most_rows),
-            "example": schemas.v1_example(contract),
+            "example": examples.v1(contract),
         }
     }
     answer = {JSON: {"schema": schemas.v1_response(contract)}}
@@ -186,7 +186,7 @@ def _v2(contract: Contract, path: str, options: Options) -> Document:
     body = {
         JSON: {
             "schema": schemas.v2_request(contract, options.most_rows),
-            "example": schemas.v2_example(contract),
+            "example": examples.v2(contract),
         },
         RAW: {},
     }

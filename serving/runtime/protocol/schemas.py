@@ -19,10 +19,7 @@ from serving.runtime.signature import INTEGERS, LARGEST, Field, Signature
 
 Schema = dict[str, Any]
 _COUNTS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
-HALFWAY = float(2**128 - 2**103)
-"""What a matrix is rounded to infinity from; a row is refused from float32's largest number on."""
 NUMBER: Schema = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
-IN_ORDER: Schema = {"type": "number", "exclusiveMinimum": -HALFWAY, "exclusiveMaximum": HALFWAY}
 ID: Schema = {"type": "string", "pattern": f"^[!-~]{{0,{LONGEST_ID}}}$"}
 FLOATS = ["FP16", "FP32", "FP64"]
 WHOLE = [d for d in DTYPES if d.startswith(("INT", "UINT"))]
@@ -52,7 +49,7 @@ def v1_request(contract: Contract, most_rows: int) -> Schema:
 
 def v1_response(contract: Contract) -> Schema:
     """The body of its answer."""
-    values = {o.name: _nested(_given(o), o.shape[1:]) for o in contract.outputs}
+    values = {o.name: _nested(_given(o, contract), o.shape[1:]) for o in contract.outputs}
     one = values[contract.outputs[0].name]
     row = one if len(values) == 1 else object_of(values)
     properties = {"predictions": {"type": "array", "items": row}, **ANSWERED}
@@ -84,7 +81,7 @@ def v2_response(contract: Contract) -> Schema:
                 "name": {"const": o.name},
                 "datatype": {"const": o.datatype},
                 "shape": {**_COUNTS, "minItems": len(o.shape), "maxItems": len(o.shape)},
-                "data": {"type": "array", "items": _given(o)},
+                "data": {"type": "array", "items": _given(o, contract)},
                 "parameters": object_of({"binary_data_size": {"type": "integer"}}),
             },
             ["name", "datatype", "shape"],
@@ -99,28 +96,6 @@ def v2_response(contract: Contract) -> Schema:
         "outputs": {"type": "array", "items": outputs[0] if len(outputs) == 1 else {"anyOf": outputs}},
     }
     return object_of(properties)
-
-
-def v1_example(contract: Contract) -> Any:
-    """A V1 request of one row that the model answers."""
-    signature = contract.signature
-    if signature is None:
-        values = {s.name: _filled(s.shape[1:], s) for s in contract.inputs}
-        return {"instances": [next(iter(values.values())) if len(values) == 1 else values]}
-    if signature.plain:
-        return {"instances": [[0.5] * signature.width]}
-    return {"instances": [_example_row(signature)]}
-
-
-def v2_example(contract: Contract) -> Any:
-    """A V2 request of one row that the model answers."""
-    inputs = []
-    row = {} if contract.signature is None else _example_row(contract.signature)
-    for tensor in contract.metadata()["inputs"]:
-        shape = [abs(n) for n in tensor["shape"]]
-        value = row.get(tensor["name"], "" if tensor["datatype"] == "BYTES" else 0)
-        inputs.append({**tensor, "shape": shape, "data": [value] * int(np.prod(shape))})
-    return {"inputs": inputs}
 
 
 def object_of(properties: dict[str, Schema], required: list[str] | None = None) -> Schema:
@@ -144,7 +119,7 @@ def _instances(contract: Contract) -> list[Schema]:
     row = _row(signature)
     if not signature.plain:
         return [row]
-    fields = [_nullable(IN_ORDER) if f.missing else IN_ORDER for f in signature.fields]
+    fields = [_nullable(NUMBER) if f.missing else NUMBER for f in signature.fields]
     in_order = {
         "type": "array",
         "prefixItems": fields,
@@ -189,16 +164,6 @@ def _field(field: Field) -> Schema:
     return _nullable(schema) if field.missing else schema
 
 
-def _example_row(signature: Signature) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for field in signature.fields:
-        first = next(iter(field.categories or ()), "")
-        row[field.name] = 0.5 if field.categories is None else first
-    for name, kind in signature.entities:
-        row[name] = row.get(name, "key") if kind == "string" else 1
-    return row
-
-
 # ---- tensors
 
 
@@ -222,18 +187,18 @@ def _tensors(contract: Contract, most_rows: int) -> Schema:
     if not signature.plain:
         return columns
     names = {"type": "string", "description": "any name"}
-    values = _nullable(IN_ORDER) if any(f.missing for f in signature.fields) else IN_ORDER
+    values = _nullable(NUMBER) if any(f.missing for f in signature.fields) else NUMBER
     matrix = _tensor(names, [*FLOATS, *WHOLE], [rows, signature.width], values)
     return {"anyOf": [{"type": "array", "minItems": 1, "maxItems": 1, "items": matrix}, columns]}
 
 
 def _of_columns(signature: Signature, rows: Schema) -> Schema:
     known: list[Schema] = []
-    for name, schema in _columns(signature).items():
+    for names, schema in _alike(signature):
         for datatypes, values in _kinds(schema):
-            known.append(_tensor({"const": name}, datatypes, [rows], values))
+            known.append(_tensor({"enum": names}, datatypes, [rows], values))
             pairs = {"type": "array", "minItems": 1, "maxItems": 1, "items": values}
-            known.append(_tensor({"const": name}, datatypes, [rows, 1], pairs))
+            known.append(_tensor({"enum": names}, datatypes, [rows, 1], pairs))
     other: Schema = {"type": "string", "not": {"enum": list(_columns(signature))}}
     unknown = _tensor(other, list(DTYPES), [rows], {})
     columns = {
@@ -247,6 +212,20 @@ def _of_columns(signature: Signature, rows: Schema) -> Schema:
             {"contains": {"properties": {"name": {"const": name}}, "required": ["name"]}} for name in needed
         ]
     return columns
+
+
+def _alike(signature: Signature) -> list[tuple[list[str], Schema]]:
+    """The columns whose values have the same limits."""
+    groups: list[tuple[list[str], Schema]] = []
+    for name, schema in _columns(signature).items():
+        limits: Schema = {key: schema[key] for key in ("type", "minimum", "maximum") if key in schema}
+        for names, known in groups:
+            if known == limits:
+                names.append(name)
+                break
+        else:
+            groups.append(([name], limits))
+    return groups
 
 
 def _kinds(schema: Schema) -> list[tuple[list[str], Schema]]:
@@ -297,9 +276,11 @@ def _taken(spec: TensorSpec) -> Schema:
     return {"type": ["number", "null"], "minimum": -largest, "maximum": largest}
 
 
-def _given(spec: TensorSpec) -> Schema:
+def _given(spec: TensorSpec, contract: Contract) -> Schema:
+    """One value of an output; a score is always a number, what a model of tensors gives may be none."""
     kind = DTYPES[spec.datatype].kind
-    return {"type": {"b": "boolean", "O": "string", "f": "number"}.get(kind, "integer")}
+    schema = {"type": {"b": "boolean", "O": "string", "f": "number"}.get(kind, "integer")}
+    return _nullable(schema) if kind == "f" and contract.signature is None else schema
 
 
 def _nested(value: Schema, shape: tuple[int, ...]) -> Schema:
@@ -308,13 +289,6 @@ def _nested(value: Schema, shape: tuple[int, ...]) -> Schema:
         if size != -1:
             value |= {"minItems": size, "maxItems": size}
     return value
-
-
-def _filled(shape: tuple[int, ...], spec: TensorSpec) -> Any:
-    zero: Any = {"b": False, "O": "", "f": 0.5}.get(DTYPES[spec.datatype].kind, 0)
-    for size in reversed(shape):
-        zero = [zero] * abs(size)
-    return zero
 
 
 def _nullable(schema: Schema) -> Schema:

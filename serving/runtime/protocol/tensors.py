@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from serving.runtime.refusal import BadRequest, FieldError
 from serving.runtime.signature import Signature
 
 MOST_DIMENSIONS = 8
+LARGEST_SIZE = 2**31 - 1
+EXACT = 2**53
+"""Up to here a float is the integer that was written; JSON does not tell 2.0 from 2."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -51,10 +54,11 @@ def check_header(name: object, datatype: object, shape: object, where: str) -> s
     if shape.__class__ is not list:
         raise FieldError(f"{where}.shape", shape, "a list of sizes")
     sizes: list[Any] = shape  # type: ignore[assignment]
-    if not 0 < len(sizes) <= MOST_DIMENSIONS or any(d.__class__ is not int or d < 0 for d in sizes):
-        raise BadRequest(
-            f"{where}.shape: got {repr(sizes)[:60]}, expected 1 to {MOST_DIMENSIONS} sizes of 0 or more"
-        )
+    if not 0 < len(sizes) <= MOST_DIMENSIONS:
+        raise FieldError(f"{where}.shape", sizes, f"1 to {MOST_DIMENSIONS} sizes")
+    for i, size in enumerate(sizes):
+        if size.__class__ is not int or not 0 <= size <= LARGEST_SIZE:
+            raise FieldError(f"{where}.shape[{i}]", size, f"a size of 0 to {LARGEST_SIZE}")
     return where
 
 
@@ -197,11 +201,7 @@ def array_of(tensor: Tensor, spec: TensorSpec, most_rows: int) -> Array:
         raise FieldError(f"{where}.datatype", tensor.datatype, spec.datatype)
     data = tensor.data
     if data.__class__ is list:
-        flat = list(_flat(data, f"{where}.data", len(shape)))
-        if len(flat) != math.prod(shape):
-            raise BadRequest(
-                f"{where}.data: holds {len(flat)} values, its shape {shape} says {math.prod(shape)}"
-            )
+        flat = _flat(data, f"{where}.data", shape)
         check_values(flat, tensor.datatype, f"{where}.data")
         if DTYPES[spec.datatype].kind != "f" and None in flat:  # only a float can be missing
             raise FieldError(f"{where}.data[{flat.index(None)}]", None, f"a value of {spec.datatype}")
@@ -218,6 +218,9 @@ def array_of(tensor: Tensor, spec: TensorSpec, most_rows: int) -> Array:
                 raise BadRequest(f"{where}.data: holds a value that is not finite in {spec.datatype}")
         else:
             array = np.array(data, dtype=dtype)
+            # numpy cuts off what an integer cannot hold
+            if not (array.tolist() == data if data.__class__ is list else np.array_equal(array, data)):
+                raise ValueError
     except (OverflowError, TypeError, ValueError):
         raise BadRequest(f"{where}.data: holds a value that is no {spec.datatype}") from None
     return array.reshape(shape)
@@ -237,7 +240,7 @@ def check_values(data: Sequence[object], datatype: str, where: str) -> None:
             if kind == "O"
             else given is bool
             if kind == "b"
-            else given is int
+            else given is int or (isinstance(value, float) and value.is_integer() and abs(value) <= EXACT)
             if kind in "iu"
             else given is float or given is int
         ):
@@ -248,14 +251,20 @@ def check_values(data: Sequence[object], datatype: str, where: str) -> None:
         raise FieldError(f"{where}[{i}]", value, expected)
 
 
-def _flat(data: list[Any], where: str, depth: int) -> Iterator[Any]:
+def _flat(data: list[Any], where: str, shape: Sequence[int]) -> list[Any]:
+    """The values of a list that is flat, or nested as the shape says."""
+    nested = bool(data) and data[0].__class__ is list
+    if nested and len(shape) == 1:
+        raise FieldError(f"{where}[0]", data[0], "a value: it is nested deeper than its shape")
+    size = shape[0] if nested else math.prod(shape)
+    if len(data) != size:
+        raise BadRequest(f"{where}: holds {len(data)} values, its shape {list(shape)} says {size}")
     for i, value in enumerate(data):
-        if value.__class__ is not list:
-            yield value
-        elif depth > 1:
-            yield from _flat(value, f"{where}[{i}]", depth - 1)
-        else:
-            raise FieldError(f"{where}[{i}]", value, "a value: it is nested deeper than its shape")
+        if (value.__class__ is list) is not nested:
+            raise FieldError(f"{where}[{i}]", value, f"a {'list' if nested else 'value'}, as before it")
+    if not nested:
+        return data
+    return [value for i, inner in enumerate(data) for value in _flat(inner, f"{where}[{i}]", shape[1:])]
 
 
 def _texts(raw: bytes, count: int, where: str) -> list[str]:

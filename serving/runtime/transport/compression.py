@@ -23,4 +23,6 @@ def inflate(body: bytes | bytearray, encoding: bytes, most_bytes: int) -> bytes:
         raise TooLarge(f"the body is larger than {most_bytes} bytes when decompressed")
     if not stream.eof:
         raise BadRequest(f"the body is no complete {encoding.decode()} stream")
+    if stream.unused_data:
+        raise BadRequest(f"the body: {len(stream.unused_data)} bytes follow its {encoding.decode()} stream")
     return content

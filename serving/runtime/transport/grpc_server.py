@@ -73,7 +73,6 @@ class GrpcServer:
         trace: Callable[[BaseException], None],
     ) -> None:
         self._repository = repository
-        self._metrics = metrics
         self._options = options
         self._loop = loop
         self._ready = ready
@@ -150,7 +149,7 @@ class GrpcServer:
         try:
             request = self._parsed(self._request_class, body)
             loaded = self._repository.find(request.model_name, request.model_version)
-            counts = self._metrics.of(loaded.model, loaded.version)
+            counts = loaded.requests
             metadata = dict(context.invocation_metadata())
             patience_s = self._patience_s(request, metadata, context.time_remaining())
             loaded.lane.admit(patience_s)

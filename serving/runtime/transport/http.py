@@ -40,7 +40,7 @@ MOST_HEADERS = 100
 MOST_OUTSTANDING = 128
 LINGER_S = 1.0
 _KEEP = Framing()
-_PLAIN = PlainRequests(READ_HEADERS)
+_PLAIN = PlainRequests(READ_HEADERS, MOST_HEADERS)
 
 
 class Application(Protocol):
@@ -89,6 +89,7 @@ class HttpProtocol(asyncio.Protocol):
         self._complete: list[Exchange] = []
         self._outstanding: deque[Exchange] = deque()
         self._paused = False
+        self._unread = False
         self._held = 0
         self._last_activity = time.monotonic()
         self._body: bytes | bytearray = b""
@@ -104,6 +105,9 @@ class HttpProtocol(asyncio.Protocol):
         self._ending = True
         self._outstanding.clear()
         self._give_back()
+        # the parser and this connection hold each other, and the collector comes by rarely: what it held goes now
+        self._body = b""
+        self._parser = None
         self.app.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -129,6 +133,8 @@ class HttpProtocol(asyncio.Protocol):
             upgrade = True
         except httptools.HttpParserError as found:
             problem = self._refused or refusal.BadRequest(f"this is not HTTP/1.1: {found}")
+        if self._receiving and problem is None:
+            problem = self._hold()
         if self._complete:
             self._answer()
         if problem is not None and not self._ending:
@@ -147,12 +153,13 @@ class HttpProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         # a client that does not read its answers gets no further ones computed
+        self._unread = True
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if not self._ending and not self._paused:
-            self.transport.resume_reading()
+        self._unread = False
+        self._resume()
 
     # ---- the parser's side
 
@@ -182,25 +189,19 @@ class HttpProtocol(asyncio.Protocol):
         headers = self._headers
         if int(headers.get(b"content-length", b"0")) > self.app.most_body_bytes:
             self._stop(self._too_large())
-        if headers.get(b"expect", b"").lower() == b"100-continue" and not self._unwritten():
+        due = self._complete or self._unwritten()
+        if headers.get(b"expect", b"").lower() == b"100-continue" and not due:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         if not self._body:
             self._body = body
-            return
-        # only a body that comes in parts is held for longer than this call
-        if isinstance(self._body, bytes):
-            self._body = bytearray(self._body)
-        self._body += body
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
         if len(self._body) > self.app.most_body_bytes:
             self._stop(self._too_large())
-        more = len(self._body) - self._held
-        if not self.app.holds(more):
-            self._stop(
-                refusal.Overloaded("the server holds as many unfinished requests as it may; try again")
-            )
-        self._held += more
 
     def on_message_complete(self) -> None:
         self._receiving = False
@@ -216,6 +217,7 @@ class HttpProtocol(asyncio.Protocol):
                 method, self._target, self._headers, self._body, framing, time.perf_counter(), self._answered
             )
         )
+        self._body = b""  # a connection may be idle for an hour
 
     # ---- the answer
 
@@ -238,6 +240,10 @@ class HttpProtocol(asyncio.Protocol):
         self._paused = True
         self.transport.pause_reading()
 
+    def _resume(self) -> None:
+        if not (self._paused or self._unread or self._ending):
+            self.transport.resume_reading()
+
     def _answered(self, exchange: Exchange) -> None:
         """Write every response whose turn it is; in a drain the last one says that it is the last."""
         outstanding = self._outstanding
@@ -250,9 +256,9 @@ class HttpProtocol(asyncio.Protocol):
                 outstanding.clear()
             self.waiting += 1
             self.write_response(serialize(response, framing))
-        if self._paused and len(outstanding) <= MOST_OUTSTANDING // 2 and not self._ending:
+        if self._paused and len(outstanding) <= MOST_OUTSTANDING // 2:
             self._paused = False
-            self.transport.resume_reading()
+            self._resume()
 
     def write_response(self, data: bytes) -> None:
         """Send one complete response; an override calls this once for each, when it shall leave."""
@@ -311,6 +317,14 @@ class HttpProtocol(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._header_count = self._header_bytes = 0
         self._body = b""
+
+    def _hold(self) -> refusal.Refusal | None:
+        """Count what is held of a body until the rest of it comes."""
+        more = len(self._body) - self._held
+        if not self.app.holds(more):
+            return refusal.Overloaded("the server holds as many unfinished requests as it may; try again")
+        self._held += more
+        return None
 
     def _give_back(self) -> None:
         if self._held:

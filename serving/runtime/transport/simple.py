@@ -35,10 +35,12 @@ class PlainRequests:
 
     Args:
         read: names of the headers that are kept, lower case.
+        most_headers: lines of a head; the parser's limit, so that both refuse the same.
     """
 
-    def __init__(self, read: frozenset[bytes]) -> None:
+    def __init__(self, read: frozenset[bytes], most_headers: int) -> None:
         self._read = read
+        self._most_lines = 1 + most_headers
         self._firsts: dict[bytes, tuple[bytes, bytes]] = {}
         self._lines: dict[bytes, tuple[bytes, bytes] | None] = {}
         self._heads: dict[bytes, Head] = {}
@@ -54,7 +56,7 @@ class PlainRequests:
             return same if len(data) - same[3] == same[4] else None
         lines = whole.split(b"\r\n")
         first = self._firsts.get(lines[0]) or self._learn_first(lines[0])
-        if first is None:
+        if first is None or len(lines) > self._most_lines:
             return None
         known = self._lines
         headers: dict[bytes, bytes] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components import dataset
+from components import bundle, dataset
 from components.validate import AVAILABLE_AT, EVENT_TIMESTAMP, LABEL
 from components.window import Window
-from windlass.contract import Estimator, Gates, Label, Range, RequestField, Source, View, Workload
+from windlass.contract import (
+    Estimator,
+    Gates,
+    Label,
+    Range,
+    RequestField,
+    Source,
+    Transformation,
+    View,
+    Workload,
+)
 from windlass.errors import DataError, WindlassError
 from windlass.settings import Settings
 
@@ -83,6 +95,37 @@ def test_inputs_stand_in_the_models_order_as_float32(settings: Settings) -> None
     unknown = by_time[pd.Timestamp(START + timedelta(hours=26))]
     assert unknown[:1].tolist() == [2.0]
     assert np.isnan(unknown[[1, 3]]).all()
+
+
+def test_transformations_make_inputs_of_what_is_joined_and_sent(settings: Settings, tmp_path: Path) -> None:
+    """Verify the columns in training's rows, and that the bundle then names them and the file's digest."""
+    path = tmp_path / "shares.py"
+    path.write_text(
+        "def share(c):\n    return {'share': [m / s for m, s in zip(c['mean_delay'], c['size'])]}\n"
+    )
+    spec = importlib.util.spec_from_file_location("shares", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    share = Transformation("share", module.share, ("mean_delay", "size"), ("share",))
+    workload = replace(WORKLOAD, transformations=(share,))
+    frame = rows(20)
+    frame["in_size"] += 1.0
+    made = dataset.build(workload, settings, frame, window(20), Store().join)
+    assert workload.model_inputs == ("mean_delay", "count", "size", "kind", "share")
+    assert dataset.category_counts(workload) == (0, 0, 0, 2, 0)
+    delay, size = made.inputs[:, 0].astype(float), made.inputs[:, 2].astype(float)
+    np.testing.assert_array_equal(made.inputs[:, 4], (delay / size).astype(np.float32))
+    document = bundle.manifest(workload, dict.fromkeys(workload.given_inputs), "0" * 64)
+    assert document["inputs"][-1] == {
+        "name": "share",
+        "view": None,
+        "default": None,
+        "transformation": "share",
+    }
+    assert document["sha256"]["share.py"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    [entry] = document["transformations"]
+    assert (entry["file"], entry["function"], entry["outputs"]) == ("share.py", "share", ["share"])
 
 
 def test_a_row_is_trained_on_only_if_its_outcome_was_known_when_judging_begins(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from components import estimator, export
+from components import estimator, export, training
 from windlass.errors import WindlassError
 
 CATEGORIES = (0, 0, 3, 0, 0)
@@ -137,6 +137,21 @@ def test_the_report_measures_the_written_file(exported: tuple[estimator.Fitted, 
     assert report.size_bytes == path.stat().st_size
     assert report.single_row_ms > 0
     assert report.max_difference < 2e-6
+
+
+def test_the_librarys_own_file_is_the_last_form(exported: tuple[estimator.Fitted, Path]) -> None:
+    """Verify that it is measured beside the artifact, and agrees with the model in memory to the last bit."""
+    model, path = exported
+    kept = path.parent / training._keep_native(model, path.parent)
+    served = {"hist_gradient_boosting": "skops", "xgboost": "xgboost"}
+    native = kept if model.family in served else None
+    forms = export.check_parity(model, path, rows(500, 5)[0], native).forms
+    assert [f.format for f in forms] == ["onnx", *([served[model.family]] if native else [])]
+    assert [(f.file, f.size_bytes) for f in forms[1:]] == (
+        [(kept.name, kept.stat().st_size)] if native else []
+    )
+    assert all(f.parity is not None and f.parity.max_difference == 0.0 for f in forms[1:])
+    assert all(f.single_row_us for f in forms)
 
 
 def test_an_artifact_of_another_model_is_refused(exported: tuple[estimator.Fitted, Path]) -> None:

@@ -293,7 +293,9 @@ def test_eight_bits_are_measured_beside_the_exact_form(
     """Verify that --int8 adds a smaller form of a network with its own bound and its loss, and one JSON object."""
     from sklearn.neural_network import MLPRegressor
 
-    model = MLPRegressor(hidden_layer_sizes=(128, 128), max_iter=20, random_state=0).fit(table, table["age"] - table["income"])
+    model = MLPRegressor(hidden_layer_sizes=(128, 128), max_iter=20, random_state=0).fit(
+        table, table["age"] - table["income"]
+    )
     out = tmp_path / "bundle"
     arguments = ["--out", str(out), "--rows", str(rows_file), "--int8", "--json"]
     assert app.run(["export", str(log("sklearn", model, **CLOUDPICKLE)), *arguments]) == 0

@@ -70,7 +70,7 @@ print(json.dumps({
     "scale": float(np.abs(expected).max()),
     "output": [loaded.tensor_outputs[0].name, list(loaded.tensor_outputs[0].shape)],
     "classes": list(loaded.classes),
-    "tried": {f.file: [f.precision, f.form.size_bytes if f.form else f.reason] for f in report.forms},
+    "tried": {f.file: [f.precision, f.form.size_bytes, f.form.parity.holds] for f in report.forms},
     "picked": [f.file for f in report.forms if f.picked],
 }))
 """
@@ -126,8 +126,10 @@ def test_a_keras_model_is_served_as_onnx_as_litert_and_by_itself(
     assert {f: d for f, d in found["away"].items() if "int8" not in f and d > 1e-5 * scale} == {}
     assert output is None or found["output"] == output
     assert found["classes"] == classes
-    precision, size = found["tried"]["model.int8.tflite"]
+    precision, size, holds = found["tried"]["model.int8.tflite"]
     assert precision == "int8"
     assert size < found["tried"]["model.keras"][1]
-    assert 0 < found["away"]["model.int8.tflite"] <= 0.1 * scale
+    # 8 bits cost what they cost: the form is there where it holds, and then it is near on rows never seen as well
+    assert holds == ("model.int8.tflite" in found["away"])
+    assert found["away"].get("model.int8.tflite", 0.0) <= 0.1 * scale
     assert found["picked"] != ["model.keras"]

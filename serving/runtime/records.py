@@ -1,0 +1,84 @@
+"""What is kept of a prediction: one line of JSON for each row, made after the answer left.
+
+Written piece by piece: the rows of a request share all but a few of their fields, and a batch's numbers are written in
+one go, for a third of what a document for each row costs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.runtime.contract import Contract
+from serving.runtime.flow.call import Call
+
+NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+def lines(call: Call, contract: Contract, ended: float) -> bytes:
+    """The records of an answered call.
+
+    Args:
+        ended: `time.perf_counter()` when it was answered.
+    """
+    asked, count = call.asked, call.asked.count
+    begin = b'%s"at":%s,"mirrored":%s,"answered_by":"%s","latency_ms":%s' % (
+        contract.head_of_record,
+        orjson.dumps(call.at),
+        b"true" if call.mirrored else b"false",
+        call.outcome.answered_by.encode(),
+        orjson.dumps(round((ended - call.started) * 1000, 4)),
+    )
+    identity = orjson.dumps(call.request_id)
+    keys = _keys(call)
+    rows = zip(keys, _vectors(call), _scores(call.outcome.outputs[0]), strict=True)
+    if count == 1:
+        ((key, vector, score),) = rows
+        return b'%s%s,"request_id":%s,"features":[%s],"score":%s}\n' % (begin, key, identity, vector, score)
+    # rows of a batch are told apart by their ids
+    begin += b',"request_id":' + identity[:-1]
+    return b"".join(
+        [
+            b'%s/%d"%s,"features":[%s],"score":%s}\n' % (begin, i, key, vector, score)
+            for i, (key, vector, score) in enumerate(rows)
+        ]
+    )
+
+
+def _keys(call: Call) -> list[bytes]:
+    """For each row where its features came from, what it is about and what was sent."""
+    rows, features = call.asked.rows, call.features
+    if rows is None:
+        return [b',"source":"online","entities":{},"request":{}'] * call.asked.count
+    sources = ["online"] * len(rows) if features is None else [f.source for f in features]
+    return [
+        b',"source":"%s","entities":%s,"request":%s'
+        % (source.encode(), orjson.dumps(row.entities), orjson.dumps(row.request))
+        for row, source in zip(rows, sources, strict=True)
+    ]
+
+
+def _vectors(call: Call) -> list[bytes]:
+    """The inputs of each row before rounding to float32, without brackets; none of a model of tensors."""
+    count, values = call.asked.count, call.asked.values
+    rows: Any = call.vectors
+    if rows is None:
+        if values is None:
+            return [b""] * count
+        if isinstance(values, bytes):
+            rows = np.frombuffer(values).reshape(count, -1)
+        else:  # as doubles: a float32 written as itself would read as another double
+            rows = values.reshape(count, -1).astype(np.float64)
+    return orjson.dumps(rows, None, NUMPY)[2:-2].split(b"],[")
+
+
+def _scores(scores: Any) -> list[bytes]:
+    """The JSON of each row's score, or of what else the model's first output holds."""
+    text = orjson.dumps(scores, None, NUMPY)
+    if len(scores) == 1:
+        return [text[1:-1]]
+    if b"[" in text[1:] or b'"' in text:
+        return [orjson.dumps(row, None, NUMPY) for row in scores]
+    return text[1:-1].split(b",")
