@@ -86,6 +86,7 @@ def manifest(
         "inputs": inputs,
         **({"transformations": [c.entry() for c in code]} if code else {}),
         "output": "probability",
+        **({} if workload.static_answer is None else {"static_answer": workload.static_answer}),
     }
 
 

@@ -199,6 +199,8 @@ class Workload:
         false_negative_cost, false_positive_cost: cost of a missed and of a false alarm, for the business metric.
         release: `spec.strategy` and `spec.checks` of the Release that a candidate goes through.
         evaluation_window: the newest labelled rows, kept out of training, on which gates are judged.
+        static_answer: what the server answers where the model does not, marked as such; None for an error, which a
+            release sees and a caller can handle.
     """
 
     name: str
@@ -218,6 +220,7 @@ class Workload:
     release: Mapping[str, Any] = field(default_factory=dict)
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
     evaluation_window: timedelta = timedelta(days=7)
+    static_answer: float | None = None
     transformations: tuple[Transformation, ...] = ()
 
     @property

@@ -20,7 +20,15 @@ from random import Random
 
 import psutil
 
-from benchmarks.serving import fuzz_documents, fuzz_grpc, fuzz_subject, fuzz_tensors, fuzz_wire
+from benchmarks.serving import (
+    fuzz_documents,
+    fuzz_entities,
+    fuzz_grpc,
+    fuzz_repository,
+    fuzz_subject,
+    fuzz_tensors,
+    fuzz_wire,
+)
 from benchmarks.serving.fuzz_client import Bystanders, Connection, exchange
 from benchmarks.serving.fuzz_subject import Target
 
@@ -34,7 +42,11 @@ COSTLY = frozenset(("too large", "gRPC too large"))
 SHARE_OF_COSTLY = 0.1
 SETTLE_S = 20.0
 
-HTTP = {**fuzz_documents.MUTATIONS, **fuzz_wire.MUTATIONS, **fuzz_tensors.MUTATIONS}
+HTTP = {
+    name: mutation
+    for family in (fuzz_documents, fuzz_entities, fuzz_wire, fuzz_repository, fuzz_tensors)
+    for name, mutation in family.MUTATIONS.items()
+}
 
 
 @dataclass
@@ -155,10 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     told = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="windlass-fuzz-") as name:
-        folder = Path(name)
-        bundles, store = fuzz_subject.write(folder)
-        log = folder / "predictions.jsonl"
-        target = fuzz_subject.start(folder, bundles, "--online", f"sqlite:{store}", "--log", str(log))
+        target = fuzz_subject.start_all(Path(name))
         try:
             report = run(target, told.requests, told.seed)
         finally:

@@ -12,7 +12,6 @@ import numpy as np
 from benchmarks.serving.fuzz_case import (
     CLASSES_V2,
     KEYED_V1,
-    KEYED_V2,
     PLAIN_V1,
     PLAIN_V2,
     UNKNOWN,
@@ -24,23 +23,17 @@ from benchmarks.serving.fuzz_case import (
     refused,
     tensor,
 )
+from benchmarks.serving.fuzz_models import LIMIT, Rows
 from benchmarks.serving.fuzz_oracle import judge
 from benchmarks.serving.fuzz_subject import (
-    CARRIERS,
     CLASS_FEATURES,
-    DESTINATIONS,
     FEATURES,
-    LIMIT,
     REQUIRED,
-    SEATS,
-    Rows,
     class_scores,
-    keyed_scores,
     plain_scores,
 )
 
 NO_NUMBERS: tuple[Any, ...] = ("1", "", "NaN", {}, {"a": 1}, [1.0], [])
-NO_TEXTS: tuple[Any, ...] = (1, 2.5, True, ["x"], {"x": 1}, None)
 HUGE = ("1e400", "-1e400", "1" + "0" * 400, "-" + "9" * 320, "3.5e38", "-1e39", "1" + "0" * 4000)
 NESTED = 100_000
 
@@ -57,20 +50,6 @@ def plain_v2(rows: Rows) -> dict[str, Any]:
     return {"inputs": [tensor("features", "FP32", rows.shape, rows.ravel().tolist())]}
 
 
-def keyed_rows(random: Random) -> list[dict[str, Any]]:
-    """Valid instances of the model with entity keys."""
-    return [
-        {
-            "carrier": random.choice((*CARRIERS, "none", "")),
-            "seat": random.choice((*SEATS, 0, -(1 << 63), (1 << 63) - 1)),
-            "hour": random.choice((3, 17.5, 0)),
-            **random.choice(({}, {"distance": 12.25}, {"distance": None}, {"more": [1]})),
-            **random.choice(({}, {"dest": random.choice(DESTINATIONS)}, {"dest": "none"})),
-        }
-        for _ in range(random.choice((1, 1, 3)))
-    ]
-
-
 # ---- what stays valid
 
 
@@ -78,7 +57,7 @@ def valid(random: Random) -> Case:
     """One of the ways in which a request may be written."""
     rows = rows_of(random)
     scores = plain_scores(rows)
-    way = random.randrange(6)
+    way = random.randrange(5)
     if way == 0:
         return one(PLAIN_V1, encoded({"instances": rows.tolist()}), answered(scores))
     if way == 1:
@@ -92,9 +71,6 @@ def valid(random: Random) -> Case:
         few = rows_of(random, width=CLASS_FEATURES)
         nested = tensor("x", "FP32", few.shape, few.tolist())
         return one(CLASSES_V2, encoded({"inputs": [nested]}), answered(class_scores(few)))
-    if way == 4:
-        keyed = keyed_rows(random)
-        return one(KEYED_V1, encoded({"instances": keyed}), answered(keyed_scores(keyed)))
     version = random.choice(("", "/versions/1", "/versions/2"))
     path = f"/v2/models/plain{version}/infer"
     document = {
@@ -116,18 +92,6 @@ def missing(random: Random) -> Case:
     document = {"inputs": [tensor("features", random.choice(("FP32", "FP64")), rows.shape, data)]}
     expected = refused(f"f{column}") if column < REQUIRED else answered(plain_scores(rows))
     return one(PLAIN_V2, encoded(document), expected)
-
-
-def missing_field(random: Random) -> Case:
-    """The same for a request field, by either protocol; one that is left out takes its default, if there is any."""
-    row = {"carrier": "AA", "seat": 7, "hour": random.choice((None, float("nan")))}
-    if random.random() < 0.3:
-        del row["hour"]
-    if random.random() < 0.5:
-        return one(KEYED_V1, encoded({"instances": [row]}), refused("hour"))
-    kinds = {"carrier": "BYTES", "seat": "INT64", "hour": "FP64"}
-    columns = [tensor(n, kinds[n], [1], [v]) for n, v in row.items()]
-    return one(KEYED_V2, encoded({"inputs": columns}), refused("hour"))
 
 
 # ---- numbers
@@ -282,54 +246,6 @@ def unknown(random: Random) -> Case:
     return one(path, body, refused("model", statuses=UNKNOWN))
 
 
-def bad_key(random: Random) -> Case:
-    """An entity key that is absent, or of another type than its entity's."""
-    rows = keyed_rows(random)
-    at = random.randrange(len(rows))
-    key = random.choice(("carrier", "seat"))
-    if random.random() < 0.25:
-        del rows[at][key]
-    elif key == "carrier":
-        rows[at][key] = random.choice(NO_TEXTS)
-    else:
-        rows[at][key] = random.choice((1.5, "7", True, None, [7], {}, 1 << 63, -(1 << 63) - 1, 10**30))
-    return one(KEYED_V1, encoded({"instances": rows}), refused(f"[{at}].{key}"))
-
-
-def bad_field(random: Random) -> Case:
-    """A request field of another type."""
-    rows = keyed_rows(random)
-    at = random.randrange(len(rows))
-    key = random.choice(("hour", "distance", "dest"))
-    values: tuple[Any, ...] = (1, True, [], {}, 1.5) if key == "dest" else (*NO_NUMBERS, True, 1e39, 10**400)
-    rows[at][key] = random.choice(values)
-    return one(KEYED_V1, encoded({"instances": rows}), refused(f"[{at}].{key}"))
-
-
-def bad_columns(random: Random) -> Case:
-    """Columns that do not make rows."""
-    columns = [
-        tensor("carrier", "BYTES", [2], ["AA", "UA"]),
-        tensor("seat", "INT64", [2], [7, 7]),
-        tensor("hour", "FP64", [2], [1.0, 2.0]),
-    ]
-    column = random.choice(columns)
-    name = str(column["name"])
-    way = random.randrange(5)
-    if way == 0:
-        columns.append(dict(column))
-    elif way == 1:
-        column["shape"], column["data"] = [3], [*column["data"], column["data"][0]]
-        name = "rows"
-    elif way == 2:
-        column["shape"] = random.choice(([1], [3], [2, 2], [0], [1 << 40], [2, 1, 1]))
-    elif way == 3:
-        column["data"][1] = random.choice(([], {}, True))
-    else:
-        columns = [c for c in columns if c is not column]
-    return one(KEYED_V2, encoded({"inputs": columns}), refused(name))
-
-
 def bad_instances(random: Random) -> Case:
     """What is no list of rows."""
     path = random.choice((PLAIN_V1, KEYED_V1))
@@ -342,13 +258,6 @@ def bad_instances(random: Random) -> Case:
         rows[random.randrange(1, 3)] = random.choice(([], [1.0], {}, None, "x", [1.0] * 31))
         return one(PLAIN_V1, encoded({"instances": rows}), refused("instances["))
     return one(KEYED_V1, encoded({"instances": [random.choice((None, [], "x", 1))]}), refused("instances[0]"))
-
-
-def too_many_rows(random: Random) -> Case:
-    """More rows than are scored at once."""
-    return one(
-        KEYED_V1, encoded({"instances": [{}] * random.choice((4097, 50_000))}), refused("instances", "4096")
-    )
 
 
 BAD_OUTPUTS: tuple[Any, ...] = ({}, "x", 1, [{"name": "nothing"}], [{}], [1], ["nothing"], [None],
@@ -364,7 +273,6 @@ BAD_TIMES: tuple[Any, ...] = (
 MUTATIONS: dict[str, Mutation] = {
     "valid": valid,
     "missing value": missing,
-    "missing field": missing_field,
     "infinite": infinite,
     "large number": large,
     "no number": no_number,
@@ -384,9 +292,5 @@ MUTATIONS: dict[str, Mutation] = {
     "size": _of_tensor("shape", SIZES, "'features'"),
     "data": _of_tensor("data", (None, {}, "x", 1, [], [1.0], [[1.0]], [[1.0] * 30] * 3, [[[1.0]]]), "data"),
     "unknown model": unknown,
-    "entity key": bad_key,
-    "request field": bad_field,
-    "columns": bad_columns,
     "instances": bad_instances,
-    "too many rows": too_many_rows,
 }

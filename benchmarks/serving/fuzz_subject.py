@@ -1,7 +1,7 @@
 """The models that are fuzzed, what they must answer, and the server that serves them.
 
 Each is a formula that numpy states in a line, so that a mutation which leaves a request valid is held to its scores
-and not only to its status. Inputs are clipped inside the models: no finite number makes them overflow.
+and not only to its status.
 """
 
 from __future__ import annotations
@@ -21,6 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.serving.fuzz_models import (
+    LABELS,
+    LIMIT,
+    OTHER_LABEL,
+    TENSORS,
+    Rows,
+    rows_model,
+    tensors_model,
+)
 from serving.release.envoy_process import free_port
 from serving.runtime.features import entity_key
 from windlass.local import processes
@@ -29,15 +38,12 @@ FEATURES, REQUIRED = 30, 5
 """Inputs of the plain model, and how many of them, the first ones, may not be missing."""
 CLASSES = ("low", "middle", "high")
 CLASS_FEATURES = 6
-LABELS = {"a": 1.0, "b": 2.0}
-OTHER_LABEL = -1.0
 CARRIERS = {"AA": 11.5, "UA": 4.0}
 SEATS = {7: 100.0, -(1 << 40): 3.0}
 DESTINATIONS = ("ATL", "BOS", "JFK")
-LIMIT = 1000.0
-"""The models take anything beyond it for this much."""
-
-Rows = NDArray[np.float32]
+TOKEN = "fuzz"  # noqa: S105 - opens a server that lives for minutes
+DAMAGED = "damaged"
+"""A model of the repository whose file is not the one that was registered."""
 
 
 def weights_of(rows: int, columns: int) -> Rows:
@@ -126,7 +132,7 @@ def write(folder: Path) -> tuple[list[Path], Path]:
         write_bundle(
             folder / "keyed", "keyed", "1", rows_model(weights_of(5, 1), "Sigmoid", "probability"), **keyed
         ),
-        write_bundle(folder / "tensors", "tensors", "1", _tensors_model(), tensors=TENSORS),
+        write_bundle(folder / "tensors", "tensors", "1", tensors_model(), tensors=TENSORS),
         write_bundle(folder / "classes", "classes", "1", many, **classes, output="probabilities"),
     ]
     store = folder / "online.db"
@@ -176,35 +182,6 @@ def write_bundle(folder: Path, model: str, version: str, content: bytes, **state
     return folder
 
 
-def rows_model(weights: Rows, link: str, output: str) -> bytes:
-    """An ONNX model of rows, float32 [N, len(weights)]: weighted, a missing one as nothing, and a link function."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    single = weights.shape[1] == 1
-    nodes = [
-        helper.make_node("IsNaN", ["features"], ["missing"]),
-        helper.make_node("Where", ["missing", "zero", "features"], ["filled"]),
-        helper.make_node("Clip", ["filled", "least", "most"], ["clipped"]),
-        helper.make_node("MatMul", ["clipped", "weights"], ["logit"]),
-        helper.make_node(link, ["logit"], ["score"]),
-        helper.make_node("Reshape", ["score", "flat"], [output]),
-    ]
-    constants = {
-        "zero": np.float32(0),
-        "least": np.float32(-LIMIT),
-        "most": np.float32(LIMIT),
-        "weights": weights,
-        "flat": np.array([-1] if single else [-1, weights.shape[1]], dtype=np.int64),
-    }
-    taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", len(weights)])
-    shape = ["N"] if single else ["N", weights.shape[1]]
-    given = helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
-    initial = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()]
-    graph = helper.make_graph(nodes, "rows", [taken], [given], initial)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    return bytes(model.SerializeToString())
-
-
 @dataclass
 class Target:
     """A running server; `grpc_port` is None where it does not speak gRPC."""
@@ -242,66 +219,17 @@ def start(
     return Target(child, port, grpc_port if speaks_grpc else None)
 
 
-TENSORS = {
-    "inputs": [
-        {"name": "image", "datatype": "FP32", "shape": [-1, 2, 3]},
-        {"name": "counts", "datatype": "INT32", "shape": [-1, 2]},
-        {"name": "label", "datatype": "BYTES", "shape": [-1]},
-        {"name": "flag", "datatype": "BOOL", "shape": [-1]},
-    ],
-    "outputs": [
-        {"name": "total", "datatype": "FP32", "shape": [-1]},
-        {"name": "wide", "datatype": "INT64", "shape": [-1, 2]},
-        {"name": "text", "datatype": "BYTES", "shape": [-1]},
-    ],
-}
+def start_all(folder: Path) -> Target:
+    """Start a server of every model here, with a store, a log, and a repository that holds a damaged bundle.
 
-
-def _tensors_model() -> bytes:
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes = [
-        helper.make_node("Clip", ["image", "least", "most"], ["clipped"]),
-        helper.make_node("ReduceSum", ["clipped", "pixels"], ["bright"], keepdims=0),
-        helper.make_node("Cast", ["counts"], ["wide"], to=TensorProto.INT64),
-        helper.make_node("Cast", ["counts"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceSum", ["real", "columns"], ["many"], keepdims=0),
-        helper.make_node(
-            "LabelEncoder",
-            ["label"],
-            ["known"],
-            domain="ai.onnx.ml",
-            keys_strings=list(LABELS),
-            values_floats=list(LABELS.values()),
-            default_float=OTHER_LABEL,
-        ),
-        helper.make_node("Identity", ["label"], ["text"]),
-        helper.make_node("Cast", ["flag"], ["raised"], to=TensorProto.FLOAT),
-        helper.make_node("Sum", ["bright", "many", "known", "raised"], ["total"]),
-    ]
-    kinds = {
-        "FP32": TensorProto.FLOAT,
-        "INT32": TensorProto.INT32,
-        "INT64": TensorProto.INT64,
-        "BYTES": TensorProto.STRING,
-        "BOOL": TensorProto.BOOL,
-    }
-    described = {
-        side: [
-            helper.make_tensor_value_info(
-                str(t["name"]), kinds[str(t["datatype"])], ["N", *list(t["shape"])[1:]]
-            )
-            for t in TENSORS[side]
-        ]
-        for side in ("inputs", "outputs")
-    }
-    constants = {
-        "least": np.float32(-LIMIT),
-        "most": np.float32(LIMIT),
-        "pixels": np.array([1, 2], dtype=np.int64),
-        "columns": np.array([1], dtype=np.int64),
-    }
-    initial = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()]
-    graph = helper.make_graph(nodes, "tensors", described["inputs"], described["outputs"], initial)
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
-    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
+    Raises:
+        WindlassError: it ended, or did not get ready in time.
+    """
+    bundles, store = write(folder)
+    model = rows_model(weights_of(FEATURES, 1), "Sigmoid", "probability")
+    inputs = [{"name": f"f{i}", "view": None} for i in range(FEATURES)]
+    damaged = write_bundle(folder / "repository" / DAMAGED / "1", DAMAGED, "1", model, inputs=inputs)
+    (damaged / "model.onnx").write_bytes(model[:-1])
+    options = ["--online", f"sqlite:{store}", "--log", str(folder / "predictions.jsonl")]
+    options += ["--repository", str(folder / "repository")]
+    return start(folder, bundles, *options, environment={"WINDLASS_REPOSITORY_TOKEN": TOKEN})

@@ -21,7 +21,8 @@ from benchmarks.serving.fuzz_case import (
     tensor,
 )
 from benchmarks.serving.fuzz_documents import rows_of
-from benchmarks.serving.fuzz_subject import FEATURES, LABELS, REQUIRED, plain_scores, tensor_totals
+from benchmarks.serving.fuzz_models import LABELS
+from benchmarks.serving.fuzz_subject import FEATURES, REQUIRED, plain_scores, tensor_totals
 
 HEADER = "inference-header-content-length"
 

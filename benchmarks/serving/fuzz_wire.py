@@ -204,13 +204,6 @@ def headers(random: Random) -> Case:
     return one(PLAIN_V2, body, refused(names) if names else expected, {name: value})
 
 
-def repository(random: Random) -> Case:
-    """The repository, without a token that is known."""
-    action = random.choice(("models/plain/load", "models/../unload", "index"))
-    given = random.choice(({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer \xe9" * 50}))
-    return one(f"/v2/repository/{action}", b"{}", refused(statuses=frozenset((401, 403))), given)
-
-
 def compressed(random: Random) -> Case:
     """A body in an encoding: as it should be, damaged, cut off, a bomb, one that is not read here."""
     body, expected = _body(random)
@@ -305,7 +298,6 @@ MUTATIONS: dict[str, Mutation] = {
     "long target": long_target,
     "header flood": header_flood,
     "headers": headers,
-    "repository": repository,
     "compressed": compressed,
     "pipeline": pipeline,
     "broken pipeline": broken_pipeline,

@@ -7,40 +7,35 @@ costs one look-up; only a target that is not in it is taken apart, to say what a
 from __future__ import annotations
 
 import asyncio
-import hmac
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from serving.runtime import terms
 from serving.runtime.contract import Contract
+from serving.runtime.counts import RequestCounts
 from serving.runtime.flow.call import Asked, Call
 from serving.runtime.identity import RequestIds, checked_id
-from serving.runtime.counts import RequestCounts
+from serving.runtime.management import Management
 from serving.runtime.metrics import CONTENT_TYPE, Metrics
 from serving.runtime.options import Options
 from serving.runtime.protocol import docs_page, openapi, v1, v2
-from serving.runtime.protocol.document import parse
 from serving.runtime.refusal import (
     BadRequest,
-    FieldError,
-    Forbidden,
     MethodNotAllowed,
     ModelFailed,
     NotFound,
     Refusal,
-    Unauthorized,
     Unavailable,
     UnsupportedEncoding,
 )
 from serving.runtime.repository import Loaded, Repository
 from serving.runtime.transport.compression import inflate
 from serving.runtime.transport.message import Exchange, Response, error
-from windlass.errors import WindlassError
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 HTML = b"text/html; charset=utf-8"
@@ -75,8 +70,9 @@ class Routes:
         self._ids = RequestIds()
         self._nobody = metrics.of("", "")
         self._counts: dict[bytes, RequestCounts] = {}
+        self._version_header = b""
+        self._management = Management(repository, options.token, loop, self._document, self.fail)
         self._table: dict[bytes, Handlers] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._traced = -TRACES_APART_S
 
     def handle(self, exchange: Exchange) -> None:
@@ -127,11 +123,14 @@ class Routes:
             "/v2": {b"GET": lambda e: self._document(e, server_metadata(self._repository))},
             "/v2/health/live": {b"GET": lambda e: self._state(e, {}, "live", self._live())},
             "/v2/health/ready": {b"GET": lambda e: self._state(e, {}, "ready", self._ready())},
-            "/v2/repository/index": {b"POST": self._index},
+            "/v2/repository/index": {b"POST": self._management.index},
             "/metrics": {b"GET": self._page},
             "/openapi.json": {b"GET": self._openapi},
             "/docs": {b"GET": self._docs},
         }
+        versions = {loaded.version for loaded in self._repository}
+        only = versions.pop() if len(versions) == 1 else None
+        self._version_header = b"x-windlass-version: %s\r\n" % only.encode() if only else b""
         self._counts = {}
         for loaded in self._repository:
             default = self._repository.default(loaded.model) is loaded
@@ -139,7 +138,7 @@ class Routes:
             if default:
                 self._add(table, loaded, f"/v2/models/{loaded.model}")
                 self._add_v1(table, loaded)
-            for action, handler in (("load", self._load), ("unload", self._unload)):
+            for action, handler in (("load", self._management.load), ("unload", self._management.unload)):
                 table[f"/v2/repository/models/{loaded.model}/{action}"] = {b"POST": handler}
         self._table = {path.encode(): handlers for path, handlers in table.items()}
 
@@ -176,7 +175,7 @@ class Routes:
             and parts[1:4] == ["v2", "repository", "models"]
             and parts[5] in ("load", "unload")
         ):
-            return {b"POST": self._load if parts[5] == "load" else self._unload}
+            return {b"POST": self._management.load if parts[5] == "load" else self._management.unload}
         if len(parts) > 3 and parts[1] in ("v1", "v2") and parts[2] == "models":
             model = parts[3].partition(":")[0] if parts[1] == "v1" else parts[3]
             versioned = len(parts) > 5 and parts[4] == "versions"
@@ -273,62 +272,6 @@ class Routes:
             headers += b"inference-header-content-length: %d\r\n" % head
             exchange.answer(Response(200, body, headers, BINARY))
 
-    # ---- the repository
-
-    def _index(self, exchange: Exchange) -> None:
-        self._authorize(exchange)
-        ready_only = parse(exchange.body).get("ready", False) if exchange.body else False
-        if not isinstance(ready_only, bool):
-            raise FieldError("ready", ready_only, "true or false")
-        entries = [
-            {"name": e.model, "version": e.version, "state": e.state, "reason": e.reason}
-            for e in self._repository.index()
-            if not ready_only or e.state == "READY"
-        ]
-        self._document(exchange, entries)
-
-    def _load(self, exchange: Exchange) -> None:
-        self._authorize(exchange)
-        parameters = parse(exchange.body).get("parameters") if exchange.body else None
-        if not isinstance(parameters, dict | None):
-            raise FieldError("parameters", parameters, "an object")
-        version = parameters.get("version") if parameters else None
-        if version is not None and not isinstance(version, str):
-            raise FieldError("parameters.version", version, "a version of the repository's folder")
-        model = exchange.target.decode("latin-1").split("/")[4]
-
-        async def load() -> None:
-            loaded = await self._repository.load(model, version)
-            self._document(exchange, {"name": loaded.model, "version": loaded.version, "state": "READY"})
-
-        self._later(exchange, load())
-
-    def _unload(self, exchange: Exchange) -> None:
-        self._authorize(exchange)
-        model = exchange.target.decode("latin-1").split("/")[4]
-
-        async def unload() -> None:
-            await self._repository.unload(model)
-            self._document(exchange, {"name": model, "state": "UNAVAILABLE"})
-
-        self._later(exchange, unload())
-
-    def _later(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
-        async def run() -> None:
-            try:
-                await work
-            except WindlassError as problem:
-                self.fail(exchange, BadRequest(str(problem)))
-            except Exception as problem:
-                self.fail(exchange, problem)
-
-        task = self._loop.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _authorize(self, exchange: Exchange) -> None:
-        authorize(self._options.token, exchange.headers.get(b"authorization", b"").decode("latin-1"))
-
     # ---- everything else
 
     def _live(self) -> bool:
@@ -371,9 +314,7 @@ class Routes:
             request_id = checked_id(stated, "header x-request-id") if stated else self._ids.new()
         except BadRequest:
             request_id = self._ids.new()
-        versions = {loaded.version for loaded in self._repository}
-        version = b"x-windlass-version: %s\r\n" % versions.pop().encode() if len(versions) == 1 else b""
-        return b"%sx-request-id: %s\r\n" % (version, request_id.encode())
+        return b"%sx-request-id: %s\r\n" % (self._version_header, request_id.encode())
 
 
 def server_metadata(repository: Repository) -> dict[str, Any]:
@@ -381,19 +322,6 @@ def server_metadata(repository: Repository) -> dict[str, Any]:
     served = list(repository)
     version = served[0].version if len(served) == 1 else ""
     return {"name": "windlass", "version": version, "extensions": EXTENSIONS}
-
-
-def authorize(token: str | None, stated: str) -> None:
-    """Let a request to the repository through.
-
-    Raises:
-        Forbidden: no token was set, so nobody may.
-        Unauthorized: the request does not bear it.
-    """
-    if token is None:
-        raise Forbidden("the repository is switched off here: the server was started without a token")
-    if not hmac.compare_digest(stated.encode(), f"Bearer {token}".encode()):
-        raise Unauthorized("header authorization: expected Bearer and the server's token")
 
 
 def _is_mirrored(host: bytes) -> bool:

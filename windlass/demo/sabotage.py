@@ -133,7 +133,9 @@ def main(arguments: Sequence[str]) -> None:
 
         app.serve(bundle, options, protocol_factory=SlowProtocol)
     elif kind in FAULTS:
-        app.serve(bundle, options, reader=FAULTS[kind](open_reader(options.online, bundle), bundle, draw))
+        app.serve(
+            bundle, options, reader=FAULTS[kind](open_reader(options.online or "", bundle), bundle, draw)
+        )
     else:
         raise UsageError(f"unknown fault {fault!r}; known: delay:MS, {', '.join(FAULTS)}")
 

@@ -6,7 +6,7 @@ more in wake-ups than it saves, and would take the core that the event loop need
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -73,13 +73,13 @@ class OnnxEngine:
             raise ModelError(f"{self._title} failed: {error}") from error
         return [conform(g, s, rows, self._title) for g, s in zip(given, self.outputs, strict=True)]
 
-    def _best_rows(self) -> float:
+    def _best_rows(self) -> int:
         """How many rows a run shall have at most. ONNX Runtime walks an ensemble of trees another way where they are
         many, half as fast for some models: measured, because neither way is always the better one.
         """
         tensors = (*self.inputs, *self.outputs)
         if any(-1 in t.shape[1:] or t.shape[0] != -1 or t.datatype == "BYTES" for t in tensors):
-            return math.inf
+            return sys.maxsize
         rng = np.random.default_rng(0)
         few, many = (
             [rng.normal(size=(rows, *t.shape[1:])).astype(DTYPES[t.datatype]) for t in self.inputs]
@@ -88,8 +88,8 @@ class OnnxEngine:
         try:
             gain = self._row_s(many) / self._row_s(few)
         except Exception:  # it takes no such numbers; whether it runs at all is another question
-            return math.inf
-        return FEW_ROWS if gain > LEAST_GAIN else math.inf
+            return sys.maxsize
+        return FEW_ROWS if gain > LEAST_GAIN else sys.maxsize
 
     def _row_s(self, arrays: Sequence[Array]) -> float:
         given = dict(zip(self._inputs, arrays, strict=True))

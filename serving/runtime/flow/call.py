@@ -87,7 +87,7 @@ class Call:
     outcome: Outcome = PENDING
 
     def finish(self, outcome: Outcome) -> bool:
-        """Hand over what came of it; False where it was answered before (a model that comes back after the deadline)."""
+        """Hand over what came of it; False where it was answered before: its model came back after its deadline."""
         if self.outcome is not PENDING:
             return False
         self.outcome = outcome

@@ -53,7 +53,7 @@ def check_header(name: object, datatype: object, shape: object, where: str) -> s
         raise FieldError(f"{where}.datatype", datatype, f"one of {', '.join(sorted(DTYPES))}")
     if shape.__class__ is not list:
         raise FieldError(f"{where}.shape", shape, "a list of sizes")
-    sizes: list[Any] = shape  # type: ignore[assignment]
+    sizes: list[Any] = shape
     if not 0 < len(sizes) <= MOST_DIMENSIONS:
         raise FieldError(f"{where}.shape", sizes, f"1 to {MOST_DIMENSIONS} sizes")
     for i, size in enumerate(sizes):

@@ -81,7 +81,7 @@ def _arrays(instances: list[Any], contract: Contract, most_rows: int, where: str
 
 
 def _sizes(value: Any) -> list[int]:
-    sizes = []
+    sizes: list[int] = []
     while value.__class__ is list and len(sizes) < 8:
         sizes.append(len(value))
         if not value:

@@ -78,9 +78,9 @@ def _one_matrix(
     if signature is None or not signature.plain or not document.keys() <= _PLAIN:
         return None
     tensors, request_id = document.get("inputs"), document.get("id")
-    if tensors.__class__ is not list or len(tensors) != 1 or request_id.__class__ not in _TEXT:  # type: ignore[arg-type]
+    if tensors.__class__ is not list or len(tensors) != 1 or request_id.__class__ not in _TEXT:
         return None
-    tensor = tensors[0]  # type: ignore[index]
+    tensor = tensors[0]
     if tensor.__class__ is not dict or len(tensor) != 4:
         return None
     shape, data = tensor.get("shape"), tensor.get("data")
@@ -197,7 +197,7 @@ def _tensor(tensor: object, where: str, rest: memoryview) -> tuple[Tensor, int]:
     """Read one tensor; returns it and how many of the raw bytes it took."""
     if tensor.__class__ is not dict:
         raise FieldError(where, tensor, "a tensor object")
-    content: dict[str, Any] = tensor  # type: ignore[assignment]
+    content: Any = tensor
     name, datatype, shape = content.get("name"), content.get("datatype"), content.get("shape")
     where = check_header(name, datatype, shape, where)
     parameters = content.get("parameters")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from serving.runtime import terms
 from serving.runtime.flow.call import Call
 from serving.runtime.identity import RequestIds, checked_id
+from serving.runtime.management import authorize
 from serving.runtime.metrics import Metrics
 from serving.runtime.options import Options
 from serving.runtime.protocol import grpc_infer, messages
@@ -30,7 +31,7 @@ from serving.runtime.refusal import (
     Unavailable,
 )
 from serving.runtime.repository import Repository
-from serving.runtime.routes import authorize, server_metadata
+from serving.runtime.routes import server_metadata
 from serving.runtime.transport.grpc_turns import Turns
 from windlass.errors import PortInUseError, WindlassError
 

@@ -148,11 +148,11 @@ def test_a_model_that_does_not_batch_runs_one_by_one() -> None:
 
     async def test() -> None:
         bench = Bench(Model(batches=False))
-        for name in "abc":
-            bench.submit(name, rows=3)
+        for name, rows in (("a", 1), ("b", 1), ("c", 3)):
+            bench.submit(name, rows=rows)
         await turn()
         assert bench.model.ran == [["a"], ["b"], ["c"]]
-        assert bench.lane.counts.rows == 9
+        assert bench.lane.counts.rows == 5
 
     uvloop.run(test())
 
@@ -288,6 +288,7 @@ def test_a_request_whose_time_is_over_is_answered_and_not_run() -> None:
         bench.submit("runs")
         await bench.until(lambda: bool(bench.model.ran))
         bench.submit("waits", patience_s=0.02)
+        await turn()
         bench.submit("waits longer")
         await bench.until(lambda: bool(bench.answers["waits"]))
         assert isinstance(bench.problem("waits"), DeadlineExceeded)
@@ -298,6 +299,24 @@ def test_a_request_whose_time_is_over_is_answered_and_not_run() -> None:
         assert bench.model.ran == [["runs"], ["waits longer"]]
         assert bench.lane.counts.shed == {"deadline": 1}
         assert bench.lane.pending == 0
+        bench.lane.close()
+
+    uvloop.run(test())
+
+
+def test_a_deadline_is_watched_while_the_run_of_its_own_turn_goes_on() -> None:
+    """Verify that a request which is left behind when its turn's run leaves for a thread is answered in time too."""
+
+    async def test() -> None:
+        bench = Bench(Model(threaded=True, batches=False, gate=threading.Event()))
+        bench.submit("runs")
+        bench.submit("is left behind", patience_s=0.02)
+        await bench.until(lambda: bool(bench.answers["is left behind"]))
+        assert bench.answers["runs"] == []
+        assert bench.model.gate is not None
+        bench.model.gate.set()
+        await bench.all_answered()
+        assert bench.model.ran == [["runs"]]
         bench.lane.close()
 
     uvloop.run(test())
@@ -362,6 +381,8 @@ def test_a_deadline_may_be_as_near_as_it_likes(options: dict[str, Any], patience
         await bench.all_answered()
         await bench.lane.drained()
         assert all(bench.problem(f"patient {i}") is None for i in range(4))
+        if patience_s <= 0:
+            assert {n for run in bench.model.ran for n in run} == {f"patient {i}" for i in range(4)}
         bench.submit("next")
         await bench.all_answered()
         assert bench.problem("next") is None

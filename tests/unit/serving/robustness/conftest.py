@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.serving import fuzz_subject
+from benchmarks.serving import fuzz_models, fuzz_subject
 
 PATIENCE_S = 60.0
 SPINS_AT_LEAST = 3000
@@ -118,15 +118,18 @@ def spinning() -> bytes:
 
 @pytest.fixture(scope="session")
 def spins(spinning: bytes) -> Callable[[float], float]:
-    """How many turns take about so many seconds here."""
+    """How many turns take so many seconds here, or more."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(spinning, options)
-    begun = time.perf_counter()
-    session.run(None, {"features": np.array([[60_000, 0]], dtype=np.float32)})
-    each_s = (time.perf_counter() - begun) / (60_000 + SPINS_AT_LEAST)
+    times = []
+    for _ in range(5):  # the shortest: a run of the server then takes as long as was asked, or longer
+        begun = time.perf_counter()
+        session.run(None, {"features": np.array([[20_000, 0]], dtype=np.float32)})
+        times.append(time.perf_counter() - begun)
+    each_s = min(times) / (20_000 + SPINS_AT_LEAST)
     return lambda seconds: float(round(seconds / each_s))
 
 
@@ -150,7 +153,7 @@ def linear_bundle(tmp_path: Path) -> Callable[..., Path]:
     def write(
         model: str, weights: list[float], version: str = "1", at: Path | None = None, **stated: Any
     ) -> Path:
-        content = fuzz_subject.rows_model(
+        content = fuzz_models.rows_model(
             np.array(weights, dtype=np.float32).reshape(-1, 1), "Sigmoid", "probability"
         )
         folder = at or tmp_path / f"{model}-{version}"

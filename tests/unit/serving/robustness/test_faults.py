@@ -89,7 +89,7 @@ def test_a_stuck_model_costs_nobody_its_patience(
     backed = spinning_bundle("backed", fallback="fallback")
     linear_bundle("backed", [0.0, -1.0], at=backed / "fallback", inputs=SPIN_INPUTS)
     server = serve([backed, spinning_bundle("bare")])
-    hang = [spins(5.0), 0.5]
+    hang = [spins(3.5), 0.5]
     for name in ("backed", "bare"):
         asked_by_header(server, name, hang, 20)
     refused: list[Any] = []

@@ -18,9 +18,7 @@ SEED = 7
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fuzz_subject.Target]:
-    folder = tmp_path_factory.mktemp("fuzz")
-    bundles, store = fuzz_subject.write(folder)
-    running = fuzz_subject.start(folder, bundles, "--online", f"sqlite:{store}", "--log", str(folder / "log"))
+    running = fuzz_subject.start_all(tmp_path_factory.mktemp("fuzz"))
     yield running
     running.child.stop()
 

@@ -43,12 +43,13 @@ DEFAULTS = [3.1, 10.0, 3.0, 9.0, 0.0]
 class Store:
     """A redis that can be made to fail in every way, on one port."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self._port = int(url.rpartition(":")[2].partition("/")[0])
         self._process = psutil.Process(self._client().info()["process_id"])
         # redis writes its own command line anew, so that it is no command any more
         self._command = [self._process.exe(), "--port", str(self._port), "--bind", "127.0.0.1", "--save", ""]
+        self._command += ["--dir", str(folder)]
         self._again: subprocess.Popen[bytes] | None = None
         self._nonsense: socketserver.ThreadingTCPServer | None = None
         self._write()
@@ -65,6 +66,7 @@ class Store:
                     field_name(view, feature): b"\x29" + struct.pack("<d", value),
                 }
                 client.hset(entity_key.serialize([(entity, kind, key)]) + b"fuzz", mapping=fields)
+            client.save()  # one that is started again holds them from the beginning
 
     def hang(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -98,7 +100,6 @@ class Store:
         while socket.socket().connect_ex(("127.0.0.1", self._port)):
             assert time.monotonic() < deadline, "redis did not come up again"
             time.sleep(0.01)
-        self._write()
 
     def close(self) -> None:
         if self._nonsense is not None:
@@ -121,7 +122,7 @@ def _varint(value: int) -> bytes:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with redis_server.running(tmp_path) as url:
-        running = Store(url)
+        running = Store(url, tmp_path)
         yield running
         running.close()
 
