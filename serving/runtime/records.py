@@ -23,7 +23,7 @@ def lines(call: Call, contract: Contract, ended: float) -> bytes:
     Args:
         ended: `time.perf_counter()` when it was answered.
     """
-    asked, count = call.asked, call.asked.count
+    count = call.asked.count
     begin = b'%s"at":%s,"mirrored":%s,"answered_by":"%s","latency_ms":%s' % (
         contract.head_of_record,
         orjson.dumps(call.at),

@@ -6,6 +6,7 @@ was loaded; the kernel spreads the connections over them. A worker that dies is 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ SHARED = frozenset(("onnx",))
 """Formats whose library may run in a child of the process that opened the model: it has no thread of its own."""
 MOST_DEATHS = 5
 DEATHS_WITHIN_S = 30.0
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def serve(bundles: Sequence[Bundle], options: Options) -> int:
@@ -95,6 +97,7 @@ class Crew:
         return 1 if failed else 0
 
     def _start(self, keeper: socket.socket) -> None:
+        parent = os.getpid()
         pid = os.fork()
         if pid:
             self._workers.add(pid)
@@ -105,6 +108,7 @@ class Crew:
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _die_with(parent)
             keeper.close()
             listener = app.bind(self._options.host, self._options.port, shared=True)
             app.serve(
@@ -125,6 +129,13 @@ class Crew:
         self._stopping = True
         for pid in list(self._workers):
             os.kill(pid, signal.SIGTERM)
+
+
+def _die_with(parent: int) -> None:
+    """Drain and end when the parent does, however it ends: nobody else would stop this process."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it is gone already
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _memory() -> str | None:

@@ -217,7 +217,8 @@ def array_of(tensor: Tensor, spec: TensorSpec, most_rows: int) -> Array:
             if np.isinf(array).any():
                 raise BadRequest(f"{where}.data: holds a value that is not finite in {spec.datatype}")
         else:
-            array = np.array(data, dtype=dtype)
+            with np.errstate(invalid="ignore"):
+                array = np.array(data, dtype=dtype)
             # numpy cuts off what an integer cannot hold
             if not (array.tolist() == data if data.__class__ is list else np.array_equal(array, data)):
                 raise ValueError

@@ -78,7 +78,8 @@ ODDITIES = st.sampled_from(
     [b"", b"Connection: close", b"Proxy-Connection: close", b"Connection: keep-alive", b"Connection: x, close",
      b"Expect: 100-continue", b"Upgrade: h2c", b"Transfer-Encoding: chunked", b"TE: trailers", b"Keep-Alive: max=1",
      b"Content-Length: 5", b"Content-Length: 0", b"content-length: +5", b"Content-Length : 5", b"X-Request-Id: twice",
-     b"X-Request-Id:", b"X-Request-Id:  two spaces", b"X-Request-Id:\ttab", b"X-Request-Id: end ", b"X-Request-Id: a\x00b",
+     b"X-Request-Id:", b"X-Request-Id:  two spaces", b"X-Request-Id:\ttab", b"X-Request-Id: end ",
+     b"X-Request-Id: a\x00b",
      b"X-Request-Id: a\xffb", b"X-Request-Id: a\rb", b"X-Request-Id: a\nHost: b", b"X-Request-Id : space", b" folded",
      b"\tfolded", b"no colon", b": no name", b"X (y): z", b"X-Unknown : space", b"X-Unknown: a\x00b",
      b"X-Unknown: a\rb", b"X-Unknown: a\nConnection: close", b"X-Unknown: a\n b", b"X_Unknown: a"]
