@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -33,6 +34,9 @@ from serving.runtime.routes import Routes
 from serving.runtime.transport.http import HttpProtocol
 from serving.runtime.transport.message import Exchange, Response
 from windlass.errors import PortInUseError, WindlassError
+
+if TYPE_CHECKING:
+    from serving.runtime.transport.grpc_server import GrpcServer
 
 BACKLOG = 1024
 
@@ -63,6 +67,7 @@ class Server:
         self._connections: set[HttpProtocol] = set()
         self._held_bytes = 0
         self._stopping = asyncio.Event()
+        self._grpc: GrpcServer | None = None
         self.metrics = Metrics(shared)
         self.repository = Repository(options.repository, self._load, self._changed)
         self._routes = Routes(self.repository, self.metrics, options, loop, ready=lambda: not self.draining)
@@ -121,12 +126,29 @@ class Server:
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         names = ", ".join(loaded.served.name for loaded in self.repository) or "no model yet"
+        if self._options.grpc_port is not None:
+            # before the line that callers wait for: then both ports answer
+            sys.stderr.write(f"serving {names} on grpc://{host}:{await self._start_grpc()}\n")
         sys.stderr.write(f"serving {names} on http://{host}:{port}\n")
         sys.stderr.flush()
         clock = loop.create_task(self._watch_time())
         await self._stopping.wait()
         clock.cancel()
         await self._drain(server)
+
+    async def _start_grpc(self) -> int:
+        # grpc costs a quarter of a second and twenty megabytes: only where it is asked for
+        from serving.runtime.transport.grpc_server import GrpcServer
+
+        self._grpc = GrpcServer(
+            self.repository,
+            self.metrics,
+            self._options,
+            self._loop,
+            lambda: not self.draining,
+            self._routes.trace,
+        )
+        return await self._grpc.start()
 
     def close(self) -> None:
         """Write what the logs still hold, and let go of everything."""
@@ -145,6 +167,9 @@ class Server:
         self.draining = True
         await asyncio.sleep(self._options.drain_linger_s)
         server.close()
+        stopping = None
+        if self._grpc is not None:
+            stopping = self._loop.create_task(self._grpc.stop(self._options.drain_timeout_s))
         deadline = time.monotonic() + self._options.drain_timeout_s
         while self._connections and time.monotonic() < deadline:
             for connection in list(self._connections):
@@ -155,6 +180,8 @@ class Server:
             sys.stderr.write(f"{len(self._connections)} connections were cut after {patience:.0f} s\n")
             for connection in list(self._connections):
                 connection.transport.abort()
+        if stopping is not None:
+            await stopping
 
 
 def serve(

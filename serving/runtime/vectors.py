@@ -33,26 +33,26 @@ class Vectors:
             Exception: whatever a transformation raises.
         """
         signature = self._signature
+        if all(isinstance(c.asked.values, np.ndarray) for c in calls):
+            whole = [c.asked.values.reshape(-1, signature.width) for c in calls]  # type: ignore[union-attr]
+            return self._checked(whole[0] if len(whole) == 1 else np.concatenate(whole))
         parts: list[bytes] = []
         for call in calls:
             values = call.asked.values
             if values is None:
                 call.vectors = self._rows(call)
                 parts += [doubles(vector) for vector in call.vectors]
-            elif isinstance(values, bytes):
-                parts.append(values)
-            elif len(calls) == 1:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    return self._checked(values.reshape(-1, signature.width))
             else:
-                parts.append(values.astype(np.float64).tobytes())
-        with np.errstate(over="ignore", invalid="ignore"):
+                parts.append(values if isinstance(values, bytes) else values.astype(np.float64).tobytes())
+        with np.errstate(over="ignore"):
             # a stored double beyond float32 is infinite to the model, as it was in training
             matrix = np.frombuffer(b"".join(parts)).astype(np.float32).reshape(-1, signature.width)
-            return self._checked(matrix) if signature.plain else matrix
+        return self._checked(matrix) if signature.plain else matrix
 
     def _checked(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not math.isfinite(np.add.reduce(matrix, axis=None)):
+        with np.errstate(over="ignore"):  # of finite values: looked at one by one then
+            total = np.add.reduce(matrix, axis=None)
+        if not math.isfinite(total):
             self._signature.check(matrix, "inputs")
         return matrix
 
