@@ -97,8 +97,8 @@ def run(target: Target, requests: int, seed: int) -> Report:
 def _round(target: Target, requests: int, seed: str, report: Report) -> None:
     connection = Connection(target.port)
     beside = Bystanders(target.port, Random(f"{seed}/beside"), idle=200, unfinished=32, slow=8)
-    grpc = fuzz_grpc.Client(target.grpc_port) if target.grpc_port is not None else None
-    names = [*HTTP, *(fuzz_grpc.MUTATIONS if grpc is not None else ())]
+    grpc = fuzz_grpc.Client(target.grpc_port)
+    names = [*HTTP, *fuzz_grpc.MUTATIONS]
     done = 0
     while report.requests < requests:
         at = f"{seed}/{done}"
@@ -108,15 +108,14 @@ def _round(target: Target, requests: int, seed: str, report: Report) -> None:
             name = random.choice(names)
         if name in HTTP:
             report.add(name, at, *exchange(connection, HTTP[name](random)))
-        elif grpc is not None:
+        else:
             report.add(name, at, *grpc.exchange(fuzz_grpc.MUTATIONS[name](random)))
         if done % ASK_EVERY == 0:
-            report.add("bystanders", at, (200,), beside.ask() + (grpc.ask() if grpc is not None else []))
+            report.add("bystanders", at, (200,), beside.ask() + grpc.ask())
         done += 1
     report.add("bystanders", "at the end", (200,), beside.leave())
     connection.close()
-    if grpc is not None:
-        grpc.close()
+    grpc.close()
 
 
 def _settled(server: psutil.Process, files: int) -> int:

@@ -263,6 +263,9 @@ class Client:
             f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
         )
         self._asked = 0
+        # the server's health is asked for on its other port
+        for channel in (self._channel, self._canary):
+            grpc.channel_ready_future(channel).result(PATIENCE_S)
 
     def exchange(self, case: Case) -> tuple[list[str], list[str]]:
         """Send a case; returns the code and what is wrong with the answer."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
 import sqlite3
 import struct
 import sys
@@ -184,11 +183,11 @@ def write_bundle(folder: Path, model: str, version: str, content: bytes, **state
 
 @dataclass
 class Target:
-    """A running server; `grpc_port` is None where it does not speak gRPC."""
+    """A running server."""
 
     child: processes.Child
     port: int
-    grpc_port: int | None
+    grpc_port: int
 
 
 def start(
@@ -214,9 +213,7 @@ def start(
         command += ["--bundle", str(bundle)]
     child = processes.start("server", command, folder / "server.log", environment)
     processes.wait_ready(child, f"http://127.0.0.1:{port}/v2/health/ready")
-    with socket.socket() as probe:
-        speaks_grpc = probe.connect_ex(("127.0.0.1", grpc_port)) == 0
-    return Target(child, port, grpc_port if speaks_grpc else None)
+    return Target(child, port, grpc_port)
 
 
 def start_all(folder: Path) -> Target:

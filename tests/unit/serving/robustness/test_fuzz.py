@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from benchmarks.serving import fuzz, fuzz_oracle, fuzz_subject
+from benchmarks.serving import fuzz, fuzz_grpc, fuzz_oracle, fuzz_subject
 from benchmarks.serving.fuzz_case import Case, Expected, encoded, one
 from benchmarks.serving.fuzz_client import Connection, exchange
 from benchmarks.serving.fuzz_documents import plain_v2, rows_of
@@ -28,7 +28,7 @@ def test_every_mutation_gets_what_it_deserves(target: fuzz_subject.Target) -> No
     report = fuzz.run(target, REQUESTS, SEED)
     assert report.violations == []
     assert report.requests >= REQUESTS
-    assert set(fuzz.HTTP) <= set(report.counts)
+    assert {*fuzz.HTTP, *fuzz_grpc.MUTATIONS} <= set(report.counts)
     assert "Traceback" not in target.child.log.read_text()
 
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+
+from serving.runtime.protocol import messages
 
 SWAPS = 50
 VERSIONS = ("1", "2", "3", "4", "5")
@@ -80,6 +83,46 @@ def asked(port: int, paths: list[str], scores: dict[str, list[float]]) -> Iterat
             client.join()
 
 
+@contextmanager
+def asked_by_grpc(port: int, scores: dict[str, list[float]]) -> Iterator[Seen]:
+    """The same by two gRPC clients, each over a connection of its own."""
+    import grpc
+
+    seen, stop = Seen(), threading.Event()
+    classes = messages.load()
+    request = classes["inference.ModelInferRequest"](model_name="m")
+    request.inputs.add(name="features", datatype="FP32", shape=[len(ROWS), 2])
+    request.raw_input_contents.append(np.array(ROWS, dtype="<f4").tobytes())
+    body = request.SerializeToString()
+
+    def ask() -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+            grpc.channel_ready_future(channel).result(60)
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            while not stop.is_set():
+                try:
+                    answer = classes["inference.ModelInferResponse"].FromString(call(body, timeout=60))
+                except grpc.RpcError as error:
+                    seen.problems.append(repr(error))
+                    return
+                version = answer.model_version
+                seen.answers[version] = seen.answers.get(version, 0) + 1
+                given = np.frombuffer(answer.raw_output_contents[0], "<f4").tolist()
+                if given != pytest.approx(scores[version], abs=1e-5):
+                    seen.problems.append(f"version {version} answered {given}")
+
+    clients = [threading.Thread(target=ask) for _ in range(2)]
+    for client in clients:
+        client.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+
+
 def load(server: Any, version: str | None, model: str = "m") -> Any:
     body = {} if version is None else {"parameters": {"version": version}}
     headers = {"authorization": f"Bearer {TOKEN}"}
@@ -106,15 +149,18 @@ def test_fifty_swaps_fail_no_request_and_mix_no_versions(
     assert load(server, "1").json() == {"name": "m", "version": "1", "state": "READY"}
     process = psutil.Process(server.target.child.pid)
     paths = ["/v1/models/m:predict", "/v2/models/m/infer"] * 2
-    with asked(server.target.port, paths, scores) as seen:
+    with (
+        asked(server.target.port, paths, scores) as seen,
+        asked_by_grpc(server.target.grpc_port, scores) as seen_by_grpc,
+    ):
         for swap in range(SWAPS):
             version = VERSIONS[(swap + 1) % len(VERSIONS)]
             assert load(server, version).json()["version"] == version
             if swap == len(VERSIONS):  # each was there once
                 memory_mb = process.memory_info().rss / 2**20
                 files = process.num_fds()
-    assert seen.problems == []
-    assert set(seen.answers) == set(VERSIONS)
+    assert seen.problems == seen_by_grpc.problems == []
+    assert set(seen.answers) == set(seen_by_grpc.answers) == set(VERSIONS)
     assert process.memory_info().rss / 2**20 < memory_mb + GROWTH_MB
     server.client.close()
     wait_until(lambda: process.num_fds() <= files)
