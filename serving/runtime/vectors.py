@@ -50,7 +50,7 @@ class Vectors:
         return self._checked(matrix) if signature.plain else matrix
 
     def _checked(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        with np.errstate(over="ignore"):  # of finite values: looked at one by one then
+        with np.errstate(over="ignore", invalid="ignore"):  # no finite sum: looked at one by one then
             total = np.add.reduce(matrix, axis=None)
         if not math.isfinite(total):
             self._signature.check(matrix, "inputs")

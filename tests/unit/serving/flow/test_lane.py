@@ -440,6 +440,48 @@ def test_a_lane_that_is_closed_waits_for_nothing() -> None:
 # ---- whatever happens
 
 
+@pytest.mark.parametrize(
+    ("where", "prepare_s"),
+    [
+        pytest.param("prepare", None, id="at-once"),
+        pytest.param("prepare", 0.001, id="later"),
+        pytest.param("finished", None, id="at-the-end"),
+    ],
+)
+def test_a_bug_beside_the_model_costs_its_requests_alone(
+    where: str, prepare_s: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Verify that requests are answered when what prepares or ends a run raises, and that the lane goes on."""
+
+    class Faulty(Model):
+        def _fail(self, here: str, calls: Sequence[Call]) -> None:
+            if here == where and calls[0].request_id == "first" and not self.instead_of:
+                raise RuntimeError("a bug")
+
+        def prepare(self, calls: Sequence[Call]) -> None:
+            self._fail("prepare", calls)
+
+        async def prepare_later(self, calls: Sequence[Call]) -> None:
+            self._fail("prepare", calls)
+
+        def finished(self, calls: Sequence[Call], outcomes: Sequence[Outcome]) -> None:
+            self._fail("finished", calls)
+            super().finished(calls, outcomes)
+
+    async def test() -> None:
+        bench = Bench(Faulty(prepare_s=prepare_s))
+        bench.submit("first")
+        await bench.all_answered()
+        assert bench.problem("first") is not None
+        bench.submit("next")
+        await bench.all_answered()
+        assert bench.problem("next") is None
+        assert bench.lane.pending == 0
+
+    uvloop.run(test())
+    assert "a bug" in caplog.text
+
+
 @dataclass(frozen=True)
 class Arrival:
     """A request: how long after the one before, with how much time and how many rows."""

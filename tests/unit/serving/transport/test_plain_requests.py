@@ -101,6 +101,7 @@ def odd_requests(draw: st.DrawFn) -> bytes:
 
 requests = st.one_of(odd_requests(), odd_requests(), messages())
 streams = st.lists(requests, min_size=1, max_size=3).map(b"".join)
+LEAVE = b"HTTP/1.1 100 Continue\r\n\r\n"
 POST = b"POST /v2 HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabcde"
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
@@ -142,7 +143,12 @@ def test_a_request_that_is_read_without_the_parser_reads_as_with_it(data: bytes)
 @example(data=b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n" + GET, places=[37])
 def test_it_does_not_matter_where_a_stream_is_cut(data: bytes, places: list[int]) -> None:
     """Verify that several requests, however they arrive, are those that the parser finds in the whole stream."""
-    assert outcome(*cut(data, places)) == by_parser(data)
+    # a client is given leave to send unless an answer is due just then, which depends on what came together
+    cut_up, whole = (
+        [w.replace(LEAVE, b"") if isinstance(w, bytes) else w for w in seen]
+        for seen in (outcome(*cut(data, places)), by_parser(data))
+    )
+    assert cut_up == whole
 
 
 @THOROUGH
