@@ -246,6 +246,9 @@ def _static_answer(doc: Document) -> tuple[float, ...] | None:
 def _check(doc: Document, bundle: Bundle) -> None:
     if len({v.name for v in bundle.views}) != len(bundle.views):
         raise doc.error("views", "name a view twice")
+    features = [f for v in bundle.views for f in v.features]
+    if bundle.transformations and len(set(features)) != len(features):
+        raise doc.error("transformations", "take features by name, and two views hold one of the same name")
     for name in (*(f.file for f in bundle.forms if f.file), *(t.file for t in bundle.transformations)):
         if not any(n == name or n.startswith(f"{name}/") for n in bundle.sha256):
             raise doc.error("sha256", f"has no digest of {name!r}")

@@ -97,7 +97,7 @@ class Metrics:
         def add(name: str, kind: str, text: str, samples: Mapping[str, float]) -> None:
             families.setdefault(name, Family(name, kind, text)).samples.update(samples)
 
-        for (model, version), counts in self._requests.items():
+        for (model, version), counts in list(self._requests.items()):  # a load adds to it from its thread
             of = f'model="{model}",version="{version}"'
             add(
                 "windlass_requests_total",

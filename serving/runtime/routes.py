@@ -84,7 +84,7 @@ class Routes:
             handler = handlers.get(exchange.method)
             if handler is None:
                 handler = self._other_method(exchange, handlers)
-            if b"content-encoding" in exchange.headers:
+            if b"content-encoding" in exchange.headers and exchange.target not in self._counts:
                 self._decompress(exchange)
             handler(exchange)
         except Exception as problem:
@@ -199,13 +199,12 @@ class Routes:
     # ---- predictions
 
     def _predict_v1(self, loaded: Loaded, exchange: Exchange) -> None:
-        loaded.lane.admit()
+        self._admit(loaded, exchange)
         asked = v1.decode(exchange.body, loaded.served.contract, self._options.most_rows)
         self._submit(loaded, exchange, asked, {}, self._reply_v1)
 
     def _infer_v2(self, loaded: Loaded, exchange: Exchange) -> None:
-        # before anything is read of the body: refusing must cost less than answering
-        loaded.lane.admit()
+        self._admit(loaded, exchange)
         asked, parameters = v2.decode(
             exchange.body,
             loaded.served.contract,
@@ -213,6 +212,14 @@ class Routes:
             exchange.headers.get(b"inference-header-content-length"),
         )
         self._submit(loaded, exchange, asked, parameters, self._reply_v2)
+
+    def _admit(self, loaded: Loaded, exchange: Exchange) -> None:
+        """Let a prediction in, before anything is read of its body: refusing must cost less than answering."""
+        headers = exchange.headers
+        expected_ms = headers.get(b"x-envoy-expected-rq-timeout-ms")
+        loaded.lane.admit(terms.patience_s(self._options.deadline_s, expected_ms, None))
+        if b"content-encoding" in headers:
+            self._decompress(exchange)
 
     def _submit(
         self,
@@ -224,10 +231,11 @@ class Routes:
     ) -> None:
         headers = exchange.headers
         stated = headers.get(b"x-request-id")
+        request_id = checked_id(asked.id, "id") if asked.id else ""
         if stated:
             request_id = checked_id(stated.decode("latin-1"), "header x-request-id")
-        else:
-            request_id = checked_id(asked.id, "id") if asked.id else self._ids.new()
+        elif not request_id:
+            request_id = self._ids.new()
         expected_ms = headers.get(b"x-envoy-expected-rq-timeout-ms")
         patience_s = terms.patience_s(self._options.deadline_s, expected_ms, parameters.get("timeout"))
         loaded.lane.submit(

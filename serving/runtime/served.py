@@ -36,6 +36,7 @@ from windlass.errors import WindlassError
 ISOLATED = frozenset(("pyfunc", "keras", "skops"))
 """Engines that run Python that is not ours: never on the event loop."""
 TRACES_APART_S = 1.0
+QUICK_S = 0.002
 _new = tuple.__new__
 
 
@@ -77,6 +78,7 @@ class Served:
         self._engine = engine
         self._fallback = fallback
         self._fallback_lock = threading.Lock()
+        self._fallback_is_quick = fallback is not None and fallback.format not in ISOLATED
         self.cache = PredictionCache(bundle.cache, signature.names) if bundle.cache and signature else None
         self._traced = -TRACES_APART_S
         self.contract = Contract(
@@ -84,9 +86,12 @@ class Served:
         )
         self._static = _static_answer(bundle)
         self.immediate = ladder.immediate
-        self.threaded = engine.format in ISOLATED
+        self.threaded = not {e.format for e in (engine, fallback) if e is not None}.isdisjoint(ISOLATED)
         self._example = [_example(s, signature) for s in engine.inputs]
         self.costs: Costs = measure(engine, self._example)
+        if self._fallback_is_quick and fallback is not None:
+            # on the event loop it runs only where nobody notices
+            self._fallback_is_quick = measure(fallback, self._example).single_s < QUICK_S
         self.batches = self.costs.batches and _rows_are_free(engine)
 
     def expected_s(self, rows: int) -> float:
@@ -107,7 +112,8 @@ class Served:
         asking = [c for c in calls if c.asked.rows is not None]
         if asking:
             entities, nows = _keys(asking)
-            deadline = min(c.deadline for c in asking)
+            # the lane watches each request's own: one in a hurry must not cost the others their features
+            deadline = max(c.deadline for c in asking)
             self._hand_out(asking, await self.ladder.climb_async(entities, nows, deadline))
 
     def _hand_out(self, calls: Sequence[Call], found: list[Any]) -> None:
@@ -129,7 +135,7 @@ class Served:
             matrix = self._vectors.matrix(calls)
         except Exception as problem:
             if len(calls) > 1:
-                return self._one_by_one(calls)
+                return self._apart(calls)
             if isinstance(problem, Refusal):
                 return [Outcome([], "model", problem)]
             self._trace(problem)  # a transformation is the model's own code, and fails as the model does
@@ -218,6 +224,21 @@ class Served:
 
     # ---- without the model
 
+    def _apart(self, calls: Sequence[Call]) -> list[Outcome]:
+        """Leave out the calls whose inputs are refused, and run the others together as before."""
+        outcomes: dict[int, Outcome] = {}
+        for i, call in enumerate(calls):
+            try:
+                self._vectors.matrix([call])  # type: ignore[union-attr]
+            except Exception:
+                outcomes[i] = self.run([call])[0]
+        rest = [i for i in range(len(calls)) if i not in outcomes]
+        # none is left out where they fail only together: then each is run alone
+        together = self.run if outcomes else self._one_by_one
+        if rest:
+            outcomes.update(zip(rest, together([calls[i] for i in rest]), strict=True))
+        return [outcomes[i] for i in range(len(calls))]
+
     def _one_by_one(self, calls: Sequence[Call]) -> list[Outcome]:
         """Find out which of the calls is at fault: no request pays for its neighbour's."""
         return [self.run([call])[0] for call in calls]
@@ -248,7 +269,7 @@ class Served:
 
     def _without_model(self, call: Call, problem: Refusal) -> Outcome:
         ready = call.asked.rows is None or call.features is not None
-        if self._fallback is None or self._vectors is None or not ready:
+        if not self._fallback_is_quick or self._vectors is None or not ready or self._fallback_lock.locked():
             return self._stated(call, problem)
         try:
             matrix = self._vectors.matrix([call])

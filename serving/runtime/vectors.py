@@ -59,7 +59,7 @@ class Vectors:
     def _rows(self, call: Call) -> list[list[float]]:
         rows, features = call.asked.rows or (), call.features
         if features is None:  # nothing is read for this model
-            joined = [r.values for r in rows]
+            joined = [list(r.values) for r in rows]
         else:
             joined = [f.values + r.values for r, f in zip(rows, features, strict=True)]
         if self._transformations is not None:

@@ -8,6 +8,7 @@ arrives meanwhile is the next run. More than can be answered in time is refused 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import deque
@@ -171,8 +172,7 @@ class Lane:
                 self._abandon(calls, bug)
                 self._forget(calls)
                 return
-            self._ready.extend(calls)
-            self._pump()
+            self._queue(calls)
         else:
             self._hold(calls)
             task = self._loop.create_task(self._prepare(calls))
@@ -186,13 +186,25 @@ class Lane:
             self._abandon(calls, bug)
             self._forget(calls)
             return
-        self._ready.extend(calls)
         self._turn_began = time.perf_counter()
-        self._pump()
+        self._queue(calls)
+
+    def _queue(self, calls: Sequence[Call]) -> None:
+        busy = self._running or bool(self._ready)
+        self._ready.extend(calls)
+        if busy:  # whoever is at it comes to these too
+            self._hold(calls)
+        else:
+            self._pump()
 
     def _pump(self) -> None:
-        """Run what is ready, until nothing is or a run left for its thread."""
+        """Run what is ready, until nothing is, a run left for its thread, or others have waited for long enough."""
+        began = time.perf_counter()
         while self._ready and not self._running:
+            if time.perf_counter() - began > self._limits.inline_s:
+                self._hold(self._ready)
+                self._loop.call_soon(self._pump)
+                return
             calls, rows = self._take()
             if not calls:
                 continue
@@ -201,10 +213,14 @@ class Lane:
             if self._work.threaded or self._work.expected_s(rows) > self._limits.inline_s:
                 self._leave(calls)
                 return
-            self._done(calls, self._work.run(calls), self._turn_began)
+            try:
+                outcomes = self._work.run(calls)
+            except Exception as bug:
+                self._abandon(calls, bug)
+                self._forget(calls)
+                continue
+            self._done(calls, outcomes, self._turn_began)
             self._turn_began = time.perf_counter()
-        if self._ready:
-            self._hold(self._ready)
 
     def _take(self) -> tuple[list[Call], int]:
         """Take the next run's calls off the queue; those whose time is over are answered and left out."""
@@ -231,12 +247,23 @@ class Lane:
         self._hold(calls)
         self._hold(self._ready)
         future = self._executor.submit(self._work.run, calls)
-        future.add_done_callback(lambda f: self._loop.call_soon_threadsafe(self._back, calls, f))
+
+        def back(done: Future[list[Outcome]]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
+                self._loop.call_soon_threadsafe(self._back, calls, done)
+
+        future.add_done_callback(back)
 
     def _back(self, calls: list[Call], future: Future[list[Outcome]]) -> None:
         began, self._running_since = self._running_since, math.inf
         self._running = False
-        self._done(calls, future.result(), began)
+        try:
+            outcomes = future.result()
+        except Exception as bug:
+            self._abandon(calls, bug)
+            self._forget(calls)
+        else:
+            self._done(calls, outcomes, began)
         self._turn_began = time.perf_counter()
         self._pump()
 

@@ -76,7 +76,10 @@ def from_bytes(raw: bytes | memoryview, datatype: str, shape: Sequence[int], whe
         raise BadRequest(
             f"{where}: holds {len(raw)} bytes, its shape {list(shape)} of {datatype} says {count * dtype.itemsize}"
         )
-    return np.frombuffer(raw, dtype=dtype.newbyteorder("<"))
+    values = np.frombuffer(raw, dtype=dtype.newbyteorder("<"))
+    if datatype == "BOOL" and (values.view(np.uint8) > 1).any():
+        raise BadRequest(f"{where}: holds a byte that is neither 0 nor 1, which is no BOOL")
+    return values
 
 
 def to_bytes(data: Any, datatype: str) -> bytes:

@@ -88,6 +88,7 @@ class HttpProtocol(asyncio.Protocol):
         self._refused: refusal.Refusal | None = None
         self._complete: list[Exchange] = []
         self._outstanding: deque[Exchange] = deque()
+        self._unhandled: deque[Exchange] = deque()
         self._paused = False
         self._unread = False
         self._held = 0
@@ -104,6 +105,7 @@ class HttpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ending = True
         self._outstanding.clear()
+        self._unhandled.clear()
         self._give_back()
         # the parser and this connection hold each other, and the collector comes by rarely: what it held goes now
         self._body = b""
@@ -159,6 +161,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._unread = False
+        self._hand_on()
         self._resume()
 
     # ---- the parser's side
@@ -231,8 +234,13 @@ class HttpProtocol(asyncio.Protocol):
                 break
         # all are in line before one is handled: one that is answered at once must see who stands behind it
         self._outstanding.extend(complete)
-        for exchange in complete:
-            self.app.handle(exchange)
+        self._unhandled.extend(complete)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Hand on requests in their order, as long as their answers are read: one read may bring thousands."""
+        while self._unhandled and not self._unread:
+            self.app.handle(self._unhandled.popleft())
         if len(self._outstanding) > MOST_OUTSTANDING and not self._ending:
             self._pause()
 
@@ -254,6 +262,7 @@ class HttpProtocol(asyncio.Protocol):
             if not framing.keep_alive:
                 self._ending = True
                 outstanding.clear()
+                self._unhandled.clear()
             self.waiting += 1
             self.write_response(serialize(response, framing))
         if self._paused and len(outstanding) <= MOST_OUTSTANDING // 2:

@@ -23,9 +23,6 @@ _FRAMING = frozenset((b"connection", b"expect", b"keep-alive", b"proxy-connectio
 
 _UNCLEAR = (b"te", b"")
 
-# a head that holds no more than these comes again, whole
-_STEADY = frozenset((b"host", b"content-type", b"content-length", b"accept-encoding", b"authorization"))
-
 Head = tuple[bytes, bytes, dict[bytes, bytes], int, int]
 """Method, target, the headers that are read (shared, never changed), where the body begins, and its length."""
 
@@ -58,13 +55,13 @@ class PlainRequests:
         first = self._firsts.get(lines[0]) or self._learn_first(lines[0])
         if first is None or len(lines) > self._most_lines:
             return None
-        known = self._lines
+        known, new = self._lines, False
         headers: dict[bytes, bytes] = {}
         for line in lines[1:]:
             try:
                 meant = known[line]
             except KeyError:
-                meant = self._learn(line)
+                meant, new = self._learn(line), True
             if meant is None:
                 continue
             name, value = meant
@@ -74,7 +71,7 @@ class PlainRequests:
         begin = end + 4
         length = int(headers.get(b"content-length", 0))
         head = (first[0], first[1], headers, begin, length)
-        if headers.keys() <= _STEADY:
+        if not new:  # each of its lines came before, so it may come again, whole
             if len(self._heads) >= MOST_LINES:
                 self._heads.clear()
             self._heads[whole] = head
