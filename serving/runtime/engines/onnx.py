@@ -6,12 +6,8 @@ more in wake-ups than it saves, and would take the core that the event loop need
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from serving.runtime.bundle import Bundle, Form
 from serving.runtime.engines.engine import DTYPES, Array, ModelError, TensorSpec, conform
@@ -29,11 +25,6 @@ TYPES = {
         for bits in (8, 16, 32, 64)
     },
 }
-
-FEW_ROWS, MANY_ROWS = 16, 128
-LEAST_GAIN = 1.2
-REPEATS = 9
-ENOUGH_S = 0.010
 
 
 class OnnxEngine:
@@ -59,47 +50,15 @@ class OnnxEngine:
         self._inputs = _matched(inputs, [*taken], title, "input", by_position=single)
         self._outputs = _matched(outputs, [*given], title, "output", by_position=False)
         self._run = session.run
-        self._rows = self._best_rows()
 
     def run(self, arrays: Sequence[Array]) -> Sequence[Array]:
         """See `Engine.run`."""
         rows = len(arrays[0])
-        if rows > self._rows:
-            parts = [self.run([a[i : i + self._rows] for a in arrays]) for i in range(0, rows, self._rows)]
-            return [np.concatenate(p) for p in zip(*parts, strict=True)]
         try:
             given = self._run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
         except Exception as error:  # onnxruntime has a class for each status and no common base
             raise ModelError(f"{self._title} failed: {error}") from error
         return [conform(g, s, rows, self._title) for g, s in zip(given, self.outputs, strict=True)]
-
-    def _best_rows(self) -> int:
-        """How many rows a run shall have at most. ONNX Runtime walks an ensemble of trees another way where they are
-        many, half as fast for some models: measured, because neither way is always the better one.
-        """
-        tensors = (*self.inputs, *self.outputs)
-        if any(-1 in t.shape[1:] or t.shape[0] != -1 or t.datatype == "BYTES" for t in tensors):
-            return sys.maxsize
-        rng = np.random.default_rng(0)
-        few, many = (
-            [rng.normal(size=(rows, *t.shape[1:])).astype(DTYPES[t.datatype]) for t in self.inputs]
-            for rows in (FEW_ROWS, MANY_ROWS)
-        )
-        try:
-            gain = self._row_s(many) / self._row_s(few)
-        except Exception:  # it takes no such numbers; whether it runs at all is another question
-            return sys.maxsize
-        return FEW_ROWS if gain > LEAST_GAIN else sys.maxsize
-
-    def _row_s(self, arrays: Sequence[Array]) -> float:
-        given = dict(zip(self._inputs, arrays, strict=True))
-        times: list[float] = []
-        begun = time.perf_counter()
-        while len(times) < REPEATS and (not times or time.perf_counter() - begun < ENOUGH_S):
-            started = time.perf_counter()
-            self._run(self._outputs, given)
-            times.append(time.perf_counter() - started)
-        return min(times) / len(arrays[0])
 
 
 def load(bundle: Bundle, form: Form) -> OnnxEngine:
