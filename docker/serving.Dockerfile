@@ -28,7 +28,7 @@ RUN python3 -m pip uninstall --yes pip setuptools \
     && find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -r {} +
 
 # Only what the server imports; a test runs it from these alone.
-COPY windlass/__init__.py windlass/atomic.py windlass/errors.py windlass/telemetry.py /opt/windlass/windlass/
+COPY windlass/__init__.py windlass/atomic.py windlass/errors.py windlass/prediction_log.py windlass/telemetry.py /opt/windlass/windlass/
 COPY windlass/features/__init__.py windlass/features/ondemand.py /opt/windlass/windlass/features/
 COPY serving/__init__.py /opt/windlass/serving/
 COPY serving/runtime /opt/windlass/serving/runtime

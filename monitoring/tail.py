@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
+from windlass import prediction_log
+
 T = TypeVar("T")
 
 
@@ -104,7 +106,7 @@ class RecordTail(Generic[T]):
         records: list[T] = []
         for line in self._lines.poll():
             try:
-                records.append(self._parse(orjson.loads(line)))
+                records += [self._parse(row) for row in prediction_log.rows(orjson.loads(line))]
             except (KeyError, TypeError, ValueError):
                 self.malformed += 1
         return records

@@ -1,7 +1,7 @@
-"""What is kept of a prediction: one line of JSON for each row, made after the answer left.
+"""What is kept of a prediction: a line of JSON for each row, or one for a matrix, made after the answer left.
 
-Written piece by piece: the rows of a request share all but a few of their fields, and a batch's numbers are written in
-one go, for a third of what a document for each row costs.
+Written piece by piece: the rows of a request share all but a few of their fields, and numbers that came as text are
+kept as that text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from serving.runtime.contract import Contract
-from serving.runtime.flow.call import Call
+from serving.runtime.flow.call import Asked, Call
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
@@ -33,16 +33,27 @@ def lines(call: Call, contract: Contract, ended: float) -> bytes:
     )
     identity = orjson.dumps(call.request_id)
     keys = _keys(call)
-    rows = zip(keys, _vectors(call), _scores(call.outcome.outputs[0]), strict=True)
+    scores = call.outcome.outputs[0]
     if count == 1:
-        ((key, vector, score),) = rows
-        return b'%s%s,"request_id":%s,"features":[%s],"score":%s}\n' % (begin, key, identity, vector, score)
+        ((vector,), (score,)) = _vectors(call), _scores(scores)
+        return b'%s%s,"request_id":%s,"features":[%s],"score":%s}\n' % (
+            begin,
+            keys[0],
+            identity,
+            vector,
+            score,
+        )
+    if call.asked.values is not None:
+        # a matrix is kept as it came (see `windlass.prediction_log`): taking it apart costs as much as its predictions
+        return b'%s%s,"request_id":%s,"rows":%d,"features":[%s],"score":%s}\n' % (
+            begin, keys[0], identity, count, _matrix(call.asked), orjson.dumps(scores, None, NUMPY)
+        )  # fmt: skip
     # rows of a batch are told apart by their ids
     begin += b',"request_id":' + identity[:-1]
     return b"".join(
         [
             b'%s/%d"%s,"features":[%s],"score":%s}\n' % (begin, i, key, vector, score)
-            for i, (key, vector, score) in enumerate(rows)
+            for i, (key, vector, score) in enumerate(zip(keys, _vectors(call), _scores(scores), strict=True))
         ]
     )
 
@@ -62,16 +73,23 @@ def _keys(call: Call) -> list[bytes]:
 
 def _vectors(call: Call) -> list[bytes]:
     """The inputs of each row before rounding to float32, without brackets; none of a model of tensors."""
-    count, values = call.asked.count, call.asked.values
-    rows: Any = call.vectors
-    if rows is None:
-        if values is None:
-            return [b""] * count
-        if isinstance(values, bytes):
-            rows = np.frombuffer(values).reshape(count, -1)
-        else:  # as doubles: a float32 written as itself would read as another double
-            rows = values.reshape(count, -1).astype(np.float64)
-    return orjson.dumps(rows, None, NUMPY)[2:-2].split(b"],[")
+    if call.vectors is not None:
+        return orjson.dumps(call.vectors, None, NUMPY)[2:-2].split(b"],[")
+    if call.asked.values is not None:
+        return [_matrix(call.asked)]
+    return [b""] * call.asked.count
+
+
+def _matrix(asked: Asked) -> bytes:
+    """All values that were sent, without brackets: as they came, or as the doubles that they are."""
+    if asked.text is not None:
+        return asked.text
+    values = asked.values
+    # as doubles: a float32 written as itself would read as another double
+    doubles = (
+        np.frombuffer(values) if isinstance(values, bytes) else np.asarray(values, np.float64).reshape(-1)
+    )
+    return orjson.dumps(doubles, None, NUMPY)[1:-1]
 
 
 def _scores(scores: Any) -> list[bytes]:

@@ -289,7 +289,7 @@ class Served:
                 rows[outcome.answered_by] += call.asked.count
                 if self.sink is not None:
                     kept.append(records.lines(call, self.contract, ended))
-                    count += call.asked.count
+                    count += 1 if call.asked.values is not None else call.asked.count
         if self.sink is not None and count:
             self.sink.append_lines(b"".join(kept), count)
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windlass import prediction_log
 from windlass.contract import Workload
 from windlass.errors import UsageError, WindlassError
 from windlass.features import ondemand, partitions, store
@@ -190,6 +191,7 @@ def records(settings: Settings, log: Path | None = None) -> Iterator[dict[str, A
                 try:
                     record = json.loads(line)
                     wanted = not record["mirrored"]
+                    each = list(prediction_log.rows(record))
                     _ = (
                         record["model"],
                         record["version"],
@@ -202,7 +204,7 @@ def records(settings: Settings, log: Path | None = None) -> Iterator[dict[str, A
                         f"{path}, line {number} is no prediction record ({error!r}); name a prediction log with --log"
                     ) from error
                 if wanted:
-                    yield record
+                    yield from map(dict, each)
 
 
 def spread(items: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ class Asked:
         rows: entity keys and request fields.
         values: all inputs of all rows, one row after the other, of a model that needs nothing else: doubles as
             bytes, which are joined and handed to numpy without a copy for each, or [count, F].
+        text: of `values` as JSON, without brackets, where it came so.
         arrays: the inputs of a model of tensors, in the engine's order.
         id: the id that the message states, to be given back.
         outputs: the outputs asked for; None for all.
@@ -40,6 +41,7 @@ class Asked:
     id: str | None = None
     outputs: Sequence[str] | None = None
     binary: Sequence[str] = ()
+    text: bytes | None = None
 
 
 class Outcome(NamedTuple):

@@ -20,6 +20,7 @@ import orjson
 
 from serving.runtime.payload.queue import Written
 from serving.runtime.payload.receiver import Receiver
+from windlass import prediction_log
 
 REQUEST = "org.kubeflow.serving.inference.request"
 RESPONSE = "org.kubeflow.serving.inference.response"
@@ -147,7 +148,8 @@ class CloudEventsWriter:
             if give_up.is_set():
                 break
             group = left[start : start + together]
-            failure = self._send([orjson.loads(line) for line in group], give_up)
+            rows = [row for line in group for row in prediction_log.rows(orjson.loads(line))]
+            failure = self._send(rows, give_up)
             if failure is None:
                 written += len(group)
             else:

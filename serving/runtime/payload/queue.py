@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from windlass import prediction_log
+
 FLUSH_S = 0.020
 FLUSH_BYTES = 1024 * 1024
 CLOSE_S = 5.0
@@ -155,7 +157,9 @@ class RecordQueue:
     def append_lines(self, lines: bytes, count: int) -> bool:
         """Take `count` records that are JSON lines already; False where they are dropped. Never blocks."""
         if self._encode is not json_lines:  # this log's lines are others
-            return self.append_many([orjson.loads(line) for line in lines.splitlines()])
+            return self.append_many(
+                [row for line in lines.splitlines() for row in prediction_log.rows(orjson.loads(line))]
+            )
         if self._full:
             self.counts.refused += count
             return False

@@ -44,7 +44,8 @@ def test_steps_need_nothing_but_the_artifacts_they_are_given(
     assert (result["version"], result["passed"]) == ("1", True)
     # the bundle leaves with the artifact, since the pod's own disk goes with it
     assert {p.name for p in (Path(out["version"]) / "bundle").iterdir()} == {
-        "serving.json", "model.sig", "export.json", "model.onnx", "reference.json", "reference.parquet", "evaluation.parquet",
+        "serving.json", "model.sig", "export.json", "model.onnx",
+        "reference.json", "reference.parquet", "evaluation.parquet",
     }  # fmt: skip
     assert not (tmp_path / ".windlass").exists()
 

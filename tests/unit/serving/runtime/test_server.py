@@ -404,7 +404,10 @@ def test_an_unknown_target_is_named(shared: Any, method: str, path: str, status:
         pytest.param({"x-request-id": "i" * 129}, 400, "header x-request-id", id="long-id"),
         pytest.param({"inference-header-content-length": "10"}, 400, "not JSON", id="header-in-the-middle"),
         pytest.param(
-            {"inference-header-content-length": "x"}, 400, "inference-header-content-length: got 'x'", id="length"
+            {"inference-header-content-length": "x"},
+            400,
+            "inference-header-content-length: got 'x'",
+            id="length",
         ),
         pytest.param({"content-encoding": "gzip"}, 400, "the body is no gzip", id="not-compressed"),
         pytest.param({"content-encoding": "br"}, 415, "content-encoding", id="unknown-compression"),
