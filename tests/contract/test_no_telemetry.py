@@ -137,7 +137,7 @@ def test_the_watch_sees_who_leaves(program: str, stranger: str | None, tmp_path:
 
 
 def test_the_model_server_is_silent_however_it_is_started() -> None:
-    """Verify that importing the server is enough, before it loads onnxruntime: an image starts it without our command."""
+    """Verify that importing the server is enough, whoever loads onnxruntime after it and by whatever command."""
     program = (
         "import os, sys; from serving.runtime import __main__; "
         "print('onnxruntime' in sys.modules, os.environ.get('ORT_DISABLE_TELEMETRY'))"
