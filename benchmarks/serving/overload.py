@@ -19,7 +19,8 @@ from benchmarks.serving.results import Results
 from benchmarks.serving.running import Running
 from benchmarks.serving.subject import Subject
 
-SATURATING = 256
+# the peak is the best of them: many callers whom the server sheds ask again at once, and spend what answers would have
+SATURATING = (16, 64, 128, 256)
 CONNECTIONS = 2048
 FORMAT = "v2"
 UNITS = {
@@ -61,10 +62,14 @@ def measure(
 
 def once(started: Running, generator: Generator, seconds: float, name: str) -> dict[str, float]:
     """The peak, then twice as much."""
-    before_cpu = started.cpu_s()
-    peak = generator.closed(started, FORMAT, 1, SATURATING, sys.maxsize, seconds)
-    rate = peak["statuses"]["200"] / peak["seconds"]
-    answer_s = (started.cpu_s() - before_cpu) / peak["statuses"]["200"]
+    rate = answer_s = 0.0
+    for concurrency in SATURATING:
+        before_cpu = started.cpu_s()
+        peak = generator.closed(started, FORMAT, 1, concurrency, sys.maxsize, seconds / 2)
+        answered = peak["statuses"].get("200", 0)
+        if answered / peak["seconds"] > rate:
+            rate = answered / peak["seconds"]
+            answer_s = (started.cpu_s() - before_cpu) / answered
     memory, before_cpu = started.memory_mb(), started.cpu_s()
     under = generator.open(started, FORMAT, 1, 2 * rate, seconds, CONNECTIONS)
     spent = started.cpu_s() - before_cpu
