@@ -151,7 +151,7 @@ def write(folder: Path) -> tuple[list[Path], Path]:
                     b"\x29" + struct.pack("<d", value),
                 )
                 connection.execute(
-                    f"INSERT INTO fuzz_{view} (entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?)",  # noqa: S608
+                    f"INSERT INTO fuzz_{view} (entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?)",  # noqa: S608 - our own names
                     (*row, int(time.time())),
                 )
     connection.close()

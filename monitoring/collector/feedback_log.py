@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 
 from monitoring.labels import Label
-from windlass.atomic import sync_directory
+from windlass.atomic import cut_torn_tail, sync_directory
 from windlass.errors import WindlassError
 
 
@@ -31,21 +31,9 @@ class FeedbackLog:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         sync_directory(path.parent)
-        self._cut_torn_tail()
+        cut_torn_tail(self._file)
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
-
-    def _cut_torn_tail(self) -> None:
-        size = end = os.fstat(self._file).st_size
-        while end > 0:
-            start = max(0, end - 65536)
-            newline = os.pread(self._file, end - start, start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            os.ftruncate(self._file, end)
 
     @property
     def pending(self) -> int:

@@ -107,10 +107,6 @@ class Bundle:
             raise UsageError(f"serving bundle {self.folder}: sha256 has no digest of {name!r}; {REMEDY}")
         return _read_verified(self.folder, name, self.sha256)
 
-    def read_model(self) -> bytes:
-        """Return the preferred form's bytes; see `read`."""
-        return self.read(self.model_file)
-
     @contextmanager
     def extracted(self, name: str) -> Iterator[Path]:
         """Yield a private copy of a file or folder, made of verified bytes, for a library that reads paths only.

@@ -199,34 +199,40 @@ class Routes:
     # ---- predictions
 
     def _predict_v1(self, loaded: Loaded, exchange: Exchange) -> None:
-        self._admit(loaded, exchange)
+        patience_s = self._admit(loaded, exchange)
         asked = v1.decode(exchange.body, loaded.served.contract, self._options.most_rows)
-        self._submit(loaded, exchange, asked, {}, self._reply_v1)
+        self._submit(loaded, exchange, asked, patience_s, self._reply_v1)
 
     def _infer_v2(self, loaded: Loaded, exchange: Exchange) -> None:
-        self._admit(loaded, exchange)
+        patience_s = self._admit(loaded, exchange)
         asked, parameters = v2.decode(
             exchange.body,
             loaded.served.contract,
             self._options.most_rows,
             exchange.headers.get(b"inference-header-content-length"),
         )
-        self._submit(loaded, exchange, asked, parameters, self._reply_v2)
+        patience_s = terms.patience_s(patience_s, None, parameters.get("timeout"))
+        self._submit(loaded, exchange, asked, patience_s, self._reply_v2)
 
-    def _admit(self, loaded: Loaded, exchange: Exchange) -> None:
-        """Let a prediction in, before anything is read of its body: refusing must cost less than answering."""
+    def _admit(self, loaded: Loaded, exchange: Exchange) -> float:
+        """Let a prediction in, before anything is read of its body: refusing must cost less than answering.
+
+        Returns the seconds that its caller will wait.
+        """
         headers = exchange.headers
         expected_ms = headers.get(b"x-envoy-expected-rq-timeout-ms")
-        loaded.lane.admit(terms.patience_s(self._options.deadline_s, expected_ms, None))
+        patience_s = terms.patience_s(self._options.deadline_s, expected_ms, None)
+        loaded.lane.admit(patience_s)
         if b"content-encoding" in headers:
             self._decompress(exchange)
+        return patience_s
 
     def _submit(
         self,
         loaded: Loaded,
         exchange: Exchange,
         asked: Asked,
-        parameters: Mapping[str, Any],
+        patience_s: float,
         reply: Callable[[Call], None],
     ) -> None:
         headers = exchange.headers
@@ -236,8 +242,6 @@ class Routes:
             request_id = checked_id(stated.decode("latin-1"), "header x-request-id")
         elif not request_id:
             request_id = self._ids.new()
-        expected_ms = headers.get(b"x-envoy-expected-rq-timeout-ms")
-        patience_s = terms.patience_s(self._options.deadline_s, expected_ms, parameters.get("timeout"))
         loaded.lane.submit(
             Call(
                 asked,

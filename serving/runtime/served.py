@@ -135,7 +135,7 @@ class Served:
             matrix = self._vectors.matrix(calls)
         except Exception as problem:
             if len(calls) > 1:
-                return self._apart(calls)
+                return self._apart(calls, self._vectors)
             if isinstance(problem, Refusal):
                 return [Outcome([], "model", problem)]
             self._trace(problem)  # a transformation is the model's own code, and fails as the model does
@@ -224,12 +224,12 @@ class Served:
 
     # ---- without the model
 
-    def _apart(self, calls: Sequence[Call]) -> list[Outcome]:
+    def _apart(self, calls: Sequence[Call], vectors: Vectors) -> list[Outcome]:
         """Leave out the calls whose inputs are refused, and run the others together as before."""
         outcomes: dict[int, Outcome] = {}
         for i, call in enumerate(calls):
             try:
-                self._vectors.matrix([call])  # type: ignore[union-attr]
+                vectors.matrix([call])
             except Exception:
                 outcomes[i] = self.run([call])[0]
         rest = [i for i in range(len(calls)) if i not in outcomes]

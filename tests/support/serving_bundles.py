@@ -116,7 +116,7 @@ def write_store(path: Path) -> None:
         )
         key = entity_key.serialize([("carrier", "string", "UA")])
         connection.executemany(
-            f"INSERT INTO {PROJECT}_delays (entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?)",  # noqa: S608
+            f"INSERT INTO {PROJECT}_delays (entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?)",  # noqa: S608 - our own names
             [(key, name, b"\x29" + struct.pack("<d", value), at) for name, value in STORED.items()],
         )
     connection.close()

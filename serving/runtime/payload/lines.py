@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from serving.runtime.payload.queue import Written
+from windlass import atomic
 from windlass.errors import WindlassError
 
 
@@ -26,7 +27,7 @@ class LinesWriter:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._cut_torn_tail()
+            atomic.cut_torn_tail(self._file)
         except OSError as error:
             text = f"cannot write the prediction log {path}: {error.strerror}; give another --log"
             raise WindlassError(text) from error
@@ -52,17 +53,3 @@ class LinesWriter:
         end = os.lseek(self._file, 0, os.SEEK_CUR)
         if os.fstat(self._file).st_size == end:
             os.ftruncate(self._file, end - done)
-
-    def _cut_torn_tail(self) -> None:
-        """Remove a last line without its end, left by a process that was killed while it wrote."""
-        size = os.fstat(self._file).st_size
-        end = size
-        while end > 0:
-            start = max(0, end - 65536)
-            newline = os.pread(self._file, end - start, start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            os.ftruncate(self._file, end)

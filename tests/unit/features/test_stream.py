@@ -108,7 +108,7 @@ def test_times_mean_the_same_to_feast_and_to_the_server(
 
 def content(path: Path, view: str) -> list[tuple[object, ...]]:
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        query = f'SELECT entity_key, feature_name, value, event_ts FROM "windlass_{view}" ORDER BY 1, 2'  # noqa: S608
+        query = f'SELECT entity_key, feature_name, value, event_ts FROM "windlass_{view}" ORDER BY 1, 2'  # noqa: S608 - our own names
         return connection.execute(query).fetchall()
 
 

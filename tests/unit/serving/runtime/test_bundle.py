@@ -25,7 +25,7 @@ def test_reads_what_training_wrote(make_bundle: MakeBundle) -> None:
     assert math.isnan(loaded.inputs[4].default)
     assert loaded.inputs[4].categories == ("9E", "AA", "UA")
     assert loaded.entity_types == {"carrier": "string", "origin": "string"}
-    assert loaded.read_model() == (loaded.folder / "model.onnx").read_bytes()
+    assert loaded.read(loaded.model_file) == (loaded.folder / "model.onnx").read_bytes()
 
 
 def test_refuses_one_changed_byte(make_bundle: MakeBundle) -> None:
@@ -42,7 +42,7 @@ def test_refuses_a_byte_that_changes_after_the_check(make_bundle: MakeBundle) ->
     with (loaded.folder / "model.onnx").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(UsageError, match="changed after registration"):
-        loaded.read_model()
+        loaded.read(loaded.model_file)
 
 
 @pytest.mark.parametrize(
