@@ -1,25 +1,25 @@
-"""What the checks mean: from counts and pairs to a verdict with its evidence.
+"""What the guardrails mean: from counts and pairs to a verdict with its evidence.
 
 Each verdict is anytime-valid: it may be asked for after every request, and over the whole release a guardrail
 fails a healthy candidate with chance at most its alpha. No data is INCONCLUSIVE, never a pass. "Slower than the
-bound" is a p99 within the bound as long as at most 1 % of the answers take longer.
+bound" is a p99 within the bound as long as at most 1 % of the answers take longer. What a reward means is in
+`effects.py`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from serving.release.counts import NOTHING, ArmCounts, Counts
+from serving.release.metrics import METRICS
 from serving.release.release import Check
-from serving.release.statistics import arms, asymptotic, betting
+from serving.release.statistics import arms, asymptotic, betting, paired, tail
+from serving.release.statistics.histogram import Histogram
 from serving.release.statistics.ratio import log_evidence as ratio_evidence
-from serving.release.tally import NOTHING, ArmCounts, Counts
+from serving.release.verdict import Outcome, Verdict
 
-Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
-
-#: The share of answers that may be slower than a p99 bound.
-SLOW_SHARE = 0.01
+__all__ = ["Comparison", "Outcome", "Verdict"]
 
 #: The built-in check that the arms got their shares of the traffic, and its level.
 SAMPLE_RATIO = "sampleRatio"
@@ -27,79 +27,49 @@ SAMPLE_RATIO_ALPHA = 0.001
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One check at one look.
-
-    Attributes:
-        n: observations of the candidate (pairs for a decision).
-        estimate: the candidate's rate, the excess over the champion's, or the mean paired difference.
-        lower, upper: each a bound at level 1 - alpha that holds at all looks together; of a comparison of arms
-            the interval combines each arm's own and is wider than the test that decides.
-        bound: what the estimate is held to.
-        evidence: how many times likelier the data are if the check fails than under any state in which it
-            should not (an e-value; 1/alpha of it decides); None where the interval itself decides.
-        rule: which rule decides, in words.
-        reason: the verdict in words, with its numbers.
-    """
-
-    check: str
-    kind: str
-    outcome: Outcome
-    n: int
-    rule: str
-    reason: str
-    estimate: float | None = None
-    lower: float | None = None
-    upper: float | None = None
-    bound: float | None = None
-    evidence: float | None = None
-
-
-@dataclass(frozen=True)
 class Comparison:
     """What a relative check remembers between looks: the counts it has bet on, and its two wealths."""
 
     seen: ArmCounts = NOTHING
-    harm: arms.Wealth = arms.START
+    harm: arms.Guard = arms.Guard()
     safety: arms.Wealth = arms.START
 
 
 def excess(check: Check) -> float:
     """How much the candidate's rate may exceed the champion's."""
-    return SLOW_SHARE if check.metric == "latencyP99" else check.bound or 0.0
+    slow_share = METRICS[check.metric].slow_share
+    return slow_share if slow_share is not None else check.bound or 0.0
 
 
 def compare(check: Check, before: Comparison, now: ArmCounts) -> Comparison:
     """Bet on what happened since the last look; counts of one arm alone wait for the other's."""
-    batch = arms.Batch(
-        candidate=now.candidate.n - before.seen.candidate.n,
-        candidate_events=now.candidate.events - before.seen.candidate.events,
-        champion=now.champion.n - before.seen.champion.n,
-        champion_events=now.champion.events - before.seen.champion.events,
-    )
-    if batch.candidate <= 0 or batch.champion <= 0:
+    ours, theirs = now.candidate - before.seen.candidate, now.champion - before.seen.champion
+    if ours.n <= 0 or theirs.n <= 0:
         return before
-    allowed = excess(check)
+    batch = arms.Batch(ours.n, ours.events, theirs.n, theirs.events)
+    # an absolute check compares as well, to tell its own fault from one that both versions share
+    allowed = excess(check) if check.relative_to_champion else 0.0
     return Comparison(
         seen=now,
-        harm=arms.add(before.harm, batch, allowed),
+        harm=arms.watch(before.harm, batch, allowed),
         # "the champion exceeds the candidate by at least -allowed" is what safety refutes
         safety=arms.add(before.safety, batch.swapped(), -allowed),
     )
 
 
-def judge_rate(check: Check, counts: Counts) -> Verdict:
+def judge_rate(check: Check, counts: Counts, alpha: float) -> Verdict:
     """A rate of the candidate against an absolute bound."""
-    bound = SLOW_SHARE if check.metric == "latencyP99" else check.bound or 0.0
-    what = _event(check)
-    rule = f"betting on '{what} at most {bound:.3g}', alpha {check.alpha:g}"
+    slow_share = METRICS[check.metric].slow_share
+    bound = slow_share if slow_share is not None else check.bound or 0.0
+    what = _event(check, check.bound)
+    rule = f"betting on '{what} at most {bound:.3g}', alpha {alpha:g}"
     if counts.n == 0:
         return Verdict(check.name, check.kind, "INCONCLUSIVE", 0, rule, "no data", bound=bound)
     sample = betting.of_counts(counts.n, counts.events)
-    needed = math.log(1 / check.alpha)
+    needed = math.log(1 / alpha)
     harm = betting.log_evidence_above(sample, bound, betting.RATE_BETS)
     safe = betting.log_evidence_below(sample, bound, betting.RATE_BETS)
-    lower, upper = betting.bounds(sample, check.alpha, betting.RATE_BETS)
+    lower, upper = betting.bounds(sample, alpha, betting.RATE_BETS)
     outcome: Outcome = "FAIL" if harm >= needed else "PASS" if safe >= needed else "INCONCLUSIVE"
     return Verdict(
         check.name,
@@ -107,8 +77,8 @@ def judge_rate(check: Check, counts: Counts) -> Verdict:
         outcome,
         counts.n,
         rule,
-        f"{what} {counts.events} of {counts.n} ({_percent(sample.mean)}), bound {_percent(bound)}; "
-        f"{_odds(harm)}, {1 / check.alpha:.0f}:1 stops",
+        f"{what} {counts.events} of {counts.n} ({percent(sample.mean)}), bound {percent(bound)}; "
+        f"{_odds(harm)}, {1 / alpha:.0f}:1 stops",
         estimate=sample.mean,
         lower=lower,
         upper=upper,
@@ -117,25 +87,37 @@ def judge_rate(check: Check, counts: Counts) -> Verdict:
     )
 
 
-def judge_comparison(check: Check, comparison: Comparison, now: ArmCounts) -> Verdict:
-    """A rate of the candidate against the concurrent champion's."""
+def shared_fault(check: Check, verdict: Verdict, champion: Counts, comparison: Comparison) -> Verdict:
+    """A failed bound that the concurrent champion fails as well, no less than the candidate, is not its fault."""
+    if verdict.outcome != "FAIL" or champion.n < check.min_samples:
+        return verdict
+    theirs = judge_rate(check, champion, check.alpha)
+    needed = math.log(1 / check.alpha)
+    if theirs.outcome != "FAIL" or arms.log_evidence(comparison.harm.wealth) >= needed:
+        return verdict
+    reason = f"both versions fail it alike, not the candidate's fault ({verdict.reason}; champion: {theirs.reason})"
+    return replace(verdict, outcome="INCONCLUSIVE", reason=reason)
+
+
+def judge_comparison(
+    check: Check, comparison: Comparison, now: ArmCounts, alpha: float, *, forgive_a_spell: bool
+) -> Verdict:
+    """A rate of the candidate against the concurrent champion's.
+
+    Args:
+        forgive_a_spell: leave the worst look out as far as one stall of the machine can explain it.
+    """
     allowed = excess(check)
-    what = _event(check)
-    rule = f"betting on '{what} at most {allowed:.3g} above the concurrent champion', alpha {check.alpha:g}"
+    what = _event(check, check.bound)
+    rule = f"betting on '{what} at most {allowed:.3g} above the concurrent champion', alpha {alpha:g}"
     ours, theirs = now.candidate, now.champion
     if ours.n == 0 or theirs.n == 0:
         missing = "the candidate" if ours.n == 0 else "the champion"
         return Verdict(
             check.name, check.kind, "INCONCLUSIVE", 0, rule, f"no data of {missing}", bound=allowed
         )
-    needed = math.log(1 / check.alpha)
-    harm = arms.log_evidence(comparison.harm)
-    outcome: Outcome = "INCONCLUSIVE"
-    if harm >= needed:
-        outcome = "FAIL"
-    elif arms.log_evidence(comparison.safety) >= needed:
-        outcome = "PASS"
-    half = check.alpha / 2
+    harm = _harm(comparison.harm, forgive_a_spell)
+    half = alpha / 2
     low, high = betting.bounds(betting.of_counts(ours.n, ours.events), half, betting.RATE_BETS, 1e-4)
     their_low, their_high = betting.bounds(
         betting.of_counts(theirs.n, theirs.events), half, betting.RATE_BETS, 1e-4
@@ -143,16 +125,66 @@ def judge_comparison(check: Check, comparison: Comparison, now: ArmCounts) -> Ve
     return Verdict(
         check.name,
         check.kind,
-        outcome,
+        _outcome(harm, arms.log_evidence(comparison.safety), alpha),
         ours.n,
         rule,
-        f"{what} {ours.events} of {ours.n} ({_percent(ours.events / ours.n)}), the champion's "
-        f"{theirs.events} of {theirs.n} ({_percent(theirs.events / theirs.n)}), excess allowed "
-        f"{_percent(allowed)}; {_odds(harm)}, {1 / check.alpha:.0f}:1 stops",
+        f"{what} {ours.events} of {ours.n} ({percent(ours.events / ours.n)}), the champion's "
+        f"{theirs.events} of {theirs.n} ({percent(theirs.events / theirs.n)}), excess allowed "
+        f"{percent(allowed)}; {_odds(harm)}, {1 / alpha:.0f}:1 stops",
         estimate=ours.events / ours.n - theirs.events / theirs.n,
         lower=low - their_high,
         upper=high - their_low,
         bound=allowed,
+        evidence=_exp(harm),
+    )
+
+
+def judge_tail(check: Check, seen: tail.Tail, ours: Histogram, theirs: Histogram, alpha: float) -> Verdict:
+    """Slow answers of the candidate where the concurrent champion's own quantile says what is slow."""
+    allowed = excess(check)
+    rule = f"betting on 'answers beyond the champion's quantile at most {allowed:.3g} above its own', alpha {alpha:g}"
+    if seen.threshold_ms is None or ours.n == 0:
+        missing = "the candidate" if ours.n == 0 else "the champion"
+        reason = (
+            f"no data of {missing}" if not ours.n or not theirs.n else f"the champion has {theirs.n} answers"
+        )
+        return Verdict(check.name, check.kind, "INCONCLUSIVE", 0, rule, reason, bound=allowed)
+    slow, usual = ours.above(seen.threshold_ms), theirs.above(seen.threshold_ms)
+    harm = arms.log_evidence_beyond_a_spell(seen.harm)
+    return Verdict(
+        check.name,
+        check.kind,
+        _outcome(harm, arms.log_evidence(seen.safety), alpha),
+        ours.n,
+        rule,
+        f"{slow} of {ours.n} answers slower than {seen.threshold_ms:g} ms, the champion's {usual} of {theirs.n}, "
+        f"excess allowed {percent(allowed)}; {_odds(harm)}, {1 / alpha:.0f}:1 stops",
+        estimate=slow / ours.n - usual / max(theirs.n, 1),
+        bound=allowed,
+        evidence=_exp(harm),
+    )
+
+
+def judge_distance(check: Check, seen: paired.Distance, alpha: float) -> Verdict:
+    """The mean distance of the two versions' scores against its bound."""
+    rule = f"betting on 'mean distance of the scores at most {seen.bound:g}', alpha {alpha:g}"
+    mean = seen.mean
+    if mean is None:
+        return Verdict(check.name, check.kind, "INCONCLUSIVE", 0, rule, "no pairs", bound=seen.bound)
+    harm = seen.log_evidence_above
+    lower, upper = seen.interval
+    return Verdict(
+        check.name,
+        check.kind,
+        _outcome(harm, seen.log_evidence_below, alpha),
+        seen.n,
+        rule,
+        f"scores differ by {mean:.4f} in the mean of {seen.n} pairs, bound {seen.bound:g}; {_odds(harm)}, "
+        f"{1 / alpha:.0f}:1 stops",
+        estimate=mean,
+        lower=lower,
+        upper=upper,
+        bound=seen.bound,
         evidence=_exp(harm),
     )
 
@@ -165,12 +197,15 @@ def judge_pairs(check: Check, values: tuple[float, ...]) -> Verdict:
     n = len(values)
     if n == 0:
         return Verdict(check.name, check.kind, "INCONCLUSIVE", 0, rule, "no labelled pairs", bound=margin)
+    # "better" and "worse" are both false where the versions are equal: they share alpha; of a margin one side is
+    # right there
+    alpha = check.alpha if check.margin is not None else check.alpha / 2
     mean = math.fsum(values) / n
     if check.method == "betting":
         sample = betting.of_values(values, -1, 1)
-        lower, upper = (2 * side - 1 for side in betting.bounds(sample, check.alpha, betting.PAIR_BETS))
+        lower, upper = (2 * side - 1 for side in betting.bounds(sample, alpha, betting.PAIR_BETS))
     else:
-        lower, upper = asymptotic.bounds(values, check.alpha)
+        lower, upper = asymptotic.bounds(values, alpha)
     outcome: Outcome = "INCONCLUSIVE"
     if n >= check.min_samples:
         outcome = "PASS" if upper < margin else "FAIL" if lower > margin else "INCONCLUSIVE"
@@ -205,44 +240,43 @@ def judge_ratio(log_evidence: float, n: int) -> Verdict:
     )
 
 
-def ratio_log_evidence(counts: tuple[int, int], candidate_weight: int) -> float:
+def ratio_log_evidence(counts: tuple[int, ...], weights: tuple[int, ...]) -> float:
     """Evidence of one step against its weights; nothing to test where one arm gets it all."""
-    if not 0 < candidate_weight < 100 or sum(counts) == 0:
+    chosen = [(count, weight) for count, weight in zip(counts, weights, strict=True) if weight]
+    total = sum(weight for _, weight in chosen)
+    if len(chosen) < 2 or sum(count for count, _ in chosen) == 0:
         return 0.0
-    share = candidate_weight / 100
-    return ratio_evidence(counts, (share, 1 - share))
+    return ratio_evidence([count for count, _ in chosen], [weight / total for _, weight in chosen])
 
 
-def error(check: Check, reason: str) -> Verdict:
-    """Evidence that cannot be used."""
+def unusable(check: Check, reason: str) -> Verdict:
+    """Evidence that cannot be true."""
     return Verdict(check.name, check.kind, "ERROR", 0, "evidence must make sense", reason)
 
 
-def judge(check: Check, counts: ArmCounts, comparison: Comparison, pairs: tuple[float, ...]) -> Verdict:
-    """The verdict of any check."""
-    if check.kind == "decision":
-        verdict = judge_pairs(check, pairs)
-    elif check.relative_to_champion:
-        verdict = judge_comparison(check, comparison, counts)
-    else:
-        verdict = judge_rate(check, counts.candidate)
-    if verdict.outcome == "PASS" and verdict.n < check.min_samples:
-        return replace(verdict, outcome="INCONCLUSIVE")
-    return verdict
+def silent(check: Check, reason: str) -> Verdict:
+    """Evidence that did not come."""
+    rule = "a source that says nothing decides nothing"
+    return Verdict(check.name, check.kind, "INCONCLUSIVE", 0, rule, f"source {check.source}: {reason}")
 
 
-def _event(check: Check) -> str:
-    if check.metric == "latencyP99":
-        return f"answers slower than {check.bound:g} ms"
-    return (
-        "failed requests"
-        if check.metric == "errorRate"
-        else "rows that differ from the point-in-time features"
-    )
-
-
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
+
+
+def _harm(guard: arms.Guard, forgive_a_spell: bool) -> float:
+    return arms.log_evidence_beyond_a_spell(guard) if forgive_a_spell else arms.log_evidence(guard.wealth)
+
+
+def _outcome(harm: float, safe: float, alpha: float) -> Outcome:
+    needed = math.log(1 / alpha)
+    return "FAIL" if harm >= needed else "PASS" if safe >= needed else "INCONCLUSIVE"
+
+
+def _event(check: Check, bound: float | None) -> str:
+    if METRICS[check.metric].unit == "latency":
+        return f"answers slower than {bound:g} ms"
+    return METRICS[check.metric].doc
 
 
 def _odds(log_evidence: float) -> str:

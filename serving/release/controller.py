@@ -2,71 +2,77 @@
 
 A decision is in the journal before anything is done about it, and every act is idempotent: whoever crashed in
 between finds the unconfirmed decision and carries it out again, so the outcome is that of a run without a crash.
-The rules themselves are in `engine.py`; what stands in a journal is in `history.py`.
+While an act does not succeed, guardrails stay on watch: a rollback may overtake it, an advance may not. The rules
+themselves are in `engine.py`; what stands in a journal is in `history.py`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from serving.release import engine, history, mailbox, spec, state
-from serving.release.engine import Command, Decision
+from serving.release import engine, history, spec, state, traffic
+from serving.release.backend import RejectedError, TrafficBackend
+from serving.release.decision import Command, Decision
 from serving.release.evidence import Evidence
 from serving.release.history import History
-from serving.release.mailbox import Mailbox
+from serving.release.mailbox import Order
 from serving.release.release import Release
 from serving.release.state import ReleaseState
-from windlass import atomic
+from serving.release.store import Entry, Record, Store
+from serving.release.traffic import Traffic
 from windlass.clock import Clock
 from windlass.errors import UsageError, WindlassError
-from windlass.journal import Journal
 
 
-class TrafficBackend(Protocol):
-    """Whoever splits the traffic; `set_weights` returns once the split is in force and may be repeated."""
+class Orders(Protocol):
+    """Where people's commands arrive."""
 
-    def set_weights(self, model: str, weights: Mapping[str, int], mirror_to: str | None = None) -> None: ...
+    def waiting(self) -> list[tuple[Any, Order]]:
+        """Commands that nobody has carried out yet, oldest first, each with its token."""
+        ...
 
-    def weights(self, model: str) -> Mapping[str, int]: ...
+    def done(self, token: Any) -> None: ...
 
 
 class Conflict(UsageError):  # noqa: N818 - what happened, not a kind of error
     """A release of the model is live, and the new one does not want to queue."""
 
 
+Listener = Callable[[str, Decision], None]
+"""Told of every decision once it is in the journal: the release's name and the decision."""
+
+
 class ReleaseController:
     """Releases of any number of models, at most one live for each.
 
     Args:
-        directory: where the journals lie, `settings.journal_dir / "releases"`.
         set_champion: moves the champion alias of a model to a version; may be repeated.
         commands: where people's commands arrive; None for a controller that takes none.
 
-    What an earlier controller decided and did not confirm is carried out at once.
+    What an earlier controller decided and did not confirm is carried out by `recover`, or at the next look.
     """
 
     def __init__(
         self,
-        directory: Path,
+        store: Store,
         backend: TrafficBackend,
         clock: Clock,
         *,
         set_champion: Callable[[str, str], None],
-        commands: Mailbox | None = None,
+        commands: Orders | None = None,
+        listener: Listener | None = None,
     ) -> None:
-        self.directory = directory
+        self._store = store
         self._backend = backend
         self._clock = clock
         self._set_champion = set_champion
         self._commands = commands
+        self._listener = listener
         self._histories: dict[str, History] = {}
-        self._journals: dict[Path, Journal] = {}
-        for model in history.models(directory):
-            found = history.newest(directory, model)
+        for model in store.models():
+            found = _newest(store, model)
             if found is not None:
                 self._histories[model] = found
 
@@ -93,7 +99,7 @@ class ReleaseController:
                 f"release {release.name!r}: model {release.model!r} has no champion to compare with; "
                 "promote a first version, or state spec.champion"
             )
-        if champion == release.candidate:
+        if champion in release.candidates:
             raise UsageError(
                 f"release {release.name!r}: version {champion} of {release.model!r} is the champion"
             )
@@ -105,10 +111,12 @@ class ReleaseController:
                 self._finish_pending(release.model)
                 return Decision("hold", "this release is live already", self._clock.now(), current.state)
             return self._conflict(release, current)
-        path = self._new_file(release)
-        self._journal(path).append(history.release_record(release, champion, self._clock.now()))
-        self._histories[release.model] = History(path, state.initial(release, champion), 0, None, None)
-        self._queue_file(release).unlink(missing_ok=True)
+        # what the last release decided must be in force before the next one builds on it
+        self._finish_pending(release.model)
+        entry = self._new_entry(release)
+        self._store.append(entry, history.release_record(release, champion, self._clock.now()))
+        self._histories[release.model] = History(entry, state.initial(release, champion))
+        self._store.dequeue(release.model, release.name)
         return self._advance(release.model, Evidence(self._clock.now()))
 
     def observe(self, model: str, evidence: Evidence) -> Decision:
@@ -116,24 +124,34 @@ class ReleaseController:
 
         Raises:
             UsageError: the model has no release.
-            WindlassError: the act failed; it is in the journal and tried again at the next call.
+            WindlassError: the router, the registry or the journal failed; what was decided is in the journal and
+                tried again at the next call.
         """
         ordered = self.obey_commands()
         if model in ordered and not self.live(model):
             return ordered[model]
-        self._finish_pending(model)
+        try:
+            self._finish_pending(model)
+        except RejectedError as error:
+            return self._refused(model, evidence, error)
+        except WindlassError:
+            self._overtake(model, evidence)
+            raise
         self._repair(model)
         return self._advance(model, evidence)
+
+    def settle(self, model: str) -> None:
+        """Carry out what was decided and is not confirmed; nothing where all is in force."""
+        self._finish_pending(model)
 
     def command(
         self, model: str, command: Command, *, by: str = "a person", to: str | None = None
     ) -> Decision:
         """Carry out a person's command on the model's newest release."""
         current = self._history(model)
-        self._finish_pending(model)
         decision = engine.obey(current.state, command, self._clock.now(), by=by, to=to)
         if decision.state != current.state:
-            self._carry_out(model, decision)
+            self._carry_out(model, decision, {"command": command, "by": by, "to": to})
         return decision
 
     def obey_commands(self) -> dict[str, Decision]:
@@ -141,14 +159,14 @@ class ReleaseController:
         decisions: dict[str, Decision] = {}
         if self._commands is None:
             return decisions
-        for path, order in mailbox.orders(self._commands):
+        for token, order in self._commands.waiting():
             if order.model in self._histories:
                 decisions[order.model] = self.command(order.model, order.command, by=order.by, to=order.to)
             elif order.command == "rollback" and order.to is not None:
                 # a model that was never released, only started: the traffic has been moved, the alias has not
                 self._set_champion(order.model, order.to)
             # only now: a crash before this line does it once more, which changes nothing
-            path.unlink(missing_ok=True)
+            self._commands.done(token)
         return decisions
 
     def live(self, model: str) -> ReleaseState | None:
@@ -165,14 +183,12 @@ class ReleaseController:
         """The release that waits longest for the live one to end; `start` takes it out of the queue."""
         if self.live(model) is not None:
             return None
-        for path in sorted((self.directory / model / "queue").glob("[!.]*.json")):
-            return spec.parse(json.loads(path.read_bytes()))
+        for _, document in self._store.queued(model):
+            return spec.parse(document)
         return None
 
     def close(self) -> None:
-        for opened in self._journals.values():
-            opened.close()
-        self._journals.clear()
+        self._store.close()
 
     # --- decide, journal, act, confirm
 
@@ -184,14 +200,47 @@ class ReleaseController:
             self._carry_out(model, decision)
         return decision
 
-    def _carry_out(self, model: str, decision: Decision) -> None:
+    def _refused(self, model: str, evidence: Evidence, error: RejectedError) -> Decision:
+        """The router does not take what was decided: watch the guardrails, and give up after a few tries."""
+        if not self.live(model):
+            raise error
+        decision = self._overtake(model, evidence)
+        if decision is not None:
+            return decision
         current = self._history(model)
-        record = history.decision_record(decision, current.seq + 1)
-        self._journal(current.path).append(record)
-        pending = record if record["acts"] else current.unconfirmed
-        self._histories[model] = replace(
-            current, state=decision.state, seq=record["seq"], unconfirmed=pending, last=record
+        decision = engine.refused(current.state, str(error), current.failures, self._clock.now())
+        if decision.state != current.state:
+            self._carry_out(model, decision, {"refused": str(error), "failures": current.failures})
+        return decision
+
+    def _overtake(self, model: str, evidence: Evidence) -> Decision | None:
+        """Decide by the evidence although an act is pending, as far as that takes something back."""
+        current = self._histories.get(model)
+        if current is None or not current.state.live:
+            return None
+        decision = engine.next_step(current.state, evidence, self._clock.now())
+        if decision.action not in ("roll_back", "drop"):
+            return None
+        self._carry_out(model, decision)
+        return decision
+
+    def _carry_out(self, model: str, decision: Decision, cause: Mapping[str, Any] | None = None) -> None:
+        current = self._history(model)
+        record = history.decision_record(decision, current.seq + 1, current.pairs, cause)
+        self._store.append(current.entry, record)
+        paired = {} if decision.evidence is None else decision.evidence.paired
+        after = replace(
+            current,
+            state=decision.state,
+            seq=record["seq"],
+            last=record,
+            pairs={**current.pairs, **paired},
         )
+        if decision.acts:
+            after = replace(after, unconfirmed=record, failures=0)
+        self._histories[model] = after
+        if self._listener is not None:
+            self._listener(current.release.name, decision)
         self._finish_pending(model)
 
     def _finish_pending(self, model: str) -> None:
@@ -199,23 +248,38 @@ class ReleaseController:
         if current is None or current.unconfirmed is None:
             return
         record = current.unconfirmed
-        # users first: an alias that waits harms nobody
-        self._backend.set_weights(model, record["weights"], record["mirror_to"])
-        if record["champion"] is not None:
-            self._set_champion(model, record["champion"])
-        self._journal(current.path).append({"kind": "confirmed", "seq": record["seq"]})
-        self._histories[model] = replace(self._histories[model], unconfirmed=None)
+        try:
+            # users first: an alias that waits harms nobody
+            self._backend.set_traffic(model, _traffic(record))
+            if record["champion"] is not None:
+                self._set_champion(model, record["champion"])
+        except WindlassError as error:
+            self._note_failure(model, record, error)
+            raise
+        self._store.append(current.entry, {"kind": "confirmed", "seq": record["seq"]})
+        self._histories[model] = replace(current, unconfirmed=None, failures=0)
+
+    def _note_failure(self, model: str, record: Record, error: WindlassError) -> None:
+        current, refused = self._histories[model], isinstance(error, RejectedError)
+        if current.failures and not refused:
+            return  # an API that is down is noted once, not at every look
+        note = {
+            "kind": "failed",
+            "seq": record["seq"],
+            "at": self._clock.now().isoformat(),
+            "refused": refused,
+            "reason": str(error),
+        }
+        self._store.append(current.entry, note)
+        self._histories[model] = replace(current, failures=current.failures + 1)
 
     def _repair(self, model: str) -> None:
-        """Set the decided weights again where the wire shows others."""
+        """Set the decided traffic again where the wire shows other."""
         current = self._history(model)
         if not current.state.live or current.state.phase == "Pending":
             return
-        try:
-            shown = dict(self._backend.weights(model))
-        except WindlassError:
-            return  # nobody can be asked; the next act will say so
-        if shown == dict(current.state.weights):
+        shown = self._shown(model)
+        if shown is None or shown == current.state.traffic:
             return
         # a person's rollback writes its order first and then moves the weights: if we see the weights, we see it
         if self.obey_commands().get(model) is not None:
@@ -223,11 +287,17 @@ class ReleaseController:
         record = {
             "kind": "repaired",
             "at": self._clock.now().isoformat(),
-            "found": shown,
+            "found": traffic.to_json(shown),
             "weights": dict(current.state.weights),
         }
-        self._journal(current.path).append(record)
-        self._backend.set_weights(model, current.state.weights, current.state.mirror_to)
+        self._store.append(current.entry, record)
+        self._backend.set_traffic(model, current.state.traffic)
+
+    def _shown(self, model: str) -> Traffic | None:
+        try:
+            return self._backend.traffic(model) or Traffic({})
+        except WindlassError:
+            return None  # nobody can be asked; the next act will say so
 
     # --- helpers
 
@@ -237,31 +307,22 @@ class ReleaseController:
                 f"release {release.name!r} of {release.model!r} is refused: release {current.release.name!r} is live "
                 f"({current.state.phase}); wait for it, abort it, or set spec.onConflict: queue"
             )
-        path = self._queue_file(release)
-        if not path.exists():
-            atomic.write_text(path, json.dumps(spec.document(release)))
+        self._store.enqueue(release.model, release.name, spec.document(release), self._clock.now())
         return Decision(
             "hold", f"queued behind release {current.release.name!r}", self._clock.now(), current.state
         )
 
-    def _new_file(self, release: Release) -> Path:
-        files = history.files(self.directory, release.model)
-        for _, name, path in files:
-            if name != release.name:
+    def _new_entry(self, release: Release) -> Entry:
+        entries = self._store.entries(release.model)
+        for entry in entries:
+            if entry.name != release.name:
                 continue
-            if history.read(path) is not None:
+            if history.of_records(entry, self._store.records(entry)) is not None:
                 raise UsageError(
-                    f"release {name!r} of {release.model!r} is over; give the new one another name"
+                    f"release {entry.name!r} of {release.model!r} is over; give the new one another name"
                 )
-            return path  # a crash came before its first line
-        number = files[-1][0] + 1 if files else 1
-        return self.directory / release.model / f"{number:04d}-{release.name}.jsonl"
-
-    def _queue_file(self, release: Release) -> Path:
-        folder = self.directory / release.model / "queue"
-        for path in sorted(folder.glob(f"*-{release.name}.json")):
-            return path
-        return folder / f"{self._clock.now():%Y%m%dT%H%M%S.%f}-{release.name}.json"
+            return entry  # a crash came before its first line
+        return Entry(release.model, entries[-1].number + 1 if entries else 1, release.name)
 
     def _history(self, model: str) -> History:
         if model not in self._histories:
@@ -270,7 +331,15 @@ class ReleaseController:
             )
         return self._histories[model]
 
-    def _journal(self, path: Path) -> Journal:
-        if path not in self._journals:
-            self._journals[path] = Journal(path)
-        return self._journals[path]
+
+def _newest(store: Store, model: str) -> History | None:
+    for entry in reversed(store.entries(model)):
+        found = history.of_records(entry, store.records(entry))
+        if found is not None:
+            return found
+    return None
+
+
+def _traffic(record: Record) -> Traffic:
+    told = record.get("traffic")
+    return traffic.from_json(told) if told is not None else Traffic(record["weights"], record["mirror_to"])

@@ -1,111 +1,54 @@
 """The release engine: what to do next, as a pure function of state, evidence and time.
 
 No clock is read, nothing is written and nothing is drawn by chance here; `controller.py` carries a decision out.
-The order of the rules is the order of their weight: a failing guardrail stops a release at any look, whatever
+The order of the rules is the order of their weight: a failing guardrail stops a candidate at any look, whatever
 else holds; nothing advances on evidence that is missing, makes no sense, or comes from arms that did not get
-their shares; and only a passed decision promotes.
+their shares; and only a passed decision promotes. What comes next where nothing is in the way is the strategy's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Literal
 
-from serving.release import checks, durations
-from serving.release.checks import SAMPLE_RATIO, Comparison, Verdict
+from serving.release import durations, strategies
+from serving.release.checks import SAMPLE_RATIO
+from serving.release.counts import Counts
+from serving.release.decision import Action, Command, Decision
 from serving.release.evidence import Evidence
-from serving.release.release import Step
-from serving.release.state import Ratio, ReleaseState
-from serving.release.tally import NOTHING, ArmCounts, Counts, Tally, tally
+from serving.release.look import Look, Obstacle, look, shown
+from serving.release.state import ReleaseState
+from serving.release.strategies.ending import end, without
+from serving.release.traffic import all_to
+from serving.release.verdict import Verdict
 
-Action = Literal["start", "hold", "advance", "promote", "roll_back", "pause", "resume", "abort"]
-Command = Literal["pause", "resume", "abort", "rollback", "promote"]
+__all__ = ["Action", "Command", "Decision", "next_step", "obey"]
 
 #: Both arms failing at this share of the requests since the last look, on this many of each, is an outage.
 OUTAGE_SHARE = 0.2
 OUTAGE_REQUESTS = 20
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What to do, and why.
-
-    Attributes:
-        check: name of the check that decided; None where none did.
-        weights, mirror_to: what the router shall do from now on.
-        champion: the version that shall hold the champion alias; None leaves it.
-        requests: requests that the candidate had answered.
-        alert: news for a person; None where there are none.
-        tally: what was seen; None where no evidence was looked at.
-        state: the state after this decision.
-    """
-
-    action: Action
-    reason: str
-    at: datetime
-    state: ReleaseState
-    check: str | None = None
-    verdicts: tuple[Verdict, ...] = ()
-    champion: str | None = None
-    requests: int = 0
-    alert: str | None = None
-    tally: Tally | None = None
-
-    @property
-    def weights(self) -> Mapping[str, int]:
-        return self.state.weights
-
-    @property
-    def mirror_to(self) -> str | None:
-        return self.state.mirror_to
-
-
-@dataclass(frozen=True)
-class _Look:
-    """One look at the evidence: the updated memory, the verdicts, and what happened since the last one."""
-
-    state: ReleaseState
-    tally: Tally
-    now: datetime
-    verdicts: tuple[Verdict, ...]
-    new_requests: ArmCounts
-    by_name: Mapping[str, Verdict] = field(default_factory=dict)
-
-    def decide(
-        self, action: Action, reason: str, state: ReleaseState | None = None, **more: object
-    ) -> Decision:
-        return Decision(
-            action,
-            reason,
-            self.now,
-            state if state is not None else self.state,
-            verdicts=self.verdicts,
-            requests=self.tally.requests.candidate.n,
-            tally=self.tally,
-            **more,  # type: ignore[arg-type]
-        )
-
-
 def next_step(state: ReleaseState, evidence: Evidence, now: datetime) -> Decision:
     """Decide; the same arguments always give the same decision."""
-    release = state.release
     if not state.live:
         return Decision("hold", f"the release is over: {state.phase}", now, state)
+    strategy = strategies.of(state.release)
     if state.phase == "Pending":
-        return _start(state, now)
-    look = _look(state, tally(release, state.champion, evidence), now)
-    for verdict in look.verdicts:
-        if verdict.kind == "guardrail" and verdict.outcome == "FAIL":
-            return _end(look, "roll_back", f"{verdict.check}: {verdict.reason}", verdict.check)
+        return strategy.begin(replace(state, phase="Progressing", started_at=now), now)
+    seen = look(state, evidence, now)
+    failed = _failed(seen, "guardrail")
+    if failed:
+        return _reject(seen, failed)
     if state.phase == "Paused":
-        return look.decide("hold", "paused by a person; guardrails stay on watch")
-    for verdict in look.verdicts:
-        if verdict.kind == "decision" and verdict.outcome == "FAIL":
-            return _end(look, "roll_back", f"{verdict.check}: {verdict.reason}", verdict.check)
-    reason_to_hold = _trouble(look) or _waiting_for(look)
-    return _forward(look) if reason_to_hold is None else _hold(look, reason_to_hold)
+        return seen.decide("hold", "paused by a person; guardrails stay on watch")
+    failed = _failed(seen, "decision")
+    if failed:
+        return _reject(seen, failed)
+    obstacle = _trouble(seen) or strategy.waiting_for(seen)
+    if obstacle is None:
+        return strategy.forward(seen)
+    return strategy.meanwhile(seen, obstacle) or _hold(seen, obstacle)
 
 
 def obey(
@@ -113,9 +56,9 @@ def obey(
 ) -> Decision:
     """Carry out what a person wants; what makes no sense in this phase holds and says why.
 
-    `to` names the version that a rollback gives the traffic to; the champion the release began with otherwise.
+    `to` names the version that a rollback gives the traffic to (the champion the release began with otherwise), or
+    the candidate that is promoted (where there are several).
     """
-    release = state.release
     if command == "pause" and state.phase == "Progressing":
         return Decision("pause", f"paused by {by}", now, replace(state, phase="Paused", paused_at=now))
     if command == "resume" and state.phase == "Paused":
@@ -123,204 +66,116 @@ def obey(
         begun = None if state.step_started_at is None else state.step_started_at + pause
         resumed = replace(state, phase="Progressing", paused_at=None, step_started_at=begun)
         return Decision("resume", f"resumed by {by}", now, resumed)
-    only_champion = {state.champion: 100}
     if command == "abort" and state.live:
-        after = replace(state, phase="Aborted", weights=only_champion, mirror_to=None)
+        after = replace(state, phase="Aborted", traffic=all_to(state.champion))
         return Decision("abort", f"aborted by {by}", now, after)
     if command == "rollback" and (to is not None or state.live or state.phase == "Promoted"):
         target = to or state.champion
-        after = replace(state, phase="RolledBack", weights={target: 100}, mirror_to=None)
+        after = replace(state, phase="RolledBack", traffic=all_to(target))
         # after a promotion the alias has moved as well
         return Decision("roll_back", f"rolled back to version {target} by {by}", now, after, champion=target)
     if command == "promote" and state.phase in ("Progressing", "Paused"):
-        after = replace(state, phase="Promoted", weights={release.candidate: 100}, mirror_to=None)
-        return Decision(
-            "promote",
-            f"promoted by {by}, without waiting for the checks",
-            now,
-            after,
-            champion=release.candidate,
-        )
+        left = state.candidates
+        winner = to if to is not None else left[0] if len(left) == 1 else None
+        if winner not in left:
+            names = ", ".join(left)
+            return Decision("hold", f"promote needs one of the candidates that are in: {names}", now, state)
+        after = replace(state, phase="Promoted", traffic=all_to(winner))
+        reason = f"promoted by {by}, without waiting for the checks"
+        return Decision("promote", reason, now, after, champion=winner)
     return Decision("hold", f"{command} does nothing to a release that is {state.phase}", now, state)
 
 
-# --- the look
+#: The built-in check that the router takes what it is told, and how often it is asked before the release ends.
+BACKEND = "backend"
+TRIES = 3
 
 
-def _look(state: ReleaseState, seen: Tally, now: datetime) -> _Look:
-    release = state.release
-    faults = {**seen.faults}
-    before = state.requests
-    if seen.requests.candidate.n < before.candidate.n or seen.requests.champion.n < before.champion.n:
-        gone = f"the evidence went backwards: {_pair(before)} requests, now {_pair(seen.requests)}"
-        faults |= {check.name: gone for check in release.checks if check.kind == "guardrail"}
-        seen = replace(seen, requests=before)
-    comparisons: dict[str, Comparison] = {}
-    verdicts: list[Verdict] = []
-    for check in release.checks:
-        counts = seen.counts.get(check.name, NOTHING)
-        comparison = state.comparisons.get(check.name, Comparison())
-        if check.name in faults:
-            comparisons[check.name] = comparison
-            verdicts.append(checks.error(check, faults[check.name]))
-            continue
-        if check.relative_to_champion:
-            comparison = comparisons[check.name] = checks.compare(check, comparison, counts)
-        verdicts.append(checks.judge(check, counts, comparison, seen.pairs.get(check.name, ())))
-    ratio, verdict = _ratio(state, seen.requests)
-    verdicts.append(verdict)
-    after = replace(state, requests=seen.requests, comparisons=comparisons, ratio=ratio)
-    new = ArmCounts(
-        _minus(seen.requests.candidate, before.candidate), _minus(seen.requests.champion, before.champion)
+def refused(state: ReleaseState, reason: str, failures: int, now: datetime) -> Decision:
+    """What to do about traffic that the router does not take: try again, then give up.
+
+    Args:
+        failures: times that it was refused since it was decided.
+    """
+    verdict = Verdict(
+        BACKEND,
+        "integrity",
+        "ERROR",
+        failures,
+        f"the router takes what it is told within {TRIES} tries",
+        reason,
     )
-    return _Look(after, seen, now, tuple(verdicts), new, {v.check: v for v in verdicts})
+    if failures < TRIES:
+        alert = f"the router refused the traffic {dict(state.weights)}"
+        news = alert if alert != state.alert else None
+        held = replace(state, alert=alert)
+        return Decision("hold", f"{alert}: {reason}", now, held, BACKEND, (verdict,), alert=news)
+    gone = replace(state, phase="Aborted", traffic=all_to(state.champion))
+    said = f"the router refused the traffic {dict(state.weights)} {failures} times: {reason}"
+    return Decision("abort", said, now, gone, BACKEND, (verdict,), alert=said)
 
 
-def _ratio(state: ReleaseState, requests: ArmCounts) -> tuple[Ratio, Verdict]:
-    counts = (requests.candidate.n, requests.champion.n)
-    ratio = state.ratio
-    if ratio.base is None and requests == state.requests:
-        pass  # nothing new since the weights changed: the same evidence again must change nothing
-    elif ratio.base is None:
-        ratio = replace(ratio, base=counts, counts=(0, 0))
-    else:
-        ratio = replace(ratio, counts=(counts[0] - ratio.base[0], counts[1] - ratio.base[1]))
-    weight = state.weights.get(state.release.candidate, 0)
-    evidence = ratio.settled + checks.ratio_log_evidence(ratio.counts, weight)
-    return ratio, checks.judge_ratio(evidence, sum(ratio.counts))
+# --- rules that hold for every strategy
 
 
-# --- the rules
+def _failed(seen: Look, kind: str) -> list[Verdict]:
+    return [verdict for verdict in seen.verdicts if verdict.kind == kind and verdict.outcome == "FAIL"]
 
 
-@dataclass(frozen=True)
-class _Obstacle:
-    """Why a release stays where it is; `alert` is the same for as long as the obstacle is."""
+def _reject(seen: Look, failed: list[Verdict]) -> Decision:
+    """End the release where no candidate is left, else take the failing ones out and go on with the rest."""
+    worst = failed[0]
+    reason = f"{worst.check}: {worst.reason}"
+    out = {
+        verdict.version: f"{verdict.check}: {verdict.reason}"
+        for verdict in reversed(failed)
+        if verdict.version
+    }
+    left = [version for version in seen.state.candidates if version not in out]
+    if not left:
+        return end(seen, "roll_back", reason, worst.check)
+    after = without(seen, out)
+    names = ", ".join(f"version {version}" for version in out)
+    return seen.decide("drop", f"{names} is out: {reason}", after, check=worst.check, alert=reason)
 
-    check: str | None
-    reason: str
-    alert: str | None = None
 
-
-def _trouble(look: _Look) -> _Obstacle | None:
-    for verdict in look.verdicts:
+def _trouble(seen: Look) -> Obstacle | None:
+    for verdict in seen.verdicts:
         if verdict.outcome == "ERROR":
             reason = f"{verdict.check}: {verdict.reason}"
-            return _Obstacle(verdict.check, reason, f"{verdict.check}: its evidence cannot be used")
-    ratio = look.by_name[SAMPLE_RATIO]
+            return Obstacle(verdict.check, reason, f"{verdict.check}: its evidence cannot be used")
+    for name in seen.shared:
+        reason = next(v.reason for v in seen.verdicts if v.check == name)
+        return Obstacle(name, f"{name}: {reason}", f"{name}: both versions fail alike")
+    ratio = seen.verdict(SAMPLE_RATIO)
     if ratio.outcome == "FAIL":
         alert = "the arms did not get their shares of the traffic, no verdict can be trusted"
-        seen = f"{_pair(look.tally.requests)} requests in all, weights {dict(look.state.weights)}"
-        return _Obstacle(SAMPLE_RATIO, f"{alert} ({seen}): {ratio.reason}", alert)
-    ours, theirs = look.new_requests.candidate, look.new_requests.champion
-    if all(arm.n >= OUTAGE_REQUESTS and arm.events >= OUTAGE_SHARE * arm.n for arm in (ours, theirs)):
-        alert = "both versions fail alike: not the candidate's fault"
-        counts = f"candidate {ours.events} of {ours.n}, champion {theirs.events} of {theirs.n}"
-        return _Obstacle(None, f"{alert} ({counts} since the last look)", alert)
-    return None
+        counts = f"{shown(seen.state.requests)} requests in all, weights {dict(seen.state.weights)}"
+        return Obstacle(SAMPLE_RATIO, f"{alert} ({counts}): {ratio.reason}", alert)
+    return _outage(seen)
 
 
-def _waiting_for(look: _Look) -> _Obstacle | None:
-    """What is still missing; None where the release may go on."""
-    state, step = look.state, _step(look.state)
-    answered = look.tally.requests.candidate.n - state.step_base.get("requests", 0)
-    if answered < step.min_samples:
-        return _Obstacle(None, f"step {state.step + 1} has {answered} of {step.min_samples} requests")
-    lasted = look.now - (state.step_started_at or look.now)
-    if lasted < step.min_duration:
-        so_far = f"{durations.format(lasted)} of {durations.format(step.min_duration)}"
-        return _Obstacle(None, f"step {state.step + 1} has lasted {so_far}")
-    for check in state.release.checks:
-        verdict = look.by_name[check.name]
-        if check.kind == "guardrail":
-            if verdict.n < check.min_samples:
-                return _Obstacle(
-                    check.name, f"{check.name} has {verdict.n} of {check.min_samples} observations"
-                )
-            if verdict.n <= state.step_base.get(check.name, 0):
-                return _Obstacle(check.name, f"{check.name} has no data of step {state.step + 1}")
-        elif _is_last(state) and verdict.outcome != "PASS":
-            return _Obstacle(check.name, f"{check.name} is {verdict.outcome}: {verdict.reason}")
-    return None
+def _outage(seen: Look) -> Obstacle | None:
+    champion = seen.state.champion
+    arms = {version: seen.new.get(version, Counts()) for version in (*seen.state.candidates, champion)}
+    if not all(arm.n >= OUTAGE_REQUESTS and arm.events >= OUTAGE_SHARE * arm.n for arm in arms.values()):
+        return None
+    alert = "both versions fail alike: not the candidate's fault"
+    counts = ", ".join(
+        f"{'champion' if version == champion else 'candidate'} {arm.events} of {arm.n}"
+        for version, arm in arms.items()
+    )
+    return Obstacle(None, f"{alert} ({counts} since the last look)", alert)
 
 
-def _forward(look: _Look) -> Decision:
-    state = look.state
-    if _is_last(state):
-        deciding = next((v for v in look.verdicts if v.kind == "decision"), None)
-        if deciding is not None:
-            return _end(look, "promote", f"{deciding.check}: {deciding.reason}", deciding.check)
-        return _end(look, "promote", "every step is done and no guardrail fails", None)
-    after = _enter(state, state.step + 1, look)
-    weight = _step(after).weight
-    return look.decide("advance", f"step {state.step + 1} is done and no guardrail fails: {weight} %", after)
-
-
-def _hold(look: _Look, obstacle: _Obstacle) -> Decision:
-    state, reason, alert = look.state, obstacle.reason, obstacle.alert
+def _hold(seen: Look, obstacle: Obstacle) -> Decision:
+    state, reason, alert = seen.state, obstacle.reason, obstacle.alert
     limit = state.release.inconclusive_after
-    if look.now - (state.step_started_at or look.now) >= limit:
+    if not obstacle.planned and seen.now - (state.step_started_at or seen.now) >= limit:
         late = f"no progress for {durations.format(limit)}"
         reason = f"{late}: {reason}"
         if state.release.when_inconclusive == "abort":
-            return _end(look, "abort", reason, obstacle.check)
+            return end(seen, "abort", reason, obstacle.check)
         alert = alert or late
     news = alert if alert != state.alert else None
-    return look.decide("hold", reason, replace(state, alert=alert), check=obstacle.check, alert=news)
-
-
-def _start(state: ReleaseState, now: datetime) -> Decision:
-    begun = replace(state, phase="Progressing", started_at=now)
-    after = _enter(begun, 0, None, now)
-    return Decision("start", f"version {state.release.candidate} gets {_step(after).weight} %", now, after)
-
-
-def _enter(state: ReleaseState, index: int, look: _Look | None, now: datetime | None = None) -> ReleaseState:
-    release = state.release
-    weight = release.strategy.steps[index].weight
-    settled = 0.0
-    base: dict[str, int] = {"requests": state.requests.candidate.n}
-    if look is not None:
-        old = state.weights.get(release.candidate, 0)
-        settled = state.ratio.settled + checks.ratio_log_evidence(state.ratio.counts, old)
-        base |= {name: verdict.n for name, verdict in look.by_name.items()}
-    weights = {state.champion: 100 - weight, release.candidate: weight}
-    return replace(
-        state,
-        step=index,
-        weights={version: share for version, share in weights.items() if share},
-        mirror_to=release.candidate if release.strategy.mirror else None,
-        step_started_at=look.now if look is not None else now,
-        step_base=base,
-        ratio=Ratio(settled=settled),
-        alert=None,
-    )
-
-
-def _end(
-    look: _Look, action: Literal["promote", "roll_back", "abort"], reason: str, check: str | None
-) -> Decision:
-    state = look.state
-    if action == "promote":
-        winner = state.release.candidate
-        after = replace(state, phase="Promoted", weights={winner: 100}, mirror_to=None)
-        return look.decide(action, reason, after, check=check, champion=winner)
-    phase: Literal["RolledBack", "Aborted"] = "RolledBack" if action == "roll_back" else "Aborted"
-    after = replace(state, phase=phase, weights={state.champion: 100}, mirror_to=None)
-    return look.decide(action, reason, after, check=check, alert=reason)
-
-
-def _step(state: ReleaseState) -> Step:
-    return state.release.strategy.steps[state.step]
-
-
-def _is_last(state: ReleaseState) -> bool:
-    return state.step == len(state.release.strategy.steps) - 1
-
-
-def _minus(now: Counts, before: Counts) -> Counts:
-    return Counts(now.n - before.n, now.events - before.events)
-
-
-def _pair(counts: ArmCounts) -> str:
-    return f"{counts.candidate.n} and {counts.champion.n}"
+    return seen.decide("hold", reason, replace(state, alert=alert), check=obstacle.check, alert=news)

@@ -1,4 +1,9 @@
-"""What was measured of a live release, cumulative since it started: the engine's only view of the world."""
+"""What was measured of a live release, cumulative since it started: the engine's only view of the world.
+
+Sums and counts only, so that a look costs the same after a million requests as after ten, and the journal can hold all
+of it. A source that is silent and one that answers nonsense are different things from a source that says nothing
+happened, and are said so here.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +11,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from serving.release.statistics.histogram import Histogram
+from serving.release.statistics.moments import Moments
+
 
 @dataclass(frozen=True)
 class ArmEvidence:
     """One version's share of what happened.
 
     Attributes:
-        requests: requests that callers waited for; mirrored copies are not among them.
+        requests: requests that callers waited for (in shadow: copies that were sent, or answered by the champion).
         errors: those of them that failed on our side.
-        latencies_ms: their durations, of all or of a sample, in any order.
+        latencies: their durations in milliseconds; None where nobody measured.
         skew_checked: logged feature vectors that were recomputed point-in-time, mirrored requests included.
         skew_mismatched: those of them that differed.
+        units: units of an experiment that were assigned, by first exposure; None where requests are the units.
+        outcomes: check -> sums over the finished observations (requests, or matured units) of this version.
+        periods: check -> the same sums by period of exposure, oldest first, for the novelty check.
+        contexts: check -> value of the bandit's context header -> sums over the finished requests.
     """
 
     requests: int = 0
     errors: int = 0
-    latencies_ms: tuple[float, ...] = ()
+    latencies: Histogram | None = None
     skew_checked: int = 0
     skew_mismatched: int = 0
+    units: int | None = None
+    outcomes: Mapping[str, Moments] = field(default_factory=dict)
+    periods: Mapping[str, tuple[Moments, ...]] = field(default_factory=dict)
+    contexts: Mapping[str, Mapping[str, Moments]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """What came of the smoke requests to a version that gets no traffic yet.
+
+    Attributes:
+        passed, failed: requests.
+        detail: the first failure in words.
+    """
+
+    passed: int = 0
+    failed: int = 0
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,9 +62,17 @@ class Evidence:
 
     Attributes:
         arms: by version; a version without an entry was not measured.
-        paired: metric -> differences candidate - champion on requests that both scored and whose label is known.
+        paired: metric -> one value for each request that both versions answered, in an order that only grows at its
+            end: "brier" the difference of squared errors candidate - champion where the label is known,
+            "scoreDistance" |candidate - champion|, "disagreement" 0 or 1.
+        silent: source -> why it said nothing at this look (it is down, late, or knows no such series).
+        faults: metric -> why what was said cannot be true (NaN, negative counts).
+        smoke: None where none was run.
     """
 
     at: datetime
     arms: Mapping[str, ArmEvidence] = field(default_factory=dict)
     paired: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    silent: Mapping[str, str] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+    smoke: Smoke | None = None

@@ -1,91 +1,105 @@
-"""The journal of one release: its document, every decision with what it rested on, and what was carried out.
+"""The journal of one release as values: its document, every decision with what it rested on, what was carried out.
 
-Records, one JSON line each, in `journal/releases/<model>/<number>-<name>.jsonl`:
+Records, in the order of their writing:
 
-* `release`: the document and the champion, once, first;
-* `decision`: before it is carried out; `seq` counts them, `state` is the state after it, `evidence` the counts it
-  rested on (of paired differences their number and hash; in full where more than holding was decided);
+* `release`: the document, the champion and the version of the rules, once, first;
+* `decision`: before it is carried out; `seq` counts them, `state` is the state after it, `evidence` what it rested
+  on or `command` whose wish it was: enough to decide it again (`replay.py`);
 * `confirmed`: decision `seq` is in force;
-* `repaired`: the weights on the wire were not the decided ones and were set again.
+* `failed`: carrying decision `seq` out failed, with the reason; it is tried again;
+* `repaired`: the traffic on the wire was not the decided one and was set again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from serving.release import spec, state
-from serving.release.engine import Decision
+from serving.release import evidence_json, spec, state, traffic
+from serving.release.decision import Decision
+from serving.release.evidence import Evidence
 from serving.release.release import Release
 from serving.release.state import ReleaseState
-from serving.release.tally import Tally
+from serving.release.store import DiskStore, Entry, Record, entry_of
 from windlass import journal
-
-_FILE = re.compile(r"(\d{4,})-(.+)\.jsonl")
 
 
 @dataclass(frozen=True)
 class History:
-    """What a journal says: the newest state, and the decision that is not confirmed yet, if any."""
+    """What a journal says.
 
-    path: Path
+    Attributes:
+        unconfirmed: the decision that is not known to be in force; None where all are.
+        failures: times that carrying it out was refused.
+        last: the newest decision.
+        pairs: paired values up to it.
+    """
+
+    entry: Entry
     state: ReleaseState
-    seq: int
-    unconfirmed: Mapping[str, Any] | None
-    last: Mapping[str, Any] | None
+    seq: int = 0
+    unconfirmed: Record | None = None
+    failures: int = 0
+    last: Record | None = None
+    pairs: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def release(self) -> Release:
         return self.state.release
 
 
+def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
+    """What the records say; None where not even the first was completed."""
+    current: ReleaseState | None = None
+    seq = failures = 0
+    unconfirmed: Record | None = None
+    last: Record | None = None
+    pairs: dict[str, Sequence[float]] = {}
+    for record in records:
+        if record["kind"] == "release":
+            current = state.initial(
+                spec.parse(record["document"]), record["champion"], record.get("rules", 1)
+            )
+        elif record["kind"] == "decision" and current is not None:
+            current = state.from_json(record["state"], current.release)
+            seq, last = record["seq"], record
+            told = record.get("evidence")
+            if current.rules > 1 and told is not None:
+                pairs.update(evidence_json.from_json(told, pairs).paired)
+            if record["acts"]:
+                unconfirmed, failures = record, 0
+        elif unconfirmed is not None and record.get("seq") == unconfirmed["seq"]:
+            if record["kind"] == "confirmed":
+                unconfirmed = None
+            elif record["kind"] == "failed" and record["refused"]:
+                failures += 1
+    return None if current is None else History(entry, current, seq, unconfirmed, failures, last, pairs)
+
+
+def read(path: Path) -> History | None:
+    """Read a journal's file; None where not even its first record was completed."""
+    return of_records(entry_of(path), journal.read(path))
+
+
 def files(directory: Path, model: str) -> list[tuple[int, str, Path]]:
     """Number, name and journal of every release of `model`, oldest first."""
-    found = []
-    for path in (directory / model).glob("*.jsonl"):
-        match = _FILE.fullmatch(path.name)
-        if match:
-            found.append((int(match[1]), match[2], path))
-    return sorted(found)
+    store = DiskStore(directory)
+    return [(entry.number, entry.name, store.path(entry)) for entry in store.entries(model)]
 
 
 def models(directory: Path) -> list[str]:
     """Models that ever had a release."""
-    return sorted(path.name for path in directory.glob("*") if path.is_dir()) if directory.is_dir() else []
-
-
-def read(path: Path) -> History | None:
-    """Read a journal; None where not even its first record was completed."""
-    current: ReleaseState | None = None
-    seq = 0
-    unconfirmed: Mapping[str, Any] | None = None
-    last: Mapping[str, Any] | None = None
-    for record in journal.read(path):
-        if record["kind"] == "release":
-            current = state.initial(spec.parse(record["document"]), record["champion"])
-        elif record["kind"] == "decision" and current is not None:
-            current = state.from_json(record["state"], current.release)
-            seq = record["seq"]
-            last = record
-            if record["acts"]:
-                unconfirmed = record
-        elif (
-            record["kind"] == "confirmed" and unconfirmed is not None and record["seq"] == unconfirmed["seq"]
-        ):
-            unconfirmed = None
-    return None if current is None else History(path, current, seq, unconfirmed, last)
+    return DiskStore(directory).models()
 
 
 def newest(directory: Path, model: str) -> History | None:
     """The journal of the model's newest release."""
-    for _, _, path in reversed(files(directory, model)):
-        found = read(path)
+    store = DiskStore(directory)
+    for entry in reversed(store.entries(model)):
+        found = of_records(entry, store.records(entry))
         if found is not None:
             return found
     return None
@@ -96,46 +110,48 @@ def decisions(path: Path) -> Iterator[dict[str, Any]]:
     return (record for record in journal.read(path) if record["kind"] == "decision")
 
 
+# --- records
+
+
 def release_record(release: Release, champion: str, now: datetime) -> dict[str, Any]:
     return {
         "kind": "release",
         "at": now.isoformat(),
         "champion": champion,
+        "rules": state.RULES,
         "document": spec.document(release),
     }
 
 
-def decision_record(decision: Decision, seq: int) -> dict[str, Any]:
+def decision_record(
+    decision: Decision,
+    seq: int,
+    pairs: Mapping[str, Sequence[float]],
+    cause: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The record of a decision.
+
+    Args:
+        pairs: paired values up to the record before.
+        cause: what it came from where that was no evidence: a person's command, or a router that refused.
+    """
+    evidence: Evidence | None = decision.evidence
     return {
         "kind": "decision",
         "seq": seq,
         "at": decision.at.isoformat(),
         "action": decision.action,
-        "acts": decision.action in ("start", "advance", "promote", "roll_back", "abort"),
+        "acts": decision.acts,
         "check": decision.check,
         "reason": decision.reason,
         "weights": dict(decision.weights),
         "mirror_to": decision.mirror_to,
+        "traffic": traffic.to_json(decision.traffic),
         "champion": decision.champion,
         "requests": decision.requests,
         "alert": decision.alert,
         "verdicts": [asdict(verdict) for verdict in decision.verdicts],
-        "evidence": None if decision.tally is None else _evidence(decision.tally, decision.action != "hold"),
+        "cause": cause,
+        "evidence": None if evidence is None else evidence_json.to_json(evidence, pairs),
         "state": state.to_json(decision.state),
-    }
-
-
-def _evidence(tally: Tally, in_full: bool) -> dict[str, Any]:
-    pairs: dict[str, Any] = {}
-    for name, values in tally.pairs.items():
-        digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
-        pairs[name] = {"n": len(values), "sha256": digest}
-        # NaN is a fault of the evidence and has no place in JSON
-        if in_full and name not in tally.faults:
-            pairs[name]["values"] = list(values)
-    return {
-        "requests": asdict(tally.requests),
-        "counts": {name: asdict(counts) for name, counts in tally.counts.items()},
-        "pairs": pairs,
-        "faults": dict(tally.faults),
     }

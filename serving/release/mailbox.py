@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.release import spec
-from serving.release.engine import Command
+from serving.release.decision import Command
 from serving.release.release import Release
 from windlass import atomic
 from windlass.settings import Settings
@@ -85,3 +85,16 @@ def orders(box: Mailbox) -> Iterator[tuple[Path, Order]]:
     """Commands that wait, oldest first."""
     for path, letter in box.letters():
         yield path, Order(**letter)
+
+
+class OrderBox:
+    """The mailbox of commands as the controller reads it."""
+
+    def __init__(self, box: Mailbox) -> None:
+        self._box = box
+
+    def waiting(self) -> list[tuple[Path, Order]]:
+        return list(orders(self._box))
+
+    def done(self, token: Path) -> None:
+        token.unlink(missing_ok=True)

@@ -50,6 +50,11 @@ class Reader:
             value = {}
         self._value: Mapping[str, Any] = value
 
+    @property
+    def problems(self) -> int:
+        """How many were noted so far, in the whole document."""
+        return len(self._problems)
+
     def report(self, field: str, value: object, remedy: str) -> None:
         """Note a problem at `field` of this mapping."""
         path = ".".join(part for part in (self.path, field) if part)
@@ -57,6 +62,11 @@ class Reader:
 
     def has(self, field: str) -> bool:
         return self._value.get(field) is not None
+
+    def assume(self, field: str, value: Any) -> None:
+        """Give an absent field a default that depends on others."""
+        if not self.has(field):
+            self._value = {**self._value, field: value}
 
     def raw(self, field: str) -> Any:
         """The value as it stands, None where it is absent."""
@@ -84,6 +94,18 @@ class Reader:
             return value if isinstance(value, str) and value else None
 
         found: str = self._field(field, default, remedy, convert)
+        return found
+
+    def texts(self, field: str, *, remedy: str) -> tuple[str, ...]:
+        """A list of texts (or bare whole numbers); an absent or empty one is a problem."""
+
+        def convert(value: Any) -> tuple[str, ...] | None:
+            if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+                return None
+            found = [str(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in value]
+            return tuple(found) if all(isinstance(v, str) and v for v in found) else None
+
+        found: tuple[str, ...] = self._field(field, _REQUIRED, remedy, convert)
         return found
 
     def choice(self, field: str, options: Sequence[str], default: Any = _REQUIRED) -> str:

@@ -1,27 +1,34 @@
 """The Release document, read from YAML and written back; the same document is a custom resource elsewhere.
 
 Everything that can be known to be wrong before the first request is refused here, with path, value and remedy.
-The values it becomes are in `release.py`; reading a plain mapping is in `reading.py`.
+The values it becomes are in `release.py`; reading a plain mapping is in `reading.py` and `fields.py`; what fields
+mean for each other is in `rules.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from serving.release import durations
+from serving.release import durations, fields, rules
+from serving.release.fields import document_name
+from serving.release.metrics import METRICS, OPTIONAL_FIELDS, SOURCES
 from serving.release.reading import Problem, Reader, SpecError
 from serving.release.release import (
     BACKENDS,
-    KINDS,
-    SOURCES,
     STRATEGIES,
-    SUPPORTED,
+    STRATEGY_CLASSES,
+    BlueGreen,
     Canary,
     Check,
+    Experiment,
+    Gateway,
     Release,
     Step,
+    Strategy,
+    strategy_name,
 )
 
 __all__ = [
@@ -37,6 +44,11 @@ __all__ = [
     "parse",
 ]
 
+API_VERSION = "windlass.dev/v1alpha1"
+
+_ONE_CANDIDATE = "a {} has one candidate; state it as candidate"
+_SEVERAL = ("experiment", "bandit")
+
 
 def parse(document: Any) -> Release:
     """Read a Release from the mapping that YAML gives.
@@ -46,17 +58,24 @@ def parse(document: Any) -> Release:
     """
     problems: list[Problem] = []
     root = Reader("", document, problems)
-    root.choice("apiVersion", ("windlass.dev/v1alpha1",), default="windlass.dev/v1alpha1")
+    root.choice("apiVersion", (API_VERSION,), default=API_VERSION)
     root.choice("kind", ("Release",))
     metadata = root.child("metadata")
     name = metadata.text("name", remedy="name the release, for example flights-13")
-    metadata.finish(known=("labels", "annotations", "namespace"))
+    namespace = metadata.text("namespace", "default")
+    metadata.finish(
+        known=("labels", "annotations", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields",
+               "finalizers")
+    )  # fmt: skip
     spec = root.child("spec")
     root.finish(known=("status",))
-    release = _spec(name, spec, problems)
+    release = _spec(name, namespace, spec)
+    if release is not None and not problems:
+        problems += rules.contradictions(release)
     if problems:
         shown = name if isinstance(name, str) else "without a name"
         raise SpecError(f"release {shown!r}", problems)
+    assert release is not None  # noqa: S101 - whatever keeps it from being read is a problem
     return release
 
 
@@ -94,165 +113,155 @@ def for_candidate(
 
 def document(release: Release) -> dict[str, Any]:
     """The document that `parse` reads back as the same Release."""
-    spec: dict[str, Any] = {"model": release.model, "candidate": release.candidate}
+    kind = strategy_name(release.strategy)
+    spec: dict[str, Any] = {"model": release.model}
+    if kind in _SEVERAL:
+        spec["candidates"] = list(release.candidates)
+    else:
+        spec["candidate"] = release.candidate
     if release.champion is not None:
         spec["champion"] = release.champion
     spec["backend"] = release.backend
-    spec["strategy"] = {
-        "type": "canary",
-        "steps": [
-            {"weight": s.weight, "minSamples": s.min_samples, "minDuration": durations.format(s.min_duration)}
-            for s in release.strategy.steps
-        ],
-        "mirror": release.strategy.mirror,
-    }
+    if release.gateway is not None:
+        spec["gateway"] = fields.write(release.gateway)
+    spec["strategy"] = {"type": kind, **fields.write(release.strategy)}
     spec["checks"] = [_check_document(check) for check in release.checks]
     spec["onConflict"] = release.on_conflict
     spec["inconclusiveAfter"] = durations.format(release.inconclusive_after)
     spec["whenInconclusive"] = release.when_inconclusive
-    return {
-        "apiVersion": "windlass.dev/v1alpha1",
-        "kind": "Release",
-        "metadata": {"name": release.name},
-        "spec": spec,
-    }
+    metadata = {"name": release.name}
+    if release.namespace != "default":
+        metadata["namespace"] = release.namespace
+    return {"apiVersion": API_VERSION, "kind": "Release", "metadata": metadata, "spec": spec}
+
+
+def _spec(name: str, namespace: str, spec: Reader) -> Release | None:
+    before = spec.problems
+    model = spec.text("model", remedy="name the registered model")
+    champion = spec.text("champion", None, remedy="give a version, or leave it out for the champion alias")
+    backend = spec.choice("backend", BACKENDS, default="local")
+    gateway = fields.read(Gateway, spec.child("gateway")) if spec.has("gateway") else None
+    kind, strategy = _strategy(spec.child("strategy"))
+    candidates = _candidates(spec, kind)
+    remedy = "state at least one guardrail, for example errorRate"
+    checks = [_check(reader) for reader in spec.children("checks", remedy)]
+    on_conflict: Any = spec.choice("onConflict", ("refuse", "queue"), default="refuse")
+    inconclusive_after = spec.duration("inconclusiveAfter", timedelta(hours=24))
+    when_inconclusive: Any = spec.choice("whenInconclusive", ("hold", "abort"), default="hold")
+    spec.finish(known=("gateway", "candidate", "candidates"))
+    if spec.problems != before or strategy is None:
+        return None
+    if isinstance(strategy, Experiment) and champion is None:
+        # the allocation names every version: who is no candidate is the champion
+        others = [version for version in strategy.allocation if version not in candidates]
+        champion = others[0] if len(others) == 1 else None
+    return Release(
+        name=name,
+        model=model,
+        candidates=candidates,
+        strategy=strategy,
+        checks=tuple(check for check in checks if check is not None),
+        champion=champion,
+        backend=backend,
+        gateway=gateway,
+        on_conflict=on_conflict,
+        inconclusive_after=inconclusive_after,
+        when_inconclusive=when_inconclusive,
+        namespace=namespace,
+    )
+
+
+def _candidates(spec: Reader, kind: str | None) -> tuple[str, ...]:
+    if spec.has("candidates") and kind in _SEVERAL:
+        if spec.has("candidate"):
+            spec.report(
+                "candidate", spec.raw("candidate"), "candidates are stated as well; keep one of the two"
+            )
+        return spec.texts("candidates", remedy='give the versions, for example ["13", "14"]')
+    if spec.has("candidates"):
+        spec.report("candidates", spec.raw("candidates"), _ONE_CANDIDATE.format(kind or "release"))
+    return (spec.text("candidate", remedy='give the version to release, for example "13"'),)
+
+
+def _strategy(reader: Reader) -> tuple[str | None, Strategy | None]:
+    kind = reader.choice("type", STRATEGIES)
+    if kind not in STRATEGY_CLASSES:
+        return None, None
+    strategy: Any = fields.read(STRATEGY_CLASSES[kind], reader)
+    if isinstance(strategy, Experiment):
+        allocation = _allocation(reader, strategy.allocation)
+        strategy = replace(strategy, allocation=allocation)
+    if isinstance(strategy, BlueGreen):
+        for index, request in enumerate(strategy.smoke):
+            if request.body is not None and not isinstance(request.body, Mapping):
+                reader.report(f"smoke[{index}].body", request.body, "give the request's JSON object")
+    return kind, strategy
+
+
+def _allocation(reader: Reader, value: Any) -> Mapping[str, int]:
+    remedy = 'give each version its percent, for example {"12": 50, "13": 50}'
+    if not isinstance(value, Mapping) or not value:
+        reader.report("allocation", value or None, remedy)
+        return {}
+    for version, weight in value.items():
+        if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= 100:
+            reader.report(f"allocation.{version}", weight, "give a whole number in 0..100")
+            return {}
+    return {str(version): weight for version, weight in value.items()}
+
+
+def _check(reader: Reader) -> Check | None:
+    before = reader.problems
+    metric = METRICS.get(reader.raw("metric")) if isinstance(reader.raw("metric"), str) else None
+    kind = reader.raw("kind")
+    without = set() if metric is None else set(OPTIONAL_FIELDS - metric.fields)
+    if metric is not None and kind == "decision":
+        reader.assume("alpha", 0.05)
+        reader.assume("minSamples", 100)
+        if reader.raw("metric") == "reward":
+            reader.assume("direction", "increase")
+    elif metric is not None and metric.unit == "value":
+        reader.assume("direction", "increase")
+        reader.assume("minSamples", 100)
+    check = fields.read(Check, reader, without=without)
+    if metric is None:
+        return None
+    if kind in ("guardrail", "decision", "secondary") and kind not in metric.kinds:
+        reader.report("kind", kind, f"{reader.raw('metric')} is a {' or '.join(metric.kinds)}")
+    if reader.raw("source") in SOURCES and reader.raw("source") not in metric.sources:
+        reader.report("source", reader.raw("source"), "use one of " + ", ".join(metric.sources))
+    bound = _bound(reader, metric.unit, relative=bool(reader.raw("relativeToChampion")))
+    if reader.raw("metric") == "brier" and reader.has("direction") and reader.raw("direction") != "decrease":
+        # brier is a loss: lower is better, and a document may say so
+        reader.report("direction", reader.raw("direction"), "use one of decrease")
+    return replace(check, bound=bound) if check is not None and reader.problems == before else None
+
+
+def _bound(reader: Reader, unit: str, *, relative: bool) -> float | None:
+    if unit == "value":
+        return None
+    if unit == "latency":
+        if relative and not reader.has("bound"):
+            return None
+        limit = reader.duration("bound")
+        return limit / timedelta(milliseconds=1) if isinstance(limit, timedelta) else None
+    if relative and not reader.has("bound"):
+        return None
+    remedy = "give a percentage, for example 2"
+    if reader.raw("metric") == "errorRate":
+        remedy += ", or set relativeToChampion: true"
+    share = reader.percent("bound", remedy=remedy)
+    if share == 0 and not relative:
+        reader.report("bound", 0, "a bound of 0 cannot be judged from a sample; give for example 0.1")
+    return share if isinstance(share, float) else None
 
 
 def _check_document(check: Check) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "name": check.name,
-        "kind": check.kind,
-        "metric": check.metric,
-        "source": check.source,
-        "alpha": check.alpha,
-        "minSamples": check.min_samples,
-    }
-    if check.kind == "decision":
-        found["method"] = check.method
-        if check.margin is not None:
-            found["margin"] = check.margin
-    elif check.metric != "featureSkew":
-        found["relativeToChampion"] = check.relative_to_champion
+    metric = METRICS[check.metric]
+    found = fields.write(check, without=OPTIONAL_FIELDS - metric.fields)
     if check.bound is not None:
-        # ten digits are far below any bound's meaning, and make percent -> share -> percent the identity
         shown = round(check.bound * 100, 10)
-        found["bound"] = f"{check.bound:g}ms" if check.metric == "latencyP99" else shown
+        found["bound"] = f"{check.bound:g}ms" if metric.unit == "latency" else shown
+    if check.kind == "guardrail" and metric.unit == "value" and check.method == "betting":
+        found.pop(document_name("method"), None)
     return found
-
-
-def _spec(name: str, spec: Reader, problems: list[Problem]) -> Release:
-    model = spec.text("model", remedy="name the registered model")
-    candidate = spec.text("candidate", remedy='give the version to release, for example "13"')
-    if spec.raw("candidates") is not None:
-        spec.report("candidates", spec.raw("candidates"), "a canary has one candidate; state it as candidate")
-    champion = spec.text("champion", None, remedy="give a version, or leave it out for the champion alias")
-    if champion is not None and champion == candidate:
-        spec.report("candidate", candidate, "is the champion itself; name another version")
-    backend = spec.choice("backend", BACKENDS, default="local")
-    if backend not in SUPPORTED:
-        spec.report("backend", backend, "not available yet; use " + ", ".join(SUPPORTED))
-    canary = _strategy(spec.child("strategy"), backend)
-    checks = _checks(spec, canary)
-    release = Release(
-        name=name,
-        model=model,
-        candidate=candidate,
-        strategy=canary,
-        checks=checks,
-        champion=champion,
-        backend=backend,
-        on_conflict=spec.choice("onConflict", ("refuse", "queue"), default="refuse"),  # type: ignore[arg-type]
-        inconclusive_after=spec.duration("inconclusiveAfter", timedelta(hours=24)),
-        when_inconclusive=spec.choice("whenInconclusive", ("hold", "abort"), default="hold"),  # type: ignore[arg-type]
-    )
-    spec.finish()
-    return release
-
-
-def _strategy(strategy: Reader, backend: str) -> Canary:
-    kind = strategy.choice("type", STRATEGIES)
-    if kind in STRATEGIES and kind not in SUPPORTED.get(backend, ("canary",)):
-        able = ", ".join(SUPPORTED[backend])
-        strategy.report("type", kind, f"not available yet on backend {backend}; it can do: {able}")
-        return Canary(())
-    steps: list[Step] = []
-    remedy = "give at least one step, for example [{weight: 10, minSamples: 500}]"
-    for reader in strategy.children("steps", remedy):
-        weight = reader.integer("weight", 1, 100)
-        if isinstance(weight, int) and steps and weight <= steps[-1].weight:
-            reader.report("weight", weight, f"weights must rise; the step before has {steps[-1].weight}")
-        min_samples = reader.integer("minSamples", 1, None, default=100)
-        min_duration = reader.duration("minDuration", timedelta(0))
-        reader.finish()
-        if isinstance(weight, int):
-            steps.append(Step(weight, min_samples, min_duration))
-    mirror = strategy.flag("mirror")
-    strategy.finish()
-    return Canary(tuple(steps), mirror)
-
-
-def _checks(spec: Reader, canary: Canary) -> tuple[Check, ...]:
-    readers = spec.children("checks", "state at least one guardrail, for example errorRate")
-    checks = [_check(reader) for reader in readers]
-    names = [check.name for check in checks]
-    for reader, check in zip(readers, checks, strict=True):
-        if names.count(check.name) > 1:
-            reader.report("name", check.name, "two checks have this name; give each its own")
-        if check.metric == "brier" and not canary.mirror:
-            reader.report(
-                "metric", "brier", "pairs both versions' scores of one request; set strategy.mirror to true"
-            )
-    if checks and not any(check.kind == "guardrail" for check in checks):
-        spec.report(
-            "checks",
-            names,
-            "no guardrail: nothing could stop a bad candidate; add errorRate, latencyP99 or featureSkew",
-        )
-    if sum(check.kind == "decision" for check in checks) > 1:
-        spec.report("checks", names, "more than one decision; keep one, the rest as guardrails")
-    needs_champion = [c.name for c in checks if c.relative_to_champion or c.kind == "decision"]
-    if needs_champion and any(step.weight == 100 for step in canary.steps):
-        spec.report(
-            "strategy.steps",
-            [step.weight for step in canary.steps],
-            f"a step of 100 leaves no champion traffic for {', '.join(needs_champion)} to compare with; "
-            "end below 100, promotion gives the candidate the rest",
-        )
-    return tuple(checks)
-
-
-def _check(reader: Reader) -> Check:
-    name = reader.text("name", remedy="name the check")
-    metric: Any = reader.choice("metric", tuple(KINDS))
-    kind: Any = reader.choice("kind", ("guardrail", "decision"))
-    known = metric in KINDS
-    if known and kind in ("guardrail", "decision") and kind != KINDS[metric]:
-        reader.report("kind", kind, f"{metric} is a {KINDS[metric]}")
-    source = reader.choice("source", SOURCES[metric] if known else ("envoy", "predictions", "feedback"))
-    usual = 0.05 if kind == "decision" else 0.01
-    alpha = reader.number("alpha", 0, 1, usual, remedy="give a level between 0 and 1, for example 0.01")
-    relative = False
-    bound: float | None = None
-    margin: float | None = None
-    method: Any = "betting"
-    if metric in ("errorRate", "latencyP99"):
-        relative = reader.flag("relativeToChampion")
-    if metric == "latencyP99":
-        limit = reader.duration("bound")
-        bound = limit / timedelta(milliseconds=1) if isinstance(limit, timedelta) else None
-    elif metric == "featureSkew":
-        bound = reader.percent("bound", remedy="give the percentage of rows that may differ, for example 2")
-    elif metric == "errorRate" and (not relative or reader.has("bound")):
-        remedy = "give a percentage, for example 2, or set relativeToChampion: true"
-        bound = reader.percent("bound", remedy=remedy)
-    if metric in ("errorRate", "featureSkew") and bound == 0 and not relative:
-        reader.report("bound", 0, "a bound of 0 cannot be judged from a sample; give for example 0.1")
-    if kind == "decision":
-        method = reader.choice("method", ("betting", "asymptotic"), default="betting")
-        # brier is a loss: lower is better, and a document may say so
-        reader.choice("direction", ("decrease",), default="decrease")
-        if reader.has("margin"):
-            margin = reader.number("margin", 0, 1, remedy="give the loss that is tolerated, for example 0.01")
-    min_samples = reader.integer("minSamples", 1, None, default=100 if kind == "decision" else 20)
-    reader.finish()
-    return Check(name, kind, metric, source, bound, relative, alpha, margin, min_samples, method)

@@ -11,14 +11,25 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from serving.release import traffic as traffic_json
 from serving.release.checks import Comparison
+from serving.release.counts import ArmCounts, Counts
 from serving.release.release import Release
-from serving.release.tally import NOTHING, ArmCounts, Counts
+from serving.release.statistics import arms
+from serving.release.statistics.bernstein import EmpiricalBernstein
+from serving.release.statistics.betting import Bets
+from serving.release.statistics.design import START, Evidence
+from serving.release.statistics.paired import Distance
+from serving.release.statistics.tail import Slow, Tail
+from serving.release.traffic import Traffic, all_to
 
 Phase = Literal["Pending", "Progressing", "Paused", "Promoted", "RolledBack", "Aborted"]
 
 #: Phases in which nothing more happens by itself.
 FINISHED: tuple[Phase, ...] = ("Promoted", "RolledBack", "Aborted")
+
+#: Which rules decide: a release is judged to its end by those it began with, and replayed by them.
+RULES = 2
 
 
 @dataclass(frozen=True)
@@ -29,12 +40,27 @@ class Ratio:
         settled: log evidence of the steps that are over.
         base: counts at which this step's own begin; None until the first look after a change of weights, whose
             requests were partly split by the old ones.
-        counts: this step's requests of the candidate and the champion.
+        counts: this step's requests (of an experiment: units) of the candidates and the champion, in this order.
     """
 
     settled: float = 0.0
-    base: tuple[int, int] | None = None
-    counts: tuple[int, int] = (0, 0)
+    base: tuple[int, ...] | None = None
+    counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one check of one candidate remembers between looks; each uses its own part.
+
+    Attributes:
+        pairs: paired values that `distance` has taken.
+    """
+
+    comparison: Comparison = Comparison()
+    tail: Tail | None = None
+    distance: Distance | None = None
+    pairs: int = 0
+    effect: Evidence = START
 
 
 @dataclass(frozen=True)
@@ -42,26 +68,31 @@ class ReleaseState:
     """One release of one model.
 
     Attributes:
+        rules: version of the rules that judge it.
         step: index of the step in force; -1 before the start.
-        weights, mirror_to: what the router was last told.
+        traffic: what the router was last told.
+        dropped: candidates that are out, and why.
         step_base: observations by check when the step began; "requests" are the candidate's.
-        requests: what was seen at the last look.
-        comparisons: by relative check.
+        updated_at: when a bandit's weights were last worked out.
+        requests: by version, what was seen at the last look.
+        memory: by check (and candidate, where there are several).
         alert: what a person was last alerted of; the same is not said twice.
     """
 
     release: Release
     champion: str
+    rules: int = RULES
     phase: Phase = "Pending"
     step: int = -1
-    weights: Mapping[str, int] = field(default_factory=dict)
-    mirror_to: str | None = None
+    traffic: Traffic = field(default_factory=lambda: Traffic({}))
+    dropped: Mapping[str, str] = field(default_factory=dict)
     started_at: datetime | None = None
     step_started_at: datetime | None = None
+    updated_at: datetime | None = None
     paused_at: datetime | None = None
     step_base: Mapping[str, int] = field(default_factory=dict)
-    requests: ArmCounts = NOTHING
-    comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    requests: Mapping[str, Counts] = field(default_factory=dict)
+    memory: Mapping[str, Memory] = field(default_factory=dict)
     ratio: Ratio = Ratio()
     alert: str | None = None
 
@@ -69,36 +100,128 @@ class ReleaseState:
     def live(self) -> bool:
         return self.phase not in FINISHED
 
+    @property
+    def weights(self) -> Mapping[str, int]:
+        return self.traffic.weights
 
-def initial(release: Release, champion: str) -> ReleaseState:
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Candidates that are still in."""
+        return tuple(version for version in self.release.candidates if version not in self.dropped)
+
+    def seen(self, version: str) -> Counts:
+        """Requests of a version at the last look."""
+        return self.requests.get(version, Counts())
+
+    def key(self, check: str, version: str) -> str:
+        """Where the memory of a check of a candidate lies."""
+        return check if self.release.candidates == (version,) else f"{check}@{version}"
+
+
+def initial(release: Release, champion: str, rules: int = RULES) -> ReleaseState:
     """The state before the first decision; the champion has all the traffic."""
-    return ReleaseState(release=release, champion=champion, weights={champion: 100})
+    return ReleaseState(release=release, champion=champion, rules=rules, traffic=all_to(champion))
+
+
+_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at")
 
 
 def to_json(state: ReleaseState) -> dict[str, Any]:
     """Plain values, without the release's document: the journal holds that once."""
-    plain = asdict(state)
-    del plain["release"]
-    for name in ("started_at", "step_started_at", "paused_at"):
-        plain[name] = None if plain[name] is None else plain[name].isoformat()
+    plain = {
+        name: getattr(state, name)
+        for name in ("champion", "rules", "phase", "step", "dropped", "step_base", "alert")
+    }
+    plain |= {
+        name: None if getattr(state, name) is None else getattr(state, name).isoformat() for name in _TIMES
+    }
+    plain["traffic"] = traffic_json.to_json(state.traffic)
+    plain["requests"] = {version: asdict(counts) for version, counts in state.requests.items()}
+    plain["ratio"] = asdict(state.ratio)
+    plain["memory"] = {
+        key: {name: value for name, value in asdict(memory).items() if value != _UNUSED[name]}
+        for key, memory in state.memory.items()
+    }
     return plain
 
 
 def from_json(plain: Mapping[str, Any], release: Release) -> ReleaseState:
-    """The inverse of `to_json`."""
+    """The inverse of `to_json`; also reads what the first version of the engine wrote."""
     fields = dict(plain)
-    for name in ("started_at", "step_started_at", "paused_at"):
+    if "rules" not in fields:
+        fields = _from_the_first(fields, release)
+    for name in _TIMES:
         fields[name] = None if fields[name] is None else datetime.fromisoformat(fields[name])
-    fields["requests"] = _arm_counts(fields["requests"])
-    fields["comparisons"] = {
-        name: Comparison(_arm_counts(c["seen"]), tuple(c["harm"]), tuple(c["safety"]))
-        for name, c in fields["comparisons"].items()
-    }
+    fields["traffic"] = traffic_json.from_json(fields["traffic"])
+    fields["requests"] = {version: Counts(**counts) for version, counts in fields["requests"].items()}
+    fields["memory"] = {key: _memory(memory) for key, memory in fields["memory"].items()}
     ratio = fields["ratio"]
-    base = None if ratio["base"] is None else (ratio["base"][0], ratio["base"][1])
-    fields["ratio"] = Ratio(ratio["settled"], base, (ratio["counts"][0], ratio["counts"][1]))
+    base = None if ratio["base"] is None else tuple(ratio["base"])
+    fields["ratio"] = Ratio(ratio["settled"], base, tuple(ratio["counts"]))
     return ReleaseState(release=release, **fields)
+
+
+_UNUSED = asdict(Memory())
+
+
+def _memory(plain: Mapping[str, Any]) -> Memory:
+    told: dict[str, Any] = dict(plain)
+    if "comparison" in told:
+        comparison = told["comparison"]
+        told["comparison"] = Comparison(
+            _arm_counts(comparison["seen"]), _guard(comparison["harm"]), tuple(comparison["safety"])
+        )
+    if told.get("tail") is not None:
+        found = told["tail"]
+        told["tail"] = Tail(
+            **{
+                **found,
+                "candidate": Slow(**found["candidate"]),
+                "champion": Slow(**found["champion"]),
+                "harm": _guard(found["harm"]),
+                "safety": tuple(found["safety"]),
+            }
+        )
+    if told.get("distance") is not None:
+        found = told["distance"]
+        told["distance"] = Distance(
+            found["bound"],
+            Bets(tuple(found["bets"]["fractions"]), tuple(found["bets"]["shares"])),
+            tuple(found["above"]),
+            tuple(found["below"]),
+            EmpiricalBernstein(**found["seen"]),
+        )
+    if "effect" in told:
+        told["effect"] = Evidence.of(told["effect"])
+    return Memory(**told)
+
+
+def _guard(plain: Mapping[str, Any]) -> arms.Guard:
+    return arms.Guard(tuple(plain["wealth"]), tuple(plain["spell"]))
 
 
 def _arm_counts(plain: Mapping[str, Mapping[str, int]]) -> ArmCounts:
     return ArmCounts(Counts(**plain["candidate"]), Counts(**plain["champion"]))
+
+
+def _from_the_first(fields: dict[str, Any], release: Release) -> dict[str, Any]:
+    """The state of a release that began under the first rules: two arms, and no word about spells."""
+    told = {name: fields[name] for name in ("champion", "phase", "step", "step_base", "ratio", "alert")}
+    told |= {name: fields.get(name) for name in _TIMES}
+    told["rules"], told["dropped"] = 1, {}
+    told["traffic"] = traffic_json.to_json(Traffic(fields["weights"], fields["mirror_to"]))
+    told["requests"] = {
+        release.candidate: fields["requests"]["candidate"],
+        fields["champion"]: fields["requests"]["champion"],
+    }
+    told["memory"] = {
+        name: {
+            "comparison": {
+                "seen": held["seen"],
+                "harm": {"wealth": held["harm"], "spell": arms.START},
+                "safety": held["safety"],
+            }
+        }
+        for name, held in fields["comparisons"].items()
+    }
+    return told

@@ -9,7 +9,7 @@ import pytest
 from serving.release import checks
 from serving.release.checks import Comparison
 from serving.release.release import Check
-from serving.release.tally import ArmCounts, Counts
+from serving.release.counts import ArmCounts, Counts
 
 RATE = Check("errors", "guardrail", "errorRate", "envoy", bound=0.02)
 SLOW = Check("p99", "guardrail", "latencyP99", "envoy", bound=50.0)
@@ -32,7 +32,7 @@ SUPERIOR = Check("brier", "decision", "brier", "feedback", alpha=0.05, min_sampl
     ],
 )
 def test_a_rate_against_its_bound(check, n, events, outcome):
-    verdict = checks.judge(check, ArmCounts(Counts(n, events), Counts()), Comparison(), ())
+    verdict = checks.judge_rate(check, Counts(n, events), check.alpha)
     assert verdict.outcome == outcome
     assert verdict.n == n
     if n:
@@ -41,11 +41,11 @@ def test_a_rate_against_its_bound(check, n, events, outcome):
         assert (verdict.outcome == "FAIL") == (verdict.evidence >= 100)
 
 
-def seen(check, *looks):
+def seen(check, *looks, forgive=False):
     comparison = Comparison()
     for look in looks:
         comparison = checks.compare(check, comparison, look)
-    return checks.judge(check, looks[-1], comparison, ())
+    return checks.judge_comparison(check, comparison, looks[-1], check.alpha, forgive_a_spell=forgive)
 
 
 def both(ours, our_events, theirs, their_events):
@@ -88,14 +88,14 @@ def test_a_paired_loss_against_its_margin(check, values, outcome, method):
         # a constant series has no variance; real differences have
         values = tuple(v + 0.02 * (-1) ** i for i, v in enumerate(values))
         values = values[: len(values) // 2 * 2] if len(values) != 99 else values
-    verdict = checks.judge(replace(check, method=method), ArmCounts(Counts(), Counts()), Comparison(), values)
+    verdict = checks.judge_pairs(replace(check, method=method), values)
     assert verdict.outcome == outcome
     if verdict.lower is not None:
         assert verdict.lower <= verdict.estimate <= verdict.upper
 
 
 def test_a_verdict_is_plain_json_even_where_the_evidence_overflows():
-    verdict = checks.judge(RATE, ArmCounts(Counts(5000, 5000), Counts()), Comparison(), ())
+    verdict = checks.judge_rate(RATE, Counts(5000, 5000), RATE.alpha)
     assert verdict.outcome == "FAIL"
     assert math.isfinite(verdict.evidence)
 
@@ -103,3 +103,34 @@ def test_a_verdict_is_plain_json_even_where_the_evidence_overflows():
 def test_the_reason_carries_the_numbers():
     verdict = seen(RELATIVE, both(8, 8, 72, 1))
     assert "8 of 8" in verdict.reason and "1 of 72" in verdict.reason and "50 ms" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("looks", "forgive", "outcome"),
+    [
+        pytest.param([both(8, 8, 72, 0)], False, "FAIL", id="every-event-counts"),
+        pytest.param([both(8, 8, 72, 0)], True, "INCONCLUSIVE", id="one-look-may-be-a-stall"),
+        pytest.param([both(20, 20, 180, 0)], True, "FAIL", id="more-than-a-stall-explains"),
+        pytest.param(
+            [both(4, 4, 36, 0), both(8, 8, 72, 0), both(12, 12, 108, 0)], True, "FAIL", id="three-looks-are-no-stall"
+        ),
+    ],
+)
+def test_one_stall_of_the_machine_is_forgiven(looks, forgive, outcome):
+    assert seen(RELATIVE, *looks, forgive=forgive).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "outcome"),
+    [
+        pytest.param(Counts(200, 40), Counts(1800, 2), "FAIL", id="the-candidate-alone-fails"),
+        pytest.param(Counts(200, 40), Counts(1800, 360), "INCONCLUSIVE", id="both-fail-alike"),
+        pytest.param(Counts(200, 120), Counts(1800, 360), "FAIL", id="both-fail-and-the-candidate-far-more"),
+        pytest.param(Counts(200, 40), Counts(10, 8), "FAIL", id="too-little-of-the-champion-excuses-nothing"),
+    ],
+)
+def test_a_bound_that_both_versions_fail_is_not_the_candidates_fault(candidate, champion, outcome):
+    comparison = checks.compare(RATE, Comparison(), ArmCounts(candidate, champion))
+    failed = checks.judge_rate(RATE, candidate, RATE.alpha)
+    assert failed.outcome == "FAIL"
+    assert checks.shared_fault(RATE, failed, champion, comparison).outcome == outcome

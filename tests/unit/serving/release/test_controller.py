@@ -12,7 +12,9 @@ import pytest
 from serving.release import history, mailbox, spec
 from serving.release.controller import Conflict, ReleaseController
 from serving.release.evidence import ArmEvidence, Evidence
-from serving.release.mailbox import Mailbox, Order
+from serving.release.mailbox import Mailbox, Order, OrderBox
+from serving.release.statistics.histogram import Histogram, with_edges
+from serving.release.store import DiskStore
 from windlass.clock import ManualClock
 from windlass.errors import UsageError, WindlassError
 
@@ -30,6 +32,7 @@ class World:
         self.directory = directory
         self.routes = {"flights": {"12": 100}}
         self.mirrors = {}
+        self.told = {}
         self.champion = {"flights": "12"}
         self.calls = 0
         self.fatal = fatal
@@ -40,13 +43,14 @@ class World:
         if self.calls == self.fatal:
             raise Crash
 
-    def set_weights(self, model, weights, mirror_to=None):
+    def set_traffic(self, model, traffic):
         self._boundary()
-        self.routes[model], self.mirrors[model] = dict(weights), mirror_to
+        self.routes[model], self.mirrors[model] = dict(traffic.weights), traffic.mirror_to
+        self.told[model] = traffic
         self._boundary()
 
-    def weights(self, model):
-        return self.routes[model]
+    def traffic(self, model):
+        return replace(self.told[model], weights=self.routes[model]) if model in self.told else None
 
     def set_champion(self, model, version):
         self._boundary()
@@ -56,23 +60,25 @@ class World:
     def controller(self, commands=None):
         world = self
 
-        class Journaled(ReleaseController):
+        class Bounded(DiskStore):
             """The boundary before and after each line of the journal."""
 
-            def _journal(self, path):
-                real = super()._journal(path)
+            def append(self, entry, record):
+                world._boundary()
+                super().append(entry, record)
+                world._boundary()
 
-                class Line:
-                    def append(self, record):
-                        world._boundary()
-                        real.append(record)
-                        world._boundary()
+        return ReleaseController(
+            Bounded(self.directory),
+            self,
+            self.clock,
+            set_champion=self.set_champion,
+            commands=None if commands is None else OrderBox(commands),
+        )
 
-                    close = real.close
 
-                return Line()
-
-        return Journaled(self.directory, self, self.clock, set_champion=self.set_champion, commands=commands)
+def latencies(each, requests):
+    return Histogram.of((each,) * requests, with_edges(50))
 
 
 def story(kind, looks=19):
@@ -92,9 +98,9 @@ def story(kind, looks=19):
             Evidence(
                 START + timedelta(hours=hour),
                 {
-                    "12": ArmEvidence(arms["12"][0], 0, (3.0,) * arms["12"][0]),
+                    "12": ArmEvidence(arms["12"][0], 0, latencies(3.0, arms["12"][0])),
                     "13": ArmEvidence(
-                        arms["13"][0], 0, ((200.0 if slow else 3.0),) * arms["13"][0], 40 * hour, 0
+                        arms["13"][0], 0, latencies(200.0 if slow else 3.0, arms["13"][0]), 40 * hour, 0
                     ),
                 },
                 {"brier": tuple(pairs)},
@@ -205,18 +211,18 @@ def test_a_torn_journal_line_is_as_if_never_written(tmp_path, document):
 def test_an_act_that_fails_is_tried_again_and_never_forgotten(tmp_path, document):
     world = World(tmp_path)
     controller = world.controller()
-    working, calls = world.set_weights, []
+    working, calls = world.set_traffic, []
 
     def broken(*args, **kwargs):
         calls.append(args)
         raise WindlassError("no proxy")
 
-    world.set_weights = broken
+    world.set_traffic = broken
     with pytest.raises(WindlassError, match="no proxy"):
         controller.start(release_of(document))
     with pytest.raises(WindlassError, match="no proxy"):
         controller.recover()
-    world.set_weights = working
+    world.set_traffic = working
     world.controller().recover()
     assert world.routes["flights"] == {"12": 90, "13": 10}
     assert len(calls) == 2
@@ -234,14 +240,14 @@ def test_a_second_live_release_is_refused(tmp_path, document):
     controller = World(tmp_path).controller()
     controller.start(release_of(document))
     with pytest.raises(Conflict, match=r"'flights-14' of 'flights' is refused: release 'flights-13' is live"):
-        controller.start(release_of(document, name="flights-14", candidate="14"))
+        controller.start(release_of(document, name="flights-14", candidates=("14",)))
 
 
 def test_a_second_live_release_waits_where_it_says_so(tmp_path, document):
     world = World(tmp_path)
     controller = world.controller()
     controller.start(release_of(document))
-    second = release_of(document, name="flights-14", candidate="14", on_conflict="queue")
+    second = release_of(document, name="flights-14", candidates=("14",), on_conflict="queue")
     assert "queued behind" in controller.start(second).reason
     assert controller.next_queued("flights") is None
     controller.command("flights", "abort")
@@ -293,7 +299,7 @@ def test_weights_that_drifted_are_set_again_and_reported(tmp_path, document):
     assert world.routes["flights"] == {"12": 90, "13": 10}
     (_, _, path), *_ = history.files(tmp_path, "flights")
     repaired = [r for r in map(json.loads, path.read_text().splitlines()) if r["kind"] == "repaired"]
-    assert [r["found"] for r in repaired] == [{"12": 20, "13": 80}]
+    assert [r["found"]["weights"] for r in repaired] == [{"12": 20, "13": 80}]
 
 
 def test_a_persons_rollback_is_obeyed_and_not_repaired(tmp_path, document):

@@ -13,6 +13,7 @@ import pytest
 from serving.release import engine, spec, state
 from serving.release.engine import next_step, obey
 from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.statistics.histogram import Histogram, with_edges
 
 START = datetime(2013, 3, 1, tzinfo=UTC)
 
@@ -21,16 +22,20 @@ def at(hours):
     return START + timedelta(hours=hours)
 
 
+EDGES = with_edges(50)
+
+
 def arm(requests, *, errors=0, slow=0, skew=(0, 0)):
-    latencies = (120.0,) * slow + (3.0,) * (requests - slow)
+    latencies = Histogram.of((120.0,) * slow + (3.0,) * (requests - slow), EDGES)
     return ArmEvidence(requests, errors, latencies, *skew)
 
 
-def evidence(ours, theirs, pairs=()):
-    return Evidence(START, {"13": ours, "12": theirs}, {"brier": tuple(pairs)})
+def evidence(ours, theirs, pairs=(), **more):
+    return Evidence(START, {"13": ours, "12": theirs}, {"brier": tuple(pairs)}, **more)
 
 
-HEALTHY = evidence(arm(60, skew=(600, 0)), arm(540))
+HEALTHY_ARM = arm(60, skew=(600, 0))
+HEALTHY = evidence(HEALTHY_ARM, arm(540))
 EQUAL = (0.004, -0.004) * 400
 
 
@@ -81,11 +86,11 @@ def test_a_release_starts_with_its_first_step(release):
             id="no-champion-holds",
         ),
         pytest.param(
-            evidence(arm(9, slow=9), arm(80)),
+            evidence(arm(20, slow=20), arm(180)),
             0.1,
             "roll_back",
             "p99",
-            "9 of 9",
+            "20 of 20",
             id="slow-stops-before-the-step-is-done",
         ),
         pytest.param(
@@ -120,7 +125,7 @@ def test_a_release_starts_with_its_first_step(release):
             evidence(arm(60, errors=-1), arm(540)), 1, "hold", "errors", "no sense", id="negative-holds"
         ),
         pytest.param(
-            evidence(ArmEvidence(60, 0, (math.nan,) * 60, 600, 0), arm(540)),
+            evidence(HEALTHY_ARM, arm(540), faults={"latencyP99": "a latency of nan ms makes no sense"}),
             1,
             "hold",
             "p99",
@@ -188,7 +193,7 @@ def test_a_promotion_gives_everything_to_the_candidate(last):
 
 
 def test_a_rollback_gives_everything_to_the_champion(first):
-    decision = next_step(first, evidence(arm(9, slow=9), arm(80)), at(1))
+    decision = next_step(first, evidence(arm(20, slow=20), arm(180)), at(1))
     assert (decision.weights, decision.mirror_to, decision.champion) == ({"12": 100}, None, None)
     assert (decision.state.phase, decision.alert is not None) == ("RolledBack", True)
 
@@ -245,7 +250,7 @@ def test_what_is_over_stays_over(first, phase):
 def test_a_paused_release_does_not_advance_but_its_guardrails_still_stop_it(first):
     paused = obey(first, "pause", at(0.1)).state
     assert next_step(paused, HEALTHY, at(1)).action == "hold"
-    assert next_step(paused, evidence(arm(9, slow=9), arm(80)), at(1)).action == "roll_back"
+    assert next_step(paused, evidence(arm(20, slow=20), arm(180)), at(1)).action == "roll_back"
 
 
 def test_a_pause_does_not_count_as_time_in_the_step(first):
@@ -320,7 +325,7 @@ def test_a_healthy_candidate_is_almost_never_stopped(document):
             seen = Evidence(
                 START,
                 {
-                    v: ArmEvidence(n, e, (99.0,) * s + (3.0,) * (n - s), k, m)
+                    v: ArmEvidence(n, e, Histogram.of((99.0,) * s + (3.0,) * (n - s), EDGES), k, m)
                     for v, (n, e, s, k, m) in counts.items()
                 },
             )

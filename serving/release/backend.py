@@ -1,0 +1,55 @@
+"""What the release engine asks of whoever routes requests: be told, and be read back.
+
+Local Envoy, Gateway API, KServe and Knative each implement it. What was told is in force when `set_traffic` returns,
+and `traffic` reads it from the wire (the proxy, the API server), never from what was last asked for: a split that
+nobody obeys must be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from serving.release.evidence import Smoke
+from serving.release.release import SmokeRequest
+from serving.release.traffic import Traffic
+from windlass.errors import WindlassError
+
+__all__ = ["Prober", "RejectedError", "TrafficBackend", "UnreachableError"]
+
+
+class RejectedError(WindlassError):
+    """The router refused the traffic it was told, or took it and does not obey; what was before is in force."""
+
+
+class UnreachableError(WindlassError):
+    """The router, or the API in front of it, does not answer; nothing is known of what is in force."""
+
+
+class TrafficBackend(Protocol):
+    """Whoever splits the traffic of models."""
+
+    def set_traffic(self, model: str, traffic: Traffic) -> None:
+        """Put `traffic` in force; returns once it is, and may be repeated.
+
+        Raises:
+            RejectedError: it is refused, or the wire shows something else after a stated time.
+            UnreachableError: nobody can be asked; the caller tries again.
+        """
+        ...
+
+    def traffic(self, model: str) -> Traffic | None:
+        """What is in force; None where the model has no route.
+
+        Raises:
+            UnreachableError: nobody can be asked.
+        """
+        ...
+
+
+class Prober(Protocol):
+    """Whoever can ask one version directly, before it gets any traffic."""
+
+    def smoke(self, model: str, version: str, requests: Sequence[SmokeRequest], warm_up: int) -> Smoke:
+        """Warm the version up with `warm_up` requests, then send `requests` and hold the answers to them."""
+        ...

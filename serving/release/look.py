@@ -1,0 +1,310 @@
+"""One look at the evidence: every check's verdict, what the checks remember from now on, what happened meanwhile."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from serving.release import checks, counts, effects
+from serving.release.counts import ArmCounts, Counts
+from serving.release.decision import Action, Decision
+from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.metrics import METRICS
+from serving.release.release import Bandit, Check
+from serving.release.state import Memory, Ratio, ReleaseState
+from serving.release.statistics import betting, paired, tail
+from serving.release.statistics.moments import Moments
+from serving.release.verdict import Verdict
+
+_NO_ARM = ArmEvidence()
+
+#: The built-in check that an effect does not fade as it stops being new.
+NOVELTY = "novelty"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a release stays where it is.
+
+    Attributes:
+        alert: news for a person; the same for as long as the obstacle is.
+        planned: the wait is part of the plan and no lack of progress.
+    """
+
+    check: str | None
+    reason: str
+    alert: str | None = None
+    planned: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the evidence.
+
+    Attributes:
+        state: with the memory as it is after this look.
+        new: requests since the last look, by version.
+        shared: names of guardrails that the champion fails no less than the candidate.
+    """
+
+    state: ReleaseState
+    evidence: Evidence
+    now: datetime
+    verdicts: tuple[Verdict, ...]
+    new: Mapping[str, Counts]
+    shared: tuple[str, ...] = ()
+    by_name: Mapping[tuple[str, str | None], Verdict] = field(default_factory=dict)
+
+    def verdict(self, check: str, version: str | None = None) -> Verdict:
+        """The verdict of a check of a candidate (of the whole release where no version is given)."""
+        return self.by_name[(check, version)]
+
+    @property
+    def answered(self) -> int:
+        """Requests that the candidates answered so far."""
+        return sum(self.state.seen(version).n for version in self.state.release.candidates)
+
+    def decide(self, action: Action, reason: str, state: ReleaseState | None = None, **more: Any) -> Decision:
+        return Decision(
+            action,
+            reason,
+            self.now,
+            state if state is not None else self.state,
+            verdicts=self.verdicts,
+            requests=self.answered,
+            evidence=self.evidence,
+            **more,
+        )
+
+
+def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
+    """Judge every check of every candidate that is still in."""
+    release = state.release
+    seen, backwards = _requests(state, evidence)
+    memory = dict(state.memory)
+    verdicts: list[Verdict] = []
+    shared: list[str] = []
+    for check in release.checks:
+        for version in _judged(state, check):
+            key = state.key(check.name, version)
+            judging = _Judging(state, check, version, evidence)
+            fault = backwards if check.kind == "guardrail" else None
+            memory[key], verdict, excused = judging.judge(memory.get(key, Memory()), fault)
+            if excused:
+                shared.append(check.name)
+            verdicts.append(replace(verdict, version=version))
+    verdicts = _with_secondary(release.checks, verdicts)
+    before = state.requests
+    ratio, ratio_verdict = _ratio(state, seen, evidence)
+    verdicts.append(ratio_verdict)
+    memory = {key: held for key, held in memory.items() if held != Memory()}
+    after = replace(state, requests=seen, memory=memory, ratio=ratio)
+    new = {version: seen[version] - before.get(version, Counts()) for version in seen}
+    by_name = {(v.check, v.version): v for v in verdicts}
+    return Look(after, evidence, now, tuple(verdicts), new, tuple(dict.fromkeys(shared)), by_name)
+
+
+def _judged(state: ReleaseState, check: Check) -> tuple[str, ...]:
+    """Versions that a check judges: the candidates, and in a bandit the champion too, whose weight may be zero."""
+    bandit = isinstance(state.release.strategy, Bandit)
+    if not bandit or check.kind != "guardrail" or check.metric == "reward" or state.champion in state.dropped:
+        return state.candidates
+    return (*state.candidates, state.champion)
+
+
+def _pooled(arms: Sequence[ArmEvidence]) -> ArmEvidence:
+    latencies = [arm.latencies for arm in arms if arm.latencies is not None]
+    return ArmEvidence(
+        requests=sum(arm.requests for arm in arms),
+        errors=sum(arm.errors for arm in arms),
+        latencies=None if not latencies else functools.reduce(operator.add, latencies),
+    )
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """One check of one candidate at one look."""
+
+    state: ReleaseState
+    check: Check
+    version: str
+    evidence: Evidence
+
+    @property
+    def alpha(self) -> float:
+        return self.check.alpha / len(self.state.release.candidates)
+
+    def judge(self, memory: Memory, fault: str | None) -> tuple[Memory, Verdict, bool]:
+        """The memory after this look, the verdict, and whether the champion shares the failure."""
+        check = self.check
+        reason = self.evidence.silent.get(check.source)
+        if reason is not None:
+            return memory, checks.silent(check, reason), False
+        fault = self.evidence.faults.get(check.metric) or fault or self._fault()
+        if fault is not None:
+            return memory, checks.unusable(check, fault), False
+        excused = False
+        if METRICS[check.metric].paired:
+            memory, verdict = self._paired(memory)
+        elif check.metric == "reward":
+            memory, verdict = self._reward(memory)
+        elif METRICS[check.metric].unit == "latency" and check.bound is None:
+            memory, verdict = self._tail(memory)
+        else:
+            memory, verdict, excused = self._rates(memory)
+        if verdict.outcome == "PASS" and verdict.n < check.min_samples:
+            verdict = replace(verdict, outcome="INCONCLUSIVE")
+        return memory, verdict, excused
+
+    @property
+    def _arms(self) -> tuple[ArmEvidence, ArmEvidence]:
+        arms, champion = self.evidence.arms, self.state.champion
+        if self.version == champion:  # a bandit's: it is held to the others
+            others = [arms.get(version, _NO_ARM) for version in self.state.candidates]
+            return arms.get(champion, _NO_ARM), _pooled(others)
+        return arms.get(self.version, _NO_ARM), arms.get(champion, _NO_ARM)
+
+    def _counts(self) -> ArmCounts:
+        ours, theirs = self._arms
+        check = self.check
+        return ArmCounts(counts.of_arm(check, ours, check.bound), counts.of_arm(check, theirs, check.bound))
+
+    def _fault(self) -> str | None:
+        metric = METRICS[self.check.metric]
+        if metric.paired:
+            return counts.pair_fault(self.check.metric, self.evidence.paired.get(self.check.metric, ()))
+        if metric.unit == "value":
+            return None
+        try:
+            found = self._counts()
+        except ValueError as error:
+            return str(error)
+        return counts.fault_of("candidate", found.candidate) or counts.fault_of("champion", found.champion)
+
+    def _rates(self, memory: Memory) -> tuple[Memory, Verdict, bool]:
+        check, now = self.check, self._counts()
+        comparable = check.metric != "featureSkew"
+        if comparable and (check.relative_to_champion or self.state.rules > 1):
+            memory = replace(memory, comparison=checks.compare(check, memory.comparison, now))
+        if check.relative_to_champion:
+            forgive = METRICS[check.metric].unit == "latency" and self.state.rules > 1
+            verdict = checks.judge_comparison(
+                check, memory.comparison, now, self.alpha, forgive_a_spell=forgive
+            )
+            return memory, verdict, False
+        verdict = checks.judge_rate(check, now.candidate, self.alpha)
+        if not comparable or self.state.rules == 1:
+            return memory, verdict, False
+        excused = checks.shared_fault(check, verdict, now.champion, memory.comparison)
+        return memory, excused, excused is not verdict
+
+    def _tail(self, memory: Memory) -> tuple[Memory, Verdict]:
+        ours, theirs = self._arms
+        if ours.latencies is None or theirs.latencies is None:
+            missing = "the candidate" if ours.latencies is None else "the champion"
+            return memory, checks.silent(self.check, f"no latencies of {missing}")
+        seen = tail.look(
+            memory.tail or tail.Tail(), ours.latencies, theirs.latencies, checks.excess(self.check)
+        )
+        verdict = checks.judge_tail(self.check, seen, ours.latencies, theirs.latencies, self.alpha)
+        return replace(memory, tail=seen), verdict
+
+    def _paired(self, memory: Memory) -> tuple[Memory, Verdict]:
+        check = self.check
+        values = self.evidence.paired.get(check.metric, ())
+        if check.metric == "brier":
+            return memory, checks.judge_pairs(check, values)
+        if check.metric == "disagreement":
+            differing = sum(1 for value in values if value)
+            return memory, checks.judge_rate(check, Counts(len(values), differing), self.alpha)
+        assert check.bound is not None  # noqa: S101 - the document must state it
+        seen = memory.distance or paired.against(check.bound, self.alpha, betting.RATE_BETS)
+        seen = paired.add(seen, values[memory.pairs :])
+        return replace(memory, distance=seen, pairs=max(memory.pairs, len(values))), checks.judge_distance(
+            check, seen, self.alpha
+        )
+
+    def _reward(self, memory: Memory) -> tuple[Memory, Verdict]:
+        ours, theirs = self._arms
+        check = self.check
+        try:
+            effect, verdict = effects.judge(
+                check,
+                len(self.state.release.candidates),
+                memory.effect,
+                ours.outcomes.get(check.name, Moments()),
+                theirs.outcomes.get(check.name, Moments()),
+            )
+        except ValueError as error:
+            return memory, checks.unusable(check, str(error))
+        if isinstance(self.state.release.strategy, Bandit) and check.value_type != "binary":
+            # weights that follow the rewards bias plain means; the bets of a binary metric compare within a look
+            note = (
+                f"{verdict.reason} (means of adaptively collected data are biased: reported, never decisive)"
+            )
+            verdict = replace(verdict, outcome="INCONCLUSIVE", reason=note)
+        return replace(memory, effect=effect), verdict
+
+
+def _requests(state: ReleaseState, evidence: Evidence) -> tuple[dict[str, Counts], str | None]:
+    """What every version answered so far, and why the evidence cannot be used where it went backwards."""
+    before = state.requests
+    seen: dict[str, Counts] = {}
+    for version in (*state.release.candidates, state.champion):
+        arm = evidence.arms.get(version)
+        if arm is None and evidence.silent:
+            seen[version] = before.get(version, Counts())
+        else:
+            seen[version] = Counts(0 if arm is None else arm.requests, 0 if arm is None else arm.errors)
+    if any(seen[version].n < before.get(version, Counts()).n for version in seen):
+        gone = f"the evidence went backwards: {shown(before)} requests, now {shown(seen)}"
+        return {version: before.get(version, Counts()) for version in seen}, gone
+    return seen, None
+
+
+def _with_secondary(all_checks: tuple[Check, ...], verdicts: list[Verdict]) -> list[Verdict]:
+    levels = [check.alpha for check in all_checks if check.kind == "secondary"]
+    if not levels:
+        return verdicts
+    judged = [
+        v for v in verdicts if v.kind == "secondary" and v.outcome != "ERROR" and v.evidence is not None
+    ]
+    marked = dict(
+        zip(((v.check, v.version) for v in judged), effects.secondary(judged, min(levels)), strict=True)
+    )
+    return [marked.get((v.check, v.version), v) for v in verdicts]
+
+
+def _ratio(state: ReleaseState, requests: Mapping[str, Counts], evidence: Evidence) -> tuple[Ratio, Verdict]:
+    order = (*state.release.candidates, state.champion)
+    units = [evidence.arms.get(version, _NO_ARM).units for version in order]
+    # an experiment assigns units, and a unit may ask as often as it likes
+    found = tuple(
+        requests[version].n if unit is None else unit for version, unit in zip(order, units, strict=True)
+    )
+    ratio = state.ratio
+    if ratio.base is None and requests == state.requests:
+        pass  # nothing new since the weights changed: the same evidence again must change nothing
+    elif ratio.base is None:
+        ratio = replace(ratio, base=found, counts=(0,) * len(found))
+    else:
+        ratio = replace(ratio, counts=tuple(now - base for now, base in zip(found, ratio.base, strict=True)))
+    log_evidence = ratio.settled + step_log_evidence(state, ratio)
+    return ratio, checks.judge_ratio(log_evidence, sum(ratio.counts))
+
+
+def step_log_evidence(state: ReleaseState, ratio: Ratio) -> float:
+    """Evidence that this step's requests were not split as decided; none where a header's value decides."""
+    if not ratio.counts or state.traffic.segments is not None or min(ratio.counts) < 0:
+        return 0.0
+    order = (*state.release.candidates, state.champion)
+    return checks.ratio_log_evidence(ratio.counts, tuple(state.weights.get(version, 0) for version in order))
+
+
+def shown(requests: Mapping[str, Counts]) -> str:
+    """Requests by version, in words."""
+    return " and ".join(str(found.n) for found in requests.values()) or "no"
