@@ -115,7 +115,7 @@ class Joined:
         arm.score.append(prediction.score)
         arm.latency_ms.append(prediction.latency_ms)
         arm.features.append(prediction.features)
-        arm.label.append(np.nan if label is None else label.label)
+        arm.label.append(np.nan if label is None or label.label is None else label.label)
         arm.label_at.append(np.nan if label is None else label.at)
         self._predictions += 1
         self._matured += label is not None
@@ -123,7 +123,7 @@ class Joined:
     def add_labels(self, labels: Iterable[Label]) -> None:
         """Add labels; the first of a request is kept, see `monitoring.labels`."""
         for label in labels:
-            if self._book.record(label) is not Recorded.KEPT:
+            if label.label is None or self._book.record(label) is not Recorded.KEPT:
                 continue
             rows = self._rows.get(label.request_id)
             if rows is None:

@@ -19,17 +19,33 @@ from monitoring.tail import RecordTail
 from windlass.errors import UsageError
 from windlass.settings import Settings
 
-FIELDS = ("request_id", "label", "at")
+FIELDS = ("request_id", "label", "reward", "per", "covariate", "at")
+NUMBERS = ("reward", "per", "covariate")
 LONGEST_REQUEST_ID = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The outcome of one request: 0 or 1, known since `at` (epoch seconds)."""
+    """What became known of one request at `at` (epoch seconds).
+
+    Attributes:
+        label: the outcome, 0 or 1; None where only a reward came.
+        reward: what the answer was worth, in the workload's own unit; None stands for the label.
+        per: denominator of a ratio metric (items shown, minutes watched).
+        covariate: something of the user from before the release, for variance reduction.
+    """
 
     request_id: str
-    label: int
+    label: int | None
     at: float
+    reward: float | None = None
+    per: float | None = None
+    covariate: float | None = None
+
+    @property
+    def worth(self) -> float | None:
+        """The reward, or the label where none was sent."""
+        return self.reward if self.reward is not None else self.label
 
 
 class Recorded(Enum):
@@ -58,18 +74,28 @@ def validate(record: object, *, now: float, place: str = "") -> Label:
     unknown = [name for name in record if name not in FIELDS]
     if unknown:
         raise UsageError(f"field '{place}{unknown[0]}' is not known; use {', '.join(FIELDS)}")
-    for name in ("request_id", "label"):
-        if name not in record:
-            raise UsageError(f"field '{place}{name}' is missing; send request_id and label")
-    request_id, label, at = record["request_id"], record["label"], record.get("at")
+    missing = "request_id" if "request_id" not in record else "label"
+    if missing == "request_id" or ("label" not in record and record.get("reward") is None):
+        raise UsageError(f"field '{place}{missing}' is missing; send request_id and label")
+    request_id, label, at = record["request_id"], record.get("label"), record.get("at")
     if not isinstance(request_id, str) or not 0 < len(request_id) <= LONGEST_REQUEST_ID:
         raise UsageError(
             f"field '{place}request_id' is {_shown(request_id)}; "
             f"send the x-request-id of the prediction, 1 to {LONGEST_REQUEST_ID} characters"
         )
-    if isinstance(label, str) or label not in (0, 1):
+    if "label" in record and (isinstance(label, str) or label not in (0, 1)):
         raise UsageError(f"field '{place}label' is {_shown(label)}; send 0 or 1")
-    return Label(request_id, int(label), now if at is None else _time(at, f"{place}at"))
+    numbers = {name: _number(record.get(name), f"{place}{name}") for name in NUMBERS}
+    moment = now if at is None else _time(at, f"{place}at")
+    return Label(request_id, None if label is None else int(label), moment, **numbers)
+
+
+def _number(value: object, name: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise UsageError(f"field '{name}' is {_shown(value)}; send a number, or leave it out")
 
 
 def _time(value: object, name: str) -> float:
@@ -129,10 +155,17 @@ def parse(record: Mapping[str, Any]) -> Label:
     Raises:
         KeyError, TypeError, ValueError: it is not a label.
     """
-    request_id, label = record["request_id"], record["label"]
-    if not isinstance(request_id, str) or label not in (0, 1):
+    request_id, label = record["request_id"], record.get("label")
+    numbers = {name: None if record.get(name) is None else float(record[name]) for name in NUMBERS}
+    if not isinstance(request_id, str) or (label not in (0, 1) and numbers["reward"] is None):
         raise ValueError(f"not a label: {record!r}")
-    return Label(request_id, int(label), float(record["at"]))
+    return Label(request_id, None if label is None else int(label), float(record["at"]), **numbers)
+
+
+def plain(label: Label) -> dict[str, Any]:
+    """The record that `parse` reads back; what was not sent is left out."""
+    found = {name: getattr(label, name) for name in ("request_id", "label", *NUMBERS, "at")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 class LabelTail(RecordTail[Label]):

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import orjson
 
-from monitoring.labels import Label
+from monitoring.labels import Label, plain
 from windlass.atomic import cut_torn_tail, sync_directory
 from windlass.errors import WindlassError
 
 
 def line(label: Label) -> bytes:
-    return orjson.dumps({"request_id": label.request_id, "label": label.label, "at": label.at}) + b"\n"
+    return orjson.dumps(plain(label)) + b"\n"
 
 
 class FeedbackLog:

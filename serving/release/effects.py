@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from serving.release.release import Check
-from serving.release.statistics import comparison
-from serving.release.statistics.design import Design, Evidence, Result
+from serving.release.statistics import comparison, multiplicity, novelty
+from serving.release.statistics.design import Decided, Design, Evidence, Result
 from serving.release.statistics.moments import Moments
 from serving.release.verdict import Outcome, Verdict
+
+#: The built-in check that an effect does not fade as it stops being new.
+NOVELTY = "novelty"
 
 
 def design(check: Check, candidates: int) -> Design:
@@ -44,21 +47,38 @@ def judge(
 
 
 def secondary(verdicts: Sequence[Verdict], alpha: float) -> tuple[Verdict, ...]:
-    """Mark the secondary metrics whose change is no chance finding (e-BH over all of them)."""
-    from serving.release.statistics import multiplicity
-
-    values = [verdict.evidence or 0.0 for verdict in verdicts]
-    found = multiplicity.e_bh(values, alpha) if values else ()
+    """Keep what the secondary metrics lean to where it is no chance finding (e-BH over all of them)."""
+    found = multiplicity.e_bh([verdict.evidence or 0.0 for verdict in verdicts], alpha) if verdicts else ()
     return tuple(
-        replace(verdict, outcome=_direction(verdict))
-        if place in found
-        else replace(verdict, outcome="INCONCLUSIVE")
+        verdict if place in found else replace(verdict, outcome="INCONCLUSIVE")
         for place, verdict in enumerate(verdicts)
     )
 
 
-def _direction(verdict: Verdict) -> Outcome:
-    return "FAIL" if verdict.reason.startswith("worse") else "PASS"
+def steadiness(check: Check, candidates: int, ours: Sequence[Moments], theirs: Sequence[Moments]) -> Verdict:
+    """Whether the effect lasts: FAIL where it fades as the candidate stops being new."""
+    told = [
+        (
+            ours[place] if place < len(ours) else Moments(),
+            theirs[place] if place < len(theirs) else Moments(),
+        )
+        for place in range(max(len(ours), len(theirs)))
+    ]
+    found = novelty.check(design(check, candidates), told)
+    outcomes: dict[str, Outcome] = {"fading": "FAIL", "steady": "PASS", "growing": "PASS"}
+    shown = [f"{period.lift:+.1%}" if period.lift is not None else "?" for period in found.periods]
+    return Verdict(
+        NOVELTY,
+        "integrity",
+        outcomes.get(found.verdict, "INCONCLUSIVE"),
+        sum(period.n_candidate for period in found.periods),
+        f"mixture e-process on the change after the first period, alpha {novelty.ALPHA:g}",
+        f"{found.verdict}: effect by period {', '.join(shown) or 'none'}",
+        estimate=found.change,
+        lower=found.lower,
+        upper=found.upper,
+        bound=0.0,
+    )
 
 
 def _verdict(check: Check, plan: Design, found: Result) -> Verdict:
@@ -70,8 +90,12 @@ def _verdict(check: Check, plan: Design, found: Result) -> Verdict:
         reason = "no finished outcomes of both versions"
         return Verdict(check.name, check.kind, "INCONCLUSIVE", n, rule, reason, bound=plan.null)
     outcomes: dict[str, Outcome] = {"better": "PASS", "worse": "FAIL", "none": "INCONCLUSIVE"}
-    leaning = "better" if found.log_better >= found.log_worse else "worse"
+    leaning: Decided = "better" if found.log_better >= found.log_worse else "worse"
     evidence = math.exp(min(max(found.log_better, found.log_worse), 690.0))
+    if check.kind == "secondary":
+        # told with others: the evidence against "no difference", and the outcome it leans to (see `secondary`)
+        evidence = multiplicity.either(found.log_better, found.log_worse)
+        found = replace(found, decided=leaning)
     interval = (
         f"between {found.lower:+.1%} and {found.upper:+.1%}"
         if found.lower is not None and found.upper is not None

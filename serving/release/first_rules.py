@@ -25,7 +25,13 @@ from serving.release.store import Record
 Pairs = Mapping[str, tuple[float, ...]]
 
 _BY = re.compile(r"(?:paused|resumed|aborted|promoted|rolled back to version \S+) by (.+?)(?:, without .*)?")
-_COMMANDS = {"pause": "pause", "resume": "resume", "abort": "abort", "promote": "promote", "roll_back": "rollback"}
+_COMMANDS = {
+    "pause": "pause",
+    "resume": "resume",
+    "abort": "abort",
+    "promote": "promote",
+    "roll_back": "rollback",
+}
 
 
 def pairs(records: Iterable[Record]) -> Pairs:
@@ -82,7 +88,9 @@ def _evidence(current: ReleaseState, record: Record, known: Pairs, now: datetime
             elif METRICS[check.metric].unit == "latency" and check.bound is not None:
                 quick = counts["n"] - counts["events"]
                 arms[version]["latencies"] = Histogram((check.bound,), (quick, counts["events"]))
-    return Evidence(now, {version: ArmEvidence(**arm) for version, arm in arms.items()}, paired, faults=faults)
+    return Evidence(
+        now, {version: ArmEvidence(**arm) for version, arm in arms.items()}, paired, faults=faults
+    )
 
 
 def _values(told: Mapping[str, Any], known: tuple[float, ...]) -> tuple[float, ...] | None:

@@ -14,16 +14,13 @@ from serving.release.counts import ArmCounts, Counts
 from serving.release.decision import Action, Decision
 from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.metrics import METRICS
-from serving.release.release import Bandit, Check
+from serving.release.release import Bandit, Check, Experiment
 from serving.release.state import Memory, Ratio, ReleaseState
 from serving.release.statistics import betting, paired, tail
 from serving.release.statistics.moments import Moments
 from serving.release.verdict import Verdict
 
 _NO_ARM = ArmEvidence()
-
-#: The built-in check that an effect does not fade as it stops being new.
-NOVELTY = "novelty"
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,7 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
                 shared.append(check.name)
             verdicts.append(replace(verdict, version=version))
     verdicts = _with_secondary(release.checks, verdicts)
+    verdicts += _steadiness(state, evidence)
     before = state.requests
     ratio, ratio_verdict = _ratio(state, seen, evidence)
     verdicts.append(ratio_verdict)
@@ -277,6 +275,27 @@ def _with_secondary(all_checks: tuple[Check, ...], verdicts: list[Verdict]) -> l
         zip(((v.check, v.version) for v in judged), effects.secondary(judged, min(levels)), strict=True)
     )
     return [marked.get((v.check, v.version), v) for v in verdicts]
+
+
+def _steadiness(state: ReleaseState, evidence: Evidence) -> list[Verdict]:
+    """Of an experiment, whether each candidate's effect lasts."""
+    decision = state.release.decision
+    if (
+        not isinstance(state.release.strategy, Experiment)
+        or decision is None
+        or decision.source in evidence.silent
+    ):
+        return []
+    champion = evidence.arms.get(state.champion, _NO_ARM).periods.get(decision.name, ())
+    found = []
+    for version in state.candidates:
+        ours = evidence.arms.get(version, _NO_ARM).periods.get(decision.name, ())
+        try:
+            verdict = effects.steadiness(decision, len(state.release.candidates), ours, champion)
+        except ValueError as error:
+            verdict = replace(checks.unusable(decision, str(error)), check=effects.NOVELTY, kind="integrity")
+        found.append(replace(verdict, version=version))
+    return found
 
 
 def _ratio(state: ReleaseState, requests: Mapping[str, Counts], evidence: Evidence) -> tuple[Ratio, Verdict]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from serving.release import engine, evidence_json, first_rules, spec, state, traffic
 from serving.release.decision import Decision
+from serving.release.evidence import Evidence
 from serving.release.state import ReleaseState
 from serving.release.store import Record
 
@@ -76,7 +77,9 @@ def decisions(records: Iterable[Record]) -> Iterator[tuple[Record, Decision | No
     known = first_rules.pairs(told)
     for record in told:
         if record["kind"] == "release":
-            current = state.initial(spec.parse(record["document"]), record["champion"], record.get("rules", 1))
+            current = state.initial(
+                spec.parse(record["document"]), record["champion"], record.get("rules", 1)
+            )
         elif record["kind"] == "decision" and current is not None:
             decision = (
                 first_rules.decide(current, record, known)
@@ -84,7 +87,9 @@ def decisions(records: Iterable[Record]) -> Iterator[tuple[Record, Decision | No
                 else _decide(current, record, pairs)
             )
             yield record, decision
-            current = state.from_json(record["state"], current.release) if decision is None else decision.state
+            current = (
+                state.from_json(record["state"], current.release) if decision is None else decision.state
+            )
 
 
 def _decide(current: ReleaseState, record: Record, pairs: dict[str, Sequence[float]]) -> Decision:
@@ -99,7 +104,7 @@ def _decide(current: ReleaseState, record: Record, pairs: dict[str, Sequence[flo
         pairs.update(evidence.paired)
         return engine.next_step(current, evidence, now)
     if current.phase == "Pending":
-        return engine.next_step(current, engine.Evidence(now), now)
+        return engine.next_step(current, Evidence(now), now)
     raise ValueError(f"decision {record['seq']} ({record['action']}) says neither its evidence nor its cause")
 
 
@@ -129,7 +134,11 @@ def _outcomes(verdicts: Iterable[Mapping[str, Any]], versions: bool) -> dict[str
     # the first rules knew one candidate and did not name it
     found = {}
     for verdict in verdicts:
-        name = f"{verdict['check']}@{verdict['version']}" if versions and verdict["version"] else verdict["check"]
+        name = (
+            f"{verdict['check']}@{verdict['version']}"
+            if versions and verdict["version"]
+            else verdict["check"]
+        )
         found[name] = (verdict["outcome"], verdict["n"])
     return found
 

@@ -25,12 +25,13 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("request_id", nargs="?", help="the x-request-id of the prediction")
     parser.add_argument("label", nargs="?", help="the outcome: 0 or 1")
+    parser.add_argument("--reward", type=float, help="what the answer was worth, where that is not the label")
     parser.add_argument("--at", metavar="TIME", help="when the outcome became known (default: now)")
     parser.add_argument(
         "--file",
         type=Path,
         metavar="FILE",
-        help="JSON lines with request_id, label and optionally at; - reads stdin",
+        help="JSON lines with request_id, label and optionally reward, per, covariate and at; - reads stdin",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
@@ -60,14 +61,15 @@ def _labels(arguments: argparse.Namespace) -> list[Label]:
 
     now = time.time()
     if arguments.file is None:
-        if arguments.request_id is None or arguments.label is None:
+        if arguments.request_id is None or (arguments.label is None and arguments.reward is None):
             raise UsageError(
                 "name a request and its label, or a file: `windlass feedback REQUEST_ID 1` or --file FILE"
             )
         label = int(arguments.label) if arguments.label in ("0", "1") else arguments.label
-        record = {"request_id": arguments.request_id, "label": label}
-        return [validate(record if arguments.at is None else {**record, "at": arguments.at}, now=now)]
-    if arguments.request_id is not None or arguments.at is not None:
+        told = {"label": label, "reward": arguments.reward, "at": arguments.at}
+        record = {"request_id": arguments.request_id, **{k: v for k, v in told.items() if v is not None}}
+        return [validate(record, now=now)]
+    if any(given is not None for given in (arguments.request_id, arguments.at, arguments.reward)):
         raise UsageError("--file stands alone; put request_id, label and at into its lines")
     try:
         text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text(encoding="utf-8")
@@ -103,13 +105,12 @@ def _post(url: str, labels: list[Label]) -> int:
     import urllib.error
     import urllib.request
 
+    from monitoring.labels import plain
     from windlass.errors import WindlassError
 
     sent = 0
     for start in range(0, len(labels), BATCH):
-        batch = [
-            {"request_id": k.request_id, "label": k.label, "at": k.at} for k in labels[start : start + BATCH]
-        ]
+        batch = [plain(label) for label in labels[start : start + BATCH]]
         body = json.dumps(batch).encode()
         request = urllib.request.Request(url, body, {"content-type": "application/json"})  # noqa: S310 - the platform's own address
         try:

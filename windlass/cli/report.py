@@ -161,6 +161,7 @@ OUTCOMES = {"Promoted": "promoted", "RolledBack": "rolled_back", "Aborted": "inc
 def _releases(configured: Settings, name: str) -> dict[str, list[dict[str, Any]]]:
     """What the release journals tell: outcomes, weights over time, every check's looks."""
     from serving.release import history
+    from serving.release.release import strategy_name
 
     found: dict[str, list[dict[str, Any]]] = {
         "releases": [],
@@ -172,7 +173,7 @@ def _releases(configured: Settings, name: str) -> dict[str, list[dict[str, Any]]
         past = history.read(path)
         if past is None:
             continue
-        candidate = past.release.candidate
+        candidate = ", ".join(past.release.candidates)
         for record in history.decisions(path):
             if record["acts"]:
                 found["weights"].append({"at": record["at"], "weights": record["weights"]})
@@ -186,7 +187,8 @@ def _releases(configured: Settings, name: str) -> dict[str, list[dict[str, Any]]
                 )
             found["confidence"] += [
                 {
-                    "release": candidate,
+                    # journals of the first rules name no version: there is one
+                    "release": verdict.get("version") or candidate,
                     "check": verdict["check"],
                     "at": record["at"],
                     "n": verdict["n"],
@@ -202,10 +204,10 @@ def _releases(configured: Settings, name: str) -> dict[str, list[dict[str, Any]]
         found["releases"].append(
             {
                 "version": candidate,
-                "strategy": type(past.release.strategy).__name__.lower(),
+                "strategy": strategy_name(past.release.strategy),
                 "outcome": OUTCOMES.get(past.state.phase, past.state.phase.lower()),
                 "reason": last.get("reason"),
-                "requests_to_verdict": past.state.requests.candidate.n,
+                "requests_to_verdict": sum(past.state.seen(version).n for version in past.release.candidates),
                 "sabotage": None,
             }
         )

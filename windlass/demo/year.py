@@ -24,7 +24,8 @@ from monitoring.signals import Signal, incident
 from serving.release import spec
 from serving.release.access_log import AccessLog
 from serving.release.controller import ReleaseController
-from serving.release.engine import Decision
+from serving.release.decision import Decision
+from serving.release.store import DiskStore
 from windlass.clock import ManualClock
 from windlass.contract import Workload
 from windlass.demo import training
@@ -88,7 +89,7 @@ class Year:
         self._labels = LabelTail(feedback_path(parts.settings))
         self._accesses = AccessLog(parts.platform.envoy.endpoints.access_log)
         self._controller = ReleaseController(
-            parts.settings.journal_dir / "releases",
+            DiskStore(parts.settings.journal_dir / "releases"),
             parts.platform.envoy,
             self.clock,
             set_champion=self._promote,
@@ -256,11 +257,12 @@ class Year:
         inputs = json.loads(
             (p.settings.bundles_dir / model / candidate.version / "serving.json").read_text()
         )["inputs"]
+        release = spec.parse(document)
         self._watch = ReleaseWatch(
-            model, self.champion, candidate.version, now.timestamp(), inputs, p.expected
+            release, self.champion, now.timestamp(), {candidate.version: inputs}, p.expected
         )
         self._released = candidate
-        decision = self._controller.start(spec.parse(document), self.champion)
+        decision = self._controller.start(release, self.champion)
         self._note(candidate.version, decision)
         p.progress.step(f"{now:%d %b}: release of version {candidate.version} begins: {decision.reason}")
 

@@ -1,23 +1,31 @@
-"""Evidence of one live release: what each arm answered, how fast, with which features, and how well."""
+"""Evidence of one live release: what each version answered, how fast, with which features, and how well."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from monitoring import skew
 from monitoring.joined import Joined
 from monitoring.predictions import Prediction
+from windlass.errors import WindlassError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from monitoring.labels import Label
     from serving.release.access_log import Access
-    from serving.release.evidence import Evidence
+    from serving.release.evidence import ArmEvidence, Evidence, Smoke
+    from serving.release.release import Release
+    from windlass.local.copies import Copies
 
 Expected = Callable[[Sequence[Prediction]], "pd.DataFrame"]
 """Point-in-time recomputation of the view features of these predictions, a row each."""
+
+Inputs = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Version -> `inputs` of its serving bundle."""
 
 SKEW_BATCH = 40
 
@@ -27,63 +35,136 @@ class ReleaseWatch:
 
     Args:
         since: event time (epoch seconds) of the start.
-        inputs: `inputs` of the candidate's serving bundle.
+        copies: what became of the copies sent to a shadow; None where there is none.
+        threshold: score from which a decision is a yes.
     """
 
     def __init__(
         self,
-        model: str,
+        release: Release,
         champion: str,
-        candidate: str,
         since: float,
-        inputs: Sequence[Mapping[str, Any]],
+        inputs: Inputs,
         expected: Expected,
+        *,
+        copies: Copies | None = None,
+        threshold: float = 0.5,
     ) -> None:
-        self.model, self.champion, self.candidate, self.since = model, champion, candidate, since
-        self._inputs = inputs
-        self._expected = expected
-        self._arms: dict[str, list[tuple[str, bool, float]]] = {champion: [], candidate: []}
-        self._unchecked: list[Prediction] = []
-        self.skew_checked = 0
-        self.skew_mismatched = 0
+        from serving.release.metrics import METRICS
+        from serving.release.release import Canary, Shadow
+        from serving.release.statistics.histogram import Histogram, with_edges
+        from windlass.local.outcomes import Outcomes
+        from windlass.local.pairs import ScorePairs
+
+        self.release, self.champion, self.since = release, champion, since
+        self.model, self.candidate = release.model, release.candidate
+        self._inputs, self._expected, self._copies = inputs, expected, copies
+        self._shadow = isinstance(release.strategy, Shadow)
+        bounds = [
+            c.bound for c in release.checks if METRICS[c.metric].unit == "latency" and c.bound is not None
+        ]
+        edges = with_edges(*bounds)
+        versions = (champion, *release.candidates)
+        self._requests = dict.fromkeys(versions, 0)
+        self._errors = dict.fromkeys(versions, 0)
+        self._latencies = {version: Histogram.empty(edges) for version in versions}
+        self._outcomes = Outcomes(release, champion, since)
+        mirrored = self._shadow or (isinstance(release.strategy, Canary) and release.strategy.mirror)
+        self._pairs = ScorePairs(self.model, champion, self.candidate, threshold, edges) if mirrored else None
+        self._unchecked: dict[str, list[Prediction]] = {version: [] for version in release.candidates}
+        self._skew = {version: [0, 0] for version in release.candidates}
         self.skew_by_input: Counter[str] = Counter()
+        self.smoke: Smoke | None = None
 
     def add_accesses(self, accesses: Sequence[Access]) -> None:
         """Add what Envoy logged of requests that callers waited for."""
-        for access in sorted(accesses, key=lambda a: a.request_id):
-            if access.version in self._arms and access.model == self.model:
-                self._arms[access.version].append((access.request_id, access.failed, access.duration_ms))
+        mine = [a for a in accesses if a.model == self.model and a.version in self._requests and a.counted]
+        durations: dict[str, list[float]] = {}
+        for access in mine:
+            self._requests[access.version] += 1
+            self._errors[access.version] += access.failed
+            durations.setdefault(access.version, []).append(access.duration_ms)
+        for version, values in durations.items():
+            self._latencies[version] = self._latencies[version].plus(values)
+        self._outcomes.add_accesses(sorted(mine, key=lambda a: (a.at, a.request_id)))
 
     def add_predictions(self, predictions: Sequence[Prediction]) -> None:
-        """Add what the servers logged, mirrored or not; the candidate's vectors are checked in batches."""
-        self._unchecked += [p for p in predictions if p.version == self.candidate and p.model == self.model]
+        """Add what the servers logged, mirrored or not; the candidates' vectors are checked in batches."""
+        for prediction in predictions:
+            if prediction.model == self.model and prediction.version in self._unchecked:
+                self._unchecked[prediction.version].append(prediction)
+        if self._pairs is not None:
+            self._pairs.add([p for p in predictions if p.at >= self.since])
+
+    def add_labels(self, labels: Sequence[Label]) -> None:
+        """Add what became known of answers."""
+        self._outcomes.add_labels(labels)
 
     def check_skew(self, *, at_least: int = SKEW_BATCH) -> None:
-        """Recompute what the candidate was served, once `at_least` vectors wait."""
-        if len(self._unchecked) < at_least or not self._unchecked:
-            return
-        waiting, self._unchecked = sorted(self._unchecked, key=lambda p: (p.at, p.request_id)), []
-        found = skew.compare(waiting, self._expected(waiting), self._inputs)
-        self.skew_checked += found.checked
-        self.skew_mismatched += found.mismatched
-        self.skew_by_input.update(found.by_input)
+        """Recompute what the candidates were served, once `at_least` vectors of one wait."""
+        for version, unchecked in self._unchecked.items():
+            if len(unchecked) < at_least or not unchecked:
+                continue
+            waiting, self._unchecked[version] = sorted(unchecked, key=lambda p: (p.at, p.request_id)), []
+            found = skew.compare(waiting, self._expected(waiting), self._inputs[version])
+            self._skew[version][0] += found.checked
+            self._skew[version][1] += found.mismatched
+            self.skew_by_input.update(found.by_input)
 
     def requests(self, version: str) -> int:
-        return len(self._arms[version])
+        return self._requests[version]
 
-    def evidence(self, at: Any, joined: Joined) -> Evidence:
+    def evidence(self, at: datetime, joined: Joined) -> Evidence:
         """Everything seen so far, for the engine."""
-        from serving.release.evidence import ArmEvidence, Evidence
+        from serving.release.evidence import Evidence
 
-        arms = {}
-        for version, rows in self._arms.items():
-            mine = version == self.candidate
-            arms[version] = ArmEvidence(
-                requests=len(rows),
-                errors=sum(failed for _, failed, _ in rows),
-                latencies_ms=tuple(duration for _, _, duration in rows),
-                skew_checked=self.skew_checked if mine else 0,
-                skew_mismatched=self.skew_mismatched if mine else 0,
-            )
-        pairs = joined.pairs(self.model, self.champion, self.candidate, since=self.since)
-        return Evidence(at=at, arms=arms, paired={"brier": pairs.brier_differences()})
+        self._outcomes.finish(at)
+        silent: dict[str, str] = {}
+        arms = {version: self._arm(version) for version in self._requests}
+        if self._shadow:
+            self._add_copies(arms, silent)
+        if self._outcomes.overdue and not self._outcomes.heard:
+            silent["feedback"] = f"no feedback came for any of {self._outcomes.overdue} finished outcomes"
+        paired = {}
+        if self._pairs is not None:
+            pairs = joined.pairs(self.model, self.champion, self.candidate, since=self.since)
+            paired = {
+                "brier": pairs.brier_differences(),
+                "scoreDistance": tuple(self._pairs.distances),
+                "disagreement": tuple(self._pairs.disagreements),
+            }
+        return Evidence(at=at, arms=arms, paired=paired, silent=silent, smoke=self.smoke)
+
+    def _arm(self, version: str) -> ArmEvidence:
+        from serving.release.evidence import ArmEvidence
+
+        checked, mismatched = self._skew.get(version, (0, 0))
+        return ArmEvidence(
+            requests=self._requests[version],
+            errors=self._errors[version],
+            latencies=self._latencies[version],
+            skew_checked=checked,
+            skew_mismatched=mismatched,
+            units=self._outcomes.units(version),
+            outcomes=self._outcomes.totals(version),
+            periods=self._outcomes.periods(version),
+            contexts=self._outcomes.contexts(version),
+        )
+
+    def _add_copies(self, arms: dict[str, ArmEvidence], silent: dict[str, str]) -> None:
+        """Nobody waits for a copy: what became of it is the proxy's and the servers' to say."""
+        from dataclasses import replace
+
+        assert self._pairs is not None  # noqa: S101 - a shadow is mirrored
+        for version, latencies in self._pairs.latencies.items():
+            arms[version] = replace(arms[version], latencies=latencies)
+        if self._copies is None:
+            return
+        try:
+            sent = self._copies.sent()
+        except WindlassError as error:
+            silent["predictions"] = f"the proxy does not say what became of the copies: {error}"
+            return
+        arms[self.candidate] = replace(
+            arms[self.candidate], requests=sent.total, errors=sent.failed
+        )

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from serving.release import buckets, durations
 from serving.release.decision import Decision
-from serving.release.look import NOVELTY, Look, Obstacle
+from serving.release.effects import NOVELTY
+from serving.release.look import Look, Obstacle
 from serving.release.release import Experiment
 from serving.release.state import ReleaseState
 from serving.release.strategies import watching

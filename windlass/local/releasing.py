@@ -1,0 +1,215 @@
+"""The releases of one model on this machine: begin them, gather their evidence, look, and tidy up when they are over.
+
+The engine's rules are in `serving/release`; this is the platform's side, with servers, logs and the registry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from monitoring.joined import Joined
+from monitoring.labels import Label
+from monitoring.predictions import Prediction
+from serving.release import mailbox
+from serving.release.access_log import Access
+from serving.release.controller import ReleaseController
+from serving.release.decision import Decision
+from serving.release.release import BlueGreen, Release, Shadow
+from serving.release.state import ReleaseState
+from windlass.contract import Workload
+from windlass.errors import WindlassError
+from windlass.local.copies import Copies
+from windlass.local.platform import Platform
+from windlass.local.probe import DirectProber
+from windlass.local.watch import SKEW_BATCH, Expected, ReleaseWatch
+from windlass.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.release.envoy_admin import Counted
+
+#: A look every second while a step is young, then one every thousandth of its age: a look adds little to what is
+#: known of an old step, and its journal stays short.
+LOOK_EVERY_S = 1.0
+LOOKS_PER_AGE = 1000
+SKEW_EVERY_S = 30.0
+
+
+class Releases:
+    """What the platform does for one model's releases.
+
+    Args:
+        champion: the version in force.
+        say: takes one line of progress.
+        over: called with the state of each release that has ended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        workload: Workload,
+        platform: Platform,
+        controller: ReleaseController,
+        *,
+        champion: Callable[[], str],
+        expected: Expected,
+        say: Callable[[str], None],
+        over: Callable[[ReleaseState], None],
+    ) -> None:
+        self._settings = settings
+        self._workload = workload
+        self._platform = platform
+        self._controller = controller
+        self._champion = champion
+        self._expected = expected
+        self._say = say
+        self._over = over
+        self._watch: ReleaseWatch | None = None
+        self._last_request: dict[str, Any] | None = None
+        self._next_look = self._next_skew = 0.0
+        self._trouble: str | None = None
+
+    @property
+    def model(self) -> str:
+        return self._workload.name
+
+    def begin(self, release: Release) -> None:
+        """Start a release that was submitted; one that cannot start says why."""
+        if release.model != self.model:
+            self._say(f"release {release.name} refused: model {release.model} is not served here")
+            return
+        try:
+            for version in release.candidates:
+                self._platform.serve(release.model, version)
+            decision = self._controller.start(release, self._champion())
+        except WindlassError as error:
+            self._say(f"release {release.name} refused: {error}")
+            return
+        live = self._controller.live(self.model)
+        if live is not None and live.release == release:
+            self._observe(live)
+        self._say(f"release {release.name}: {decision.reason}")
+
+    def resume(self) -> None:
+        """Go on with the release that was live when the last platform ended."""
+        live = self._controller.live(self.model)
+        if live is not None:
+            for version in live.traffic.versions:
+                self._platform.serve(self.model, version)
+            self._observe(live)
+        self._attempt(self._controller.recover)
+
+    def add(
+        self, predictions: Sequence[Prediction], accesses: Sequence[Access], labels: Sequence[Label]
+    ) -> None:
+        """Take what is new in the logs."""
+        for prediction in predictions:
+            if prediction.model == self.model and not prediction.mirrored:
+                self._last_request = {"instances": [{**prediction.entities, **prediction.request}]}
+        watch = self._watch
+        if watch is not None:
+            watch.add_predictions(predictions)
+            watch.add_accesses([access for access in accesses if access.at >= watch.since])
+            watch.add_labels(labels)
+
+    def turn(self, now: float, joined: Joined) -> None:
+        """Obey commands, start what was submitted, and look where a look is due.
+
+        Args:
+            now: a monotonic clock's seconds.
+        """
+        self._attempt(self._controller.obey_commands)
+        for path, release in mailbox.submissions(mailbox.inbox(self._settings)):
+            self.begin(release)
+            path.unlink(missing_ok=True)
+        live = self._controller.live(self.model)
+        if live is not None and now >= self._next_look:
+            self._next_look = now + _until_next(live)
+            self._look(live, now, joined)
+        elif live is None:
+            # an alias that could not be moved, or traffic that could not be set, when it was decided
+            self._attempt(lambda: self._controller.settle(self.model))
+        newest = self._controller.newest(self.model)
+        if newest is not None and not newest.live:
+            self._ended(newest)
+
+    # --- one release
+
+    def _observe(self, live: ReleaseState) -> None:
+        release = live.release
+        inputs = {}
+        for version in release.candidates:
+            bundle = self._settings.bundles_dir / self.model / version / "serving.json"
+            inputs[version] = json.loads(bundle.read_text())["inputs"]
+        copies = None
+        if isinstance(release.strategy, Shadow):
+            kept = self._settings.run_dir / "releases" / "copies" / f"{release.name}.json"
+            copies = Copies(self._count_copies(release.candidate), kept)
+        costs = self._workload.false_positive_cost, self._workload.false_negative_cost
+        self._watch = ReleaseWatch(
+            release,
+            live.champion,
+            (live.started_at or datetime.now(UTC)).timestamp(),
+            inputs,
+            self._expected,
+            copies=copies,
+            # where a false alarm costs as much as is saved in expectation
+            threshold=costs[0] / (costs[0] + costs[1]),
+        )
+        self._next_look = 0.0
+
+    def _count_copies(self, version: str) -> Callable[[], Counted]:
+        return lambda: self._platform.envoy.admin.counted(self.model, version, copies=True)
+
+    def _look(self, live: ReleaseState, now: float, joined: Joined) -> None:
+        if self._watch is None:
+            self._observe(live)
+        watch = self._watch
+        assert watch is not None  # noqa: S101 - just made
+        watch.check_skew(at_least=SKEW_BATCH if now < self._next_skew else 1)
+        if now >= self._next_skew:
+            self._next_skew = now + SKEW_EVERY_S
+        self._smoke(live, watch)
+        moment = datetime.now(UTC)
+        decision = self._attempt(lambda: self._controller.observe(self.model, watch.evidence(moment, joined)))
+        if isinstance(decision, Decision) and (decision.action != "hold" or decision.alert):
+            self._say(f"release {live.release.name}: {decision.action}: {decision.alert or decision.reason}")
+
+    def _smoke(self, live: ReleaseState, watch: ReleaseWatch) -> None:
+        strategy = live.release.strategy
+        if not isinstance(strategy, BlueGreen) or watch.smoke is not None or live.step != 0:
+            return
+        prober = DirectProber(self._address, lambda _: self._last_request)
+        watch.smoke = prober.smoke(self.model, live.release.candidate, strategy.smoke, strategy.warm_up)
+
+    def _address(self, model: str, version: str) -> str:
+        return self._platform.envoy.desired(model).servers[version]
+
+    def _ended(self, state: ReleaseState) -> None:
+        if self._watch is not None:
+            self._watch = None
+            self._attempt(lambda: self._over(state))
+        queued = self._controller.next_queued(self.model)
+        if queued is not None:
+            self.begin(queued)
+
+    def _attempt(self, act: Callable[[], Any]) -> Any:
+        """Do it; what fails is told once and tried again at the next turn."""
+        try:
+            done = act()
+        except (
+            Exception
+        ) as error:  # a registry or a proxy fails in ways of its own; the platform must go on serving
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._say(f"releases of {self.model}: {error}; it is tried again")
+            return None
+        return done
+
+
+def _until_next(live: ReleaseState) -> float:
+    began = live.step_started_at or live.started_at
+    age = 0.0 if began is None else (datetime.now(UTC) - began).total_seconds()
+    return max(LOOK_EVERY_S, age / LOOKS_PER_AGE)
