@@ -133,6 +133,9 @@ def _signed(arm: Arm, loss: bool) -> Arm:
 
 
 def _winner(seen: Look) -> Verdict | None:
+    """The candidate that is shown to be better; none where each context has a best of its own."""
+    if _strategy(seen.state).context is not None:
+        return None
     passed = [v for v in seen.verdicts if v.kind == "decision" and v.outcome == "PASS"]
     return max(passed, key=lambda v: v.estimate if v.estimate is not None else 0.0) if passed else None
 
