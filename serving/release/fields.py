@@ -28,7 +28,7 @@ class Form:
 
     Attributes:
         doc: what it means, for the schema.
-        low, high: of a whole number inclusive, of a number exclusive.
+        low, high: of a whole number inclusive, of a number exclusive; a percentage is below `high`.
         of: class of the mapping or of the list's items.
     """
 
@@ -64,9 +64,9 @@ def number(low: float, high: float, doc: str, *, default: Any = MISSING, remedy:
     return _field(Form("number", doc, remedy, low=low, high=high), default)
 
 
-def percent(doc: str, *, default: Any = MISSING, remedy: str) -> Any:
-    """A percentage in the document, a share in [0, 1) in the instance."""
-    return _field(Form("percent", doc, remedy), default)
+def percent(doc: str, *, default: Any = MISSING, remedy: str, below: float = 100) -> Any:
+    """A percentage in the document, a share in the instance."""
+    return _field(Form("percent", doc, remedy, low=0, high=below), default)
 
 
 def flag(doc: str, *, default: bool = False) -> Any:
@@ -156,7 +156,7 @@ def _value(form: Form, name: str, reader: Reader) -> Any:
     if form.kind == "number":
         return reader.number(name, float(form.low or 0), float(form.high or 0), remedy=form.remedy)
     if form.kind == "percent":
-        return reader.percent(name, remedy=form.remedy)
+        return reader.percent(name, remedy=form.remedy, below=form.high or 100)
     if form.kind == "flag":
         return reader.flag(name)
     if form.kind == "duration":

@@ -139,8 +139,8 @@ class Reader:
         found: float = self._field(field, default, remedy, convert)
         return found
 
-    def percent(self, field: str, default: Any = _REQUIRED, *, remedy: str) -> float:
-        """A percentage (`2`, `2.5` or `2%`), as a share in [0, 1)."""
+    def percent(self, field: str, default: Any = _REQUIRED, *, remedy: str, below: float = 100) -> float:
+        """A percentage (`2`, `2.5` or `2%`) of at least 0 and below `below`, as a share (2 % is 0.02)."""
 
         def convert(value: Any) -> float | None:
             if isinstance(value, str) and value.endswith("%"):
@@ -150,7 +150,7 @@ class Reader:
                     return None
             if isinstance(value, bool) or not isinstance(value, int | float):
                 return None
-            return value / 100 if 0 <= value < 100 else None
+            return value / 100 if 0 <= value < below else None
 
         found: float = self._field(field, default, remedy, convert)
         return found

@@ -260,6 +260,7 @@ class Check:
         "relative effect that the test is planned for",
         remedy="give a percentage above 0, for example 5",
         default=None,
+        below=1000,
     )
     value_type: Literal["binary", "continuous", "ratio"] = choice(
         ("binary", "continuous", "ratio"), "what one reward is", default="binary"

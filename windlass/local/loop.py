@@ -23,6 +23,7 @@ from serving.release.state import ReleaseState
 from serving.release.store import DiskStore
 from windlass.clock import SystemClock
 from windlass.contract import Workload
+from windlass.errors import WindlassError
 from windlass.local import archive, in_force
 from windlass.local.platform import Platform
 from windlass.local.progress import Progress
@@ -84,7 +85,8 @@ class Loop:
         try:
             self._controller.obey_commands()
         except Exception as error:  # the registry's failures; the next turn tries again
-            progress.step(f"what was ordered is not done yet, the traffic stays as it is: {error}")
+            said = str(error).partition("\n")[0]
+            progress.step(f"what was ordered is not done yet, the traffic stays as it is: {said}")
         live = self._controller.live(self._workload.name)
         # the evidence of a release that goes on must not start again from nothing
         self._accesses = AccessLog(self._platform.envoy.endpoints.access_log, from_end=live is None)
@@ -155,8 +157,17 @@ class Loop:
                 Registry(self._settings).set_state(state.release.model, version, "rolled_back")
 
     def _set_champion(self, model: str, version: str) -> None:
-        Registry(self._settings).set_champion(model, version)
+        # the engine's own answer first: what is served must not wait for the registry
         self.champion = version
+        try:
+            Registry(self._settings).set_champion(model, version)
+        except WindlassError:
+            raise
+        except Exception as error:  # a database's failures are of many kinds
+            words = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WindlassError(
+                f"the registry does not take version {version} as champion of {model}: {words}"
+            ) from error
 
     def _expected(self, predictions: Sequence[Prediction]) -> pd.DataFrame:
         import pandas as pd

@@ -20,7 +20,7 @@ from serving.release.decision import Decision
 from serving.release.release import BlueGreen, Release, Shadow
 from serving.release.state import ReleaseState
 from windlass.contract import Workload
-from windlass.errors import WindlassError
+from windlass.errors import UsageError
 from windlass.local.copies import Copies
 from windlass.local.platform import Platform
 from windlass.local.probe import DirectProber
@@ -76,15 +76,21 @@ class Releases:
         return self._workload.name
 
     def begin(self, release: Release) -> None:
-        """Start a release that was submitted; one that cannot start says why."""
+        """Start a release that was submitted; one that can never start says why.
+
+        Raises:
+            Exception: what failed may succeed later: the release is to be begun again.
+        """
         if release.model != self.model:
             self._say(f"release {release.name} refused: model {release.model} is not served here")
             return
         try:
             for version in release.candidates:
+                if not (self._settings.bundles_dir / self.model / version / "serving.json").is_file():
+                    raise UsageError(f"version {version} of {self.model} has no bundle on this machine")
                 self._platform.serve(release.model, version)
             decision = self._controller.start(release, self._champion())
-        except WindlassError as error:
+        except UsageError as error:
             self._say(f"release {release.name} refused: {error}")
             return
         live = self._controller.live(self.model)
@@ -121,9 +127,7 @@ class Releases:
             now: a monotonic clock's seconds.
         """
         self._attempt(self._controller.obey_commands)
-        for path, release in mailbox.submissions(mailbox.inbox(self._settings)):
-            self.begin(release)
-            path.unlink(missing_ok=True)
+        self._attempt(self._submitted)
         live = self._controller.live(self.model)
         if live is not None and now >= self._next_look:
             self._next_look = now + _until_next(live)
@@ -134,6 +138,11 @@ class Releases:
         newest = self._controller.newest(self.model)
         if newest is not None and not newest.live:
             self._ended(newest)
+
+    def _submitted(self) -> None:
+        for path, release in mailbox.submissions(mailbox.inbox(self._settings)):
+            self.begin(release)
+            path.unlink(missing_ok=True)
 
     # --- one release
 
@@ -193,7 +202,7 @@ class Releases:
             self._attempt(lambda: self._over(state))
         queued = self._controller.next_queued(self.model)
         if queued is not None:
-            self.begin(queued)
+            self._attempt(lambda: self.begin(queued))
 
     def _attempt(self, act: Callable[[], Any]) -> Any:
         """Do it; what fails is told once and tried again at the next turn."""

@@ -71,7 +71,9 @@ class ReleaseWatch:
         self._outcomes = Outcomes(release, champion, since)
         mirrored = self._shadow or (isinstance(release.strategy, Canary) and release.strategy.mirror)
         self._pairs = ScorePairs(self.model, champion, self.candidate, threshold, edges) if mirrored else None
-        self._unchecked: dict[str, list[Prediction]] = {version: [] for version in release.candidates}
+        # recomputing features costs more than all the rest: only where somebody asks
+        asked = release.candidates if any(c.metric == "featureSkew" for c in release.checks) else ()
+        self._unchecked: dict[str, list[Prediction]] = {version: [] for version in asked}
         self._skew = {version: [0, 0] for version in release.candidates}
         self.skew_by_input: Counter[str] = Counter()
         self.smoke: Smoke | None = None
@@ -165,6 +167,4 @@ class ReleaseWatch:
         except WindlassError as error:
             silent["predictions"] = f"the proxy does not say what became of the copies: {error}"
             return
-        arms[self.candidate] = replace(
-            arms[self.candidate], requests=sent.total, errors=sent.failed
-        )
+        arms[self.candidate] = replace(arms[self.candidate], requests=sent.total, errors=sent.failed)
