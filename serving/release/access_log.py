@@ -1,17 +1,21 @@
-"""Envoy's access log as values: who answered which request, how, and how fast.
+"""Envoy's access log as values: who answered which request, by which rule, how, and how fast.
 
+It is also an experiment's exposure log: a unit's bucket and pseudonym stand in each of its lines, its name in none.
 Mirrored copies are not in it: nobody waited for them. The model servers' prediction logs know them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from serving.release.envoy_config import split_cluster
+from serving.release.envoy_routes import COUNTED, Kind, kind_of
 
 # The caller went away: its impatience, not the server's failure.
 _CALLER_LEFT = frozenset({"DC", "DI", "DR"})
@@ -28,6 +32,12 @@ class Access:
         upstream_ms: the part of it that the server took; None where no server answered.
         flags: Envoy's response flags, empty where all went well.
         event_at: the header x-windlass-at, where the caller sent it.
+        route: why this version: "weights", "segment" (weights by a header's value), "arm" (its unit is assigned),
+            "unassigned" (units are, but the request names none), "match" (the caller's header or cookie chose) or
+            "version" (its path did).
+        segment: the header's value where `route` is "segment".
+        bucket: of the unit; None where `route` is not "arm".
+        unit: the unit's pseudonym (`buckets.pseudonym`); None where `route` is not "arm".
     """
 
     request_id: str
@@ -39,6 +49,20 @@ class Access:
     upstream_ms: float | None
     flags: str
     event_at: float | None
+    route: Kind = "weights"
+    segment: str | None = None
+    bucket: int | None = None
+    unit: str | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is evidence: the caller did not choose the version, and where units are assigned it has one."""
+        return self.route in COUNTED
+
+    @property
+    def arm(self) -> str | None:
+        """The version that its unit is assigned to; None without an assignment or without a unit."""
+        return self.version if self.route == "arm" else None
 
     @property
     def failed(self) -> bool:
@@ -54,10 +78,12 @@ def parse(record: Mapping[str, Any]) -> Access | None:
     Raises:
         KeyError, TypeError, ValueError: the line is not of this log.
     """
-    cluster = split_cluster(record["cluster"] or "")
+    cluster = _cluster(record["cluster"] or "")
     if cluster is None:
         return None
-    upstream, event_at, flags = record["upstream_us"], record["event_at"], record["flags"]
+    event_at, flags = record["event_at"], record["flags"]
+    kind, detail = _route(record["route"])
+    assigned = kind == "arm"
     return Access(
         request_id=str(record["request_id"]),
         model=cluster[0],
@@ -65,10 +91,19 @@ def parse(record: Mapping[str, Any]) -> Access | None:
         at=float(record["at"]),
         code=int(record["code"]),
         duration_ms=_milliseconds(record["duration_us"]) or 0.0,
-        upstream_ms=_milliseconds(upstream),
+        upstream_ms=_milliseconds(record["upstream_us"]),
         flags="" if flags in (None, "-") else str(flags),
         event_at=None if event_at in (None, "-") else float(event_at),
+        route=kind,
+        segment=detail if kind == "segment" else None,
+        bucket=int(record["bucket"]) if assigned else None,
+        unit=str(record["unit"]) if assigned else None,
     )
+
+
+# few names, and each stands in every line
+_cluster = lru_cache(1024)(split_cluster)
+_route = lru_cache(1024)(kind_of)
 
 
 class AccessLog:
@@ -84,7 +119,7 @@ class AccessLog:
         found: list[Access] = []
         for line in self._lines():
             try:
-                access = parse(json.loads(line))
+                access = parse(orjson.loads(line))
             except (KeyError, TypeError, ValueError):
                 self.malformed += 1
                 continue

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from serving.release import engine, history, spec, state, traffic
+from serving.release import admission, engine, history, spec, state, traffic
 from serving.release.backend import RejectedError, TrafficBackend
 from serving.release.decision import Command, Decision
 from serving.release.evidence import Evidence
@@ -93,6 +93,10 @@ class ReleaseController:
             Conflict: another release of the model is live.
             UsageError: the name is taken by a finished release, or no champion is known.
         """
+        current = self._histories.get(release.model)
+        pending = None if current is None else current.unconfirmed
+        if pending is not None and pending["champion"] is not None:
+            champion = pending["champion"]  # the alias moves there before anything else begins
         champion = release.champion or champion
         if champion is None:
             raise UsageError(
@@ -103,7 +107,6 @@ class ReleaseController:
             raise UsageError(
                 f"release {release.name!r}: version {champion} of {release.model!r} is the champion"
             )
-        current = self._histories.get(release.model)
         if current is not None and current.state.live:
             if current.release == release:
                 if current.seq == 0:
@@ -183,8 +186,11 @@ class ReleaseController:
         """The release that waits longest for the live one to end; `start` takes it out of the queue."""
         if self.live(model) is not None:
             return None
-        for _, document in self._store.queued(model):
-            return spec.parse(document)
+        for name, document in self._store.queued(model):
+            if not self._begun(model, name):
+                return spec.parse(document)
+            # a crash came between its first record and here, or its document arrived again once it was over
+            self._store.dequeue(model, name)
         return None
 
     def close(self) -> None:
@@ -241,7 +247,8 @@ class ReleaseController:
         self._histories[model] = after
         if self._listener is not None:
             self._listener(current.release.name, decision)
-        self._finish_pending(model)
+        if decision.acts:
+            self._finish_pending(model)
 
     def _finish_pending(self, model: str) -> None:
         current = self._histories.get(model)
@@ -279,7 +286,7 @@ class ReleaseController:
         if not current.state.live or current.state.phase == "Pending":
             return
         shown = self._shown(model)
-        if shown is None or shown == current.state.traffic:
+        if shown is None or shown == admission.canonical(current.state.traffic):
             return
         # a person's rollback writes its order first and then moves the weights: if we see the weights, we see it
         if self.obey_commands().get(model) is not None:
@@ -291,6 +298,7 @@ class ReleaseController:
             "weights": dict(current.state.weights),
         }
         self._store.append(current.entry, record)
+        self._histories[model] = replace(current, state=state.recounted(current.state))
         self._backend.set_traffic(model, current.state.traffic)
 
     def _shown(self, model: str) -> Traffic | None:
@@ -323,6 +331,12 @@ class ReleaseController:
                 )
             return entry  # a crash came before its first line
         return Entry(release.model, entries[-1].number + 1 if entries else 1, release.name)
+
+    def _begun(self, model: str, name: str) -> bool:
+        return any(
+            entry.name == name and history.of_records(entry, self._store.records(entry)) is not None
+            for entry in self._store.entries(model)
+        )
 
     def _history(self, model: str) -> History:
         if model not in self._histories:

@@ -1,9 +1,9 @@
-"""The local traffic backend: weights on the real Envoy, changed through watched files and read back.
+"""The local traffic backend: the real Envoy, told through watched files and read back.
 
 The desired routing is one small file, every other file is derived from it. A change writes the desire, then the
-file that Envoy watches, then waits until Envoy's admin shows the same weights and mirrors. Whoever dies in between
-leaves a desire that the next call, or the next start, carries out. Several processes may change weights (the
-platform, a person's `windlass release rollback`): a lock file orders them.
+file that Envoy watches, then waits until Envoy's admin shows the same traffic. Whoever dies in between leaves a
+desire that the next call, or the next start, carries out. Several processes may change the traffic (the platform, a
+person's `windlass release rollback`): a lock file orders them.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from serving.release import envoy_config
+from serving.release import admission, envoy_config, envoy_routes, envoy_wire
+from serving.release.backend import RejectedError, UnreachableError
 from serving.release.envoy_admin import Admin, AdminError
 from serving.release.envoy_config import Endpoints, ModelRoute, Routing
 from serving.release.envoy_files import EnvoyFiles
 from serving.release.envoy_process import EnvoyProcess, require_free
+from serving.release.traffic import Traffic
 from windlass.errors import UsageError, WindlassError
 
-__all__ = ["Endpoints", "EnvoyBackend", "ModelRoute", "WeightsRejectedError"]
+__all__ = ["Endpoints", "EnvoyBackend", "ModelRoute", "RejectedError", "UnreachableError"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-class WeightsRejectedError(WindlassError):
-    """The proxy refused the new routes; the old ones are in force."""
-
-
 class EnvoyBackend:
-    """Weights of every model behind one Envoy.
+    """Traffic of every model behind one Envoy.
 
     Args:
         directory: folder of this proxy's files, `settings.run_dir / "envoy"`.
@@ -120,10 +118,10 @@ class EnvoyBackend:
 
         def change(routing: Routing) -> Routing:
             route = routing.models.get(model, ModelRoute())
-            if route.weights.get(version) or version in route.mirrors.values():
+            if route.traffic is not None and version in route.traffic.versions:
                 raise WindlassError(
-                    f"version {version} of {model} still gets traffic (weights {dict(route.weights)}, "
-                    f"mirrors {dict(route.mirrors)}); give its share to another version first"
+                    f"version {version} of {model} still gets traffic ({_words(route.traffic)}); "
+                    "give its share to another version first"
                 )
             servers = {v: address for v, address in route.servers.items() if v != version}
             return _with(routing, model, replace(route, servers=servers))
@@ -134,54 +132,57 @@ class EnvoyBackend:
         """Send `/feedback` and `/report` to the server at `host:port`."""
         self._change_clusters(lambda routing: replace(routing, collector=address))
 
-    # --- weights
+    # --- traffic
 
-    def set_weights(self, model: str, weights: Mapping[str, int], mirror_to: str | None = None) -> None:
-        """Split the model's traffic by percent; return once Envoy's admin shows it.
+    def set_traffic(self, model: str, traffic: Traffic) -> None:
+        """Share the model's requests as `traffic` says; return once Envoy's admin shows it.
 
-        With `mirror_to` each request is scored by both sides: what another version serves is copied to
-        `mirror_to`, and what `mirror_to` itself serves is copied to the other version with the largest share.
-        The order of `weights` is the order of the ranges of `x-windlass-random` modulo 100. A server that is
-        named must be known; callers see no failed request from the change itself.
+        Callers see no failed request from the change itself. Under `Traffic.mirror_to` both sides score every
+        request that counts: what another version serves is copied to `mirror_to`, and what that one serves is copied
+        to the other version with the largest share. The order of `weights` is the order of the ranges of
+        `x-windlass-random` modulo 100.
 
         Raises:
-            UsageError: weights that do not sum to 100, or an unknown version.
-            WeightsRejectedError: Envoy refused the routes; the old ones stay in force and on disk.
-            WindlassError: Envoy does not answer; the desire is kept and carried out at its next start.
+            UsageError: what cannot be meant (`admission.require_meant`), or a version without a server.
+            RejectedError: Envoy refused the routes; the old ones stay in force and on disk.
+            UnreachableError: Envoy does not answer; the desire is kept and carried out at its next start.
         """
-        split = {version: int(weight) for version, weight in weights.items() if weight}
+        meant = admission.canonical(traffic)
         with self._files.locked():
             before = self._files.desired()
             route = before.models.get(model, ModelRoute())
-            _check_weights(model, weights, mirror_to, route)
-            mirrors = _mirrors(split, mirror_to)
-            stable, previous = route.stable, route.previous
-            full = next((v for v, weight in split.items() if weight == 100), None)
-            if full is not None and full != stable:
-                stable, previous = full, stable
-            wanted = replace(route, weights=split, mirrors=mirrors, stable=stable, previous=previous)
-            if wanted == route and self._in_force(model, wanted):
+            admission.require_meant(model, traffic, route.servers)
+            wanted = _after(route, meant)
+            if wanted == route and self._in_force(model, meant):
                 return
             after = replace(_with(before, model, wanted), revision=before.revision + 1)
             rejections = self._rejections()
             self._files.desire(after)
             self._files.write_routes(after, self.endpoints)
             if self._live:
-                self._confirm_routes(before, after, model, rejections)
+                self._confirm_routes(before, model, meant, rejections)
 
-    def weights(self, model: str) -> dict[str, int]:
-        """The weights on the wire, as Envoy's admin shows them.
+    def traffic(self, model: str) -> Traffic | None:
+        """The traffic on the wire, decoded from Envoy's admin; None where the model has no route.
 
         Raises:
-            WindlassError: Envoy does not answer.
+            UnreachableError: Envoy does not answer.
         """
         try:
-            config = self.admin.routes()
+            return envoy_wire.traffic(self.admin.routes(), model)
         except AdminError as error:
-            raise WindlassError(
-                f"weights of {model} cannot be read: {error}; is `windlass up` running?"
+            raise UnreachableError(
+                f"traffic of {model} cannot be read: {error}; is `windlass up` running?"
             ) from error
-        return envoy_config.weights_on_the_wire(config, model)[0]
+
+    def set_weights(self, model: str, weights: Mapping[str, int], mirror_to: str | None = None) -> None:
+        """`set_traffic` with weights and a mirror alone: matches, assignment and segments end."""
+        self.set_traffic(model, Traffic(dict(weights), mirror_to=mirror_to))
+
+    def weights(self, model: str) -> dict[str, int]:
+        """The weights of `traffic`; empty where the model has no route."""
+        shown = self.traffic(model)
+        return {} if shown is None else dict(shown.weights)
 
     def desired(self, model: str) -> ModelRoute:
         """What was last asked for, whether or not a proxy runs."""
@@ -203,14 +204,13 @@ class EnvoyBackend:
             # clusters first, then routes: a route to a cluster that is not there yet would answer 503
             self._files.write_clusters(after)
             if self._live:
-                self._await(lambda: self.admin.clusters() == _addresses(after), "clusters")
+                self._await(lambda: self.admin.clusters() == envoy_config.addresses(after), "clusters")
             self._files.write_routes(after, self.endpoints)
             if self._live:
-                wanted = envoy_config.route_names(envoy_config.routes(after)["resources"][0])
-                self._await(lambda: envoy_config.route_names(self.admin.routes()) == wanted, "routes")
+                wanted = envoy_routes.route_names(envoy_routes.routes(after)["resources"][0])
+                self._await(lambda: envoy_routes.route_names(self.admin.routes()) == wanted, "routes")
 
-    def _confirm_routes(self, before: Routing, after: Routing, model: str, rejections: int) -> None:
-        wanted = after.models[model]
+    def _confirm_routes(self, before: Routing, model: str, wanted: Traffic, rejections: int) -> None:
         deadline = time.monotonic() + self._confirm_within
         while True:
             try:
@@ -222,9 +222,9 @@ class EnvoyBackend:
                 silent = error
             late = time.monotonic() > deadline
             if late and silent is not None:
-                raise WindlassError(
-                    f"weights {dict(wanted.weights)} of {model} are written but not confirmed: {silent}; "
-                    "they take effect when Envoy starts again (`windlass up`)"
+                raise UnreachableError(
+                    f"{model}: {_words(wanted)} is written but not confirmed: {silent}; "
+                    "it takes effect when Envoy starts again (`windlass up`)"
                 ) from silent
             if late or self._rejections() > rejections:
                 break
@@ -232,9 +232,10 @@ class EnvoyBackend:
         # what Envoy refused must not be what a restarted Envoy finds
         self._files.desire(before)
         self._files.write_routes(before, self.endpoints)
-        raise WeightsRejectedError(
-            f"weights {dict(wanted.weights)} of {model} are not in force: {self._process.log_tail(1)}; "
-            f"the split stays {dict(before.models.get(model, ModelRoute()).weights)}"
+        kept = before.models.get(model, ModelRoute()).traffic
+        raise RejectedError(
+            f"{model}: {_words(wanted)} is not in force: {self._process.log_tail(1)}; "
+            f"what was stays: {_words(kept)}"
         )
 
     def _await(self, holds: Callable[[], bool], what: str) -> None:
@@ -257,15 +258,14 @@ class EnvoyBackend:
         except AdminError:
             return 0
 
-    def _in_force(self, model: str, wanted: ModelRoute) -> bool:
+    def _in_force(self, model: str, wanted: Traffic) -> bool:
         try:
             return not self._live or self._shows(model, wanted)
         except AdminError:
             return False
 
-    def _shows(self, model: str, wanted: ModelRoute) -> bool:
-        shown = envoy_config.weights_on_the_wire(self.admin.routes(), model)
-        return shown == (dict(wanted.weights), dict(wanted.mirrors))
+    def _shows(self, model: str, wanted: Traffic) -> bool:
+        return envoy_wire.traffic(self.admin.routes(), model) == wanted
 
     def _serves(self) -> bool:
         try:
@@ -284,36 +284,27 @@ def _with(routing: Routing, model: str, route: ModelRoute) -> Routing:
     return replace(routing, models={**routing.models, model: route})
 
 
-def _addresses(routing: Routing) -> dict[str, str]:
-    found = {
-        envoy_config.cluster_name(model, version): address
-        for model, route in routing.models.items()
-        for version, address in route.servers.items()
-    }
-    if routing.collector is not None:
-        found[envoy_config.COLLECTOR_CLUSTER] = routing.collector
-    return found
+def _after(route: ModelRoute, traffic: Traffic) -> ModelRoute:
+    """The route with `traffic`; a version that gets everything becomes the stable one, the one before it `previous`."""
+    full = next((v for v, weight in traffic.weights.items() if weight == 100), None)
+    if full is None or full == route.stable or traffic.segments is not None:
+        return replace(route, traffic=traffic)
+    return replace(route, traffic=traffic, stable=full, previous=route.stable)
 
 
-def _mirrors(weights: Mapping[str, int], mirror_to: str | None) -> dict[str, str]:
-    if mirror_to is None:
-        return {}
-    mirrors = {version: mirror_to for version in weights if version != mirror_to}
-    if mirror_to in weights and mirrors:
-        mirrors[mirror_to] = max(mirrors, key=lambda version: weights[version])
-    return mirrors
-
-
-def _check_weights(model: str, weights: Mapping[str, int], mirror_to: str | None, route: ModelRoute) -> None:
-    if any(weight < 0 for weight in weights.values()) or sum(weights.values()) != 100:
-        raise UsageError(f"weights {dict(weights)} of {model} must be percents that sum to 100")
-    named = [v for v, weight in weights.items() if weight] + ([mirror_to] if mirror_to is not None else [])
-    for version in named:
-        if version not in route.servers:
-            known = ", ".join(sorted(route.servers)) or "none"
-            raise UsageError(
-                f"version {version} of {model} has no server (known: {known}); start it before it gets traffic"
-            )
+def _words(traffic: Traffic | None) -> str:
+    if traffic is None:
+        return "no traffic"
+    said = [f"traffic {dict(traffic.weights)}"]
+    if traffic.mirror_to is not None:
+        said.append(f"{traffic.mirror_percent}% copied to {traffic.mirror_to}")
+    said += [f"{match.kind} {match.name}: {match.value} to {match.version}" for match in traffic.matches]
+    if traffic.assignment is not None:
+        said.append(f"assigned by {traffic.assignment.unit.kind} {traffic.assignment.unit.name}")
+    if traffic.segments is not None:
+        by_value = {value: dict(weights) for value, weights in traffic.segments.weights.items()}
+        said.append(f"by {traffic.segments.header}: {by_value}")
+    return ", ".join(said)
 
 
 def _require_name(kind: str, value: str) -> None:

@@ -4,16 +4,48 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
-from serving.release.envoy_config import ROUTE_CONFIG
+from serving.release.envoy_config import ROUTE_CONFIG, cluster_name, shadow_cluster
 
 Document = dict[str, Any]
 
 
 class AdminError(Exception):
     """Nobody answers on the admin address, or what answers is not Envoy."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one cluster did since Envoy started: the requests of one version, or its copies.
+
+    Every request that was given to the cluster is in `answered`, `failed` or `in_flight`, so the three account for
+    all of them.
+
+    Attributes:
+        answered: ended with a status below 500.
+        failed: ended with 5xx, by the server or by Envoy in its place (no connection, too late, over the limits).
+        in_flight: not ended yet.
+        overflowed: those of the failed that were not sent because the cluster's limits were reached.
+        streaks: times that `envoy_config.STREAK` requests in a row failed, attempts to connect included.
+        latency_ms: (upper bound in milliseconds, requests up to it), ascending; it lags by up to a second, and holds
+            only what a server answered.
+    """
+
+    answered: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    overflowed: int = 0
+    streaks: int = 0
+    latency_ms: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def given(self) -> int:
+        return self.answered + self.failed + self.in_flight
 
 
 class Admin:
@@ -80,8 +112,50 @@ class Admin:
         body = json.loads(self.get(f"/stats?format=json&filter={pattern}"))
         return {s["name"]: int(s["value"]) for s in body["stats"] if "name" in s and "value" in s}
 
+    def counted(self, model: str, version: str, *, copies: bool = False) -> Counted:
+        """The requests that a version was given, or, by `copies`, the mirrored ones.
+
+        Raises:
+            AdminError: no answer, or Envoy knows no such version.
+        """
+        name = shadow_cluster(model, version) if copies else cluster_name(model, version)
+        prefix = f"cluster.{name}."
+        wanted = quote(f"^{re.escape(prefix)}({'|'.join(_COUNTERS)}|upstream_rq_time$)")
+        try:
+            body = json.loads(self.get(f"/stats?format=json&histogram_buckets=cumulative&filter={wanted}"))
+        except json.JSONDecodeError as error:
+            raise AdminError(f"{self.address}: the answer is not Envoy's: {error}") from error
+        value: dict[str, int] = {}
+        latency: tuple[tuple[float, int], ...] = ()
+        for stat in body["stats"]:
+            for histogram in stat.get("histograms", ()):
+                latency = tuple((float(b["upper_bound"]), int(b["cumulative"])) for b in histogram["buckets"])
+            if "value" in stat:
+                value[stat["name"].removeprefix(prefix)] = int(stat["value"])
+        if "upstream_rq_active" not in value:
+            raise AdminError(f"{self.address}: Envoy has no cluster {name}")
+        failed = value.get("upstream_rq_5xx", 0)
+        return Counted(
+            answered=value.get("upstream_rq_completed", 0) - failed,
+            failed=failed,
+            in_flight=value["upstream_rq_active"] + value["upstream_rq_pending_active"],
+            overflowed=value["upstream_rq_pending_overflow"],
+            streaks=value["outlier_detection.ejections_detected_consecutive_5xx"],
+            latency_ms=latency,
+        )
+
     def _dump(self, resource: str) -> list[Mapping[str, Any]]:
         try:
             return list(json.loads(self.get(f"/config_dump?resource={resource}")).get("configs", ()))
         except json.JSONDecodeError as error:
             raise AdminError(f"{self.address}: the answer is not Envoy's: {error}") from error
+
+
+_COUNTERS = (
+    "upstream_rq_completed$",
+    "upstream_rq_5xx$",
+    "upstream_rq_active$",
+    "upstream_rq_pending_active$",
+    "upstream_rq_pending_overflow$",
+    r"outlier_detection\.ejections_detected_consecutive_5xx$",
+)

@@ -1,37 +1,60 @@
-"""Envoy's configuration as plain data: what the proxy must be told so that a model's versions share its traffic.
+"""Envoy's configuration as plain data: process, listener, clusters and access log; the routes are in `envoy_routes.py`.
 
 Pure functions from the desired `Routing` to the documents of Envoy's xDS files; writing, watching and reading
-back are in `envoy.py`. Three choices that matter:
+back are in `envoy.py`. Choices that matter:
 
-* A model's versions are weighted clusters of one route, so a new split is one atomic route update. The random
-  number comes from the header `x-windlass-random` where a caller (a replay, a hop before us) sends one.
-* Mirroring belongs to the cluster that was picked, not to the route: a route-wide mirror would send the
-  candidate's own requests to the candidate a second time. The picked cluster adds a header that names the
-  mirror, and the mirror policy reads its target from that header.
-* Nothing is retried once a server may have seen the request: a prediction is logged, so it is not idempotent.
+* Each version has two clusters on the same server: one for requests that somebody waits for, and one for copies. A
+  shadow that hangs fills its own few connections and nobody else's, and the two are counted apart.
+* A cluster has one endpoint, so ejecting it could only turn slow failures into fast ones: outlier detection counts
+  streaks of failures (`Admin.counted`, an alarm within a second) and ejects nothing; the release engine decides.
+* Our own headers are removed before any route is looked at, so that no caller sends them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-RANDOM_HEADER = "x-windlass-random"
-VERSION_HEADER = "x-windlass-version"
+from serving.release.envoy_lua import BUCKET_HEADER, UNIT_HEADER
+from serving.release.traffic import Traffic
+
 MIRROR_HEADER = "x-windlass-mirror"
-#: What a mirrored request's Host header is: model servers know a copy by the ending "-shadow".
-MIRROR_HOST = "windlass-shadow"
 COLLECTOR_CLUSTER = "collector"
-COLLECTOR_PATHS = ("/feedback", "/report")
 ROUTE_CONFIG = "ingress"
 LISTENER = "ingress"
+LUA_FILTER = "envoy.filters.http.lua"
+#: Headers that only the proxy may set.
+OWN_HEADERS = (MIRROR_HEADER, BUCKET_HEADER, UNIT_HEADER)
 
 Document = dict[str, Any]
 
-_TYPE = "type.googleapis.com/envoy."
+TYPE = "type.googleapis.com/envoy."
+_SHADOW = "/shadow"
+
+# Requests that one server may be working on. Our servers take one row in about a millisecond: a thousand waiting ones
+# are a second of work, and more would only be answered after their callers left.
+_LIVE_LIMITS: Mapping[str, int] = {
+    "max_connections": 1024,
+    "max_pending_requests": 1024,
+    "max_requests": 1024,
+    "max_retries": 16,
+}
+# Copies: what a shadow that hangs may hold of the proxy's memory and of the server's connections.
+_SHADOW_LIMITS: Mapping[str, int] = {
+    "max_connections": 128,
+    "max_pending_requests": 256,
+    "max_requests": 256,
+    "max_retries": 0,
+}
+#: Failures in a row that are counted as one streak.
+STREAK = 10
+#: Upper bounds of the buckets in which Envoy counts latencies, in milliseconds.
+LATENCY_BOUNDS_MS = (
+    *(1.0, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0),
+    *(150.0, 200.0, 300.0, 500.0, 750.0, 1000.0, 2000.0, 5000.0, 10000.0, 30000.0),
+)
 
 
 @dataclass(frozen=True)
@@ -40,16 +63,24 @@ class ModelRoute:
 
     Attributes:
         servers: version -> `host:port` of its server.
-        weights: version -> percent, summing to 100.
-        mirrors: version -> the version that also gets a copy of each of its requests.
+        traffic: what was last asked for; None before that.
         stable: the newest version that had, or has, all the traffic; `previous` the one before it.
     """
 
     servers: Mapping[str, str] = field(default_factory=dict)
-    weights: Mapping[str, int] = field(default_factory=dict)
-    mirrors: Mapping[str, str] = field(default_factory=dict)
+    traffic: Traffic | None = None
     stable: str | None = None
     previous: str | None = None
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """version -> percent; empty where nothing was asked for yet."""
+        return dict(self.traffic.weights) if self.traffic is not None else {}
+
+    @property
+    def mirrors(self) -> dict[str, str]:
+        """version -> the version that also gets a copy of each of its requests."""
+        return mirrors(self.traffic) if self.traffic is not None else {}
 
 
 @dataclass(frozen=True)
@@ -83,10 +114,38 @@ def cluster_name(model: str, version: str) -> str:
     return f"{model}@{version}"
 
 
+def shadow_cluster(model: str, version: str) -> str:
+    """The upstream cluster of the copies that a version gets."""
+    return cluster_name(model, version) + _SHADOW
+
+
 def split_cluster(name: str) -> tuple[str, str] | None:
-    """Model and version of an upstream cluster's name; None for a cluster that is no model's."""
+    """Model and version of an upstream cluster's name; None for a cluster that is no model's, or that of copies."""
     model, at, version = name.rpartition("@")
-    return (model, version) if at else None
+    return (model, version) if at and not version.endswith(_SHADOW) else None
+
+
+def shadowed_by(cluster: str) -> str:
+    """The version whose copies a `shadow_cluster` takes."""
+    return cluster.rpartition("@")[2].removesuffix(_SHADOW)
+
+
+def mirrors(traffic: Traffic) -> dict[str, str]:
+    """version -> the version that gets a copy of what it answers.
+
+    What another one answers is copied to `mirror_to`; what that one answers itself, to the version with the largest
+    share. Both then score every request that counts.
+    """
+    to = traffic.mirror_to
+    if to is None:
+        return {}
+    answering = dict.fromkeys(traffic.weights)
+    if traffic.segments is not None:
+        answering |= dict.fromkeys(v for weights in traffic.segments.weights.values() for v in weights)
+    found = {version: to for version in answering if version != to}
+    if to in answering and found:
+        found[to] = min(found, key=lambda version: (-traffic.weights.get(version, 0), version))
+    return found
 
 
 def bootstrap(directory: Path, endpoints: Endpoints) -> Document:
@@ -94,6 +153,13 @@ def bootstrap(directory: Path, endpoints: Endpoints) -> Document:
     return {
         "node": {"id": "windlass", "cluster": "windlass"},
         "admin": {"address": _socket(f"127.0.0.1:{endpoints.admin}")},
+        # histograms are merged when statistics are flushed
+        "stats_flush_interval": "1s",
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {"match": {"suffix": ".upstream_rq_time"}, "buckets": list(LATENCY_BOUNDS_MS)}
+            ]
+        },
         "dynamic_resources": {
             "lds_config": _watched(directory, "lds.json"),
             "cds_config": _watched(directory, "cds.json"),
@@ -104,29 +170,44 @@ def bootstrap(directory: Path, endpoints: Endpoints) -> Document:
 def listeners(directory: Path, endpoints: Endpoints) -> Document:
     """The LDS file: one listener, whose routes come from the watched RDS file."""
     manager = {
-        "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         # a caller's request id is the key by which labels join predictions: keep it, bit by bit, and give it back
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
         "request_id_extension": {
             "typed_config": {
-                "@type": _TYPE + "extensions.request_id.uuid.v3.UuidRequestIdConfig",
+                "@type": TYPE + "extensions.request_id.uuid.v3.UuidRequestIdConfig",
                 "pack_trace_reason": False,
                 "use_request_id_for_trace_sampling": False,
             }
         },
         "rds": {"route_config_name": ROUTE_CONFIG, "config_source": _watched(directory, "rds.json")},
+        "early_header_mutation_extensions": [
+            {
+                "name": "envoy.http.early_header_mutation.header_mutation",
+                "typed_config": {
+                    "@type": TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                    "mutations": [{"remove": header} for header in OWN_HEADERS],
+                },
+            }
+        ],
         "http_filters": [
             {
+                # switched on by the routes of a model that assigns units, which bring their text; costs others nothing
+                "name": LUA_FILTER,
+                "disabled": True,
+                "typed_config": {"@type": TYPE + "extensions.filters.http.lua.v3.Lua"},
+            },
+            {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": _TYPE + "extensions.filters.http.router.v3.Router"},
-            }
+                "typed_config": {"@type": TYPE + "extensions.filters.http.router.v3.Router"},
+            },
         ],
         "access_log": [_access_log(endpoints.access_log)],
     }
     listener = {
-        "@type": _TYPE + "config.listener.v3.Listener",
+        "@type": TYPE + "config.listener.v3.Listener",
         "name": LISTENER,
         "address": _socket(f"{endpoints.host}:{endpoints.listener}"),
         "filter_chains": [
@@ -137,136 +218,47 @@ def listeners(directory: Path, endpoints: Endpoints) -> Document:
 
 
 def clusters(routing: Routing) -> Document:
-    """The CDS file: one cluster a version's server, and the collector's."""
+    """The CDS file: two clusters a version's server, and the collector's."""
     resources = [
-        _cluster(cluster_name(model, version), address)
-        for model, route in sorted(routing.models.items())
-        for version, address in sorted(route.servers.items())
+        _cluster(name, address, _SHADOW_LIMITS if name.endswith(_SHADOW) else _LIVE_LIMITS)
+        for name, address in addresses(routing).items()
     ]
-    if routing.collector is not None:
-        resources.append(_cluster(COLLECTOR_CLUSTER, routing.collector))
     return {"version_info": str(routing.revision), "resources": resources}
 
 
-def routes(routing: Routing, *, trust_random_header: bool = True) -> Document:
-    """The RDS file: by model the split, by explicit version that version, and the collector's paths."""
-    entries: list[Document] = []
-    if routing.collector is not None:
-        entries += [
-            {
-                "name": f"{COLLECTOR_CLUSTER}{path}",
-                "match": {"prefix": path},
-                "route": {"cluster": COLLECTOR_CLUSTER, "timeout": "30s"},
-            }
-            for path in COLLECTOR_PATHS
-        ]
+def addresses(routing: Routing) -> dict[str, str]:
+    """Cluster -> `host:port` of its one endpoint."""
+    found: dict[str, str] = {}
     for model, route in sorted(routing.models.items()):
-        if not route.weights:
-            continue
-        name = re.escape(model)
-        entries += [
-            {
-                "name": f"{model}@{version}",
-                "match": {"safe_regex": {"regex": f"/v2/models/{name}/versions/{re.escape(version)}(/.*)?"}},
-                "route": {"cluster": cluster_name(model, version), "timeout": "30s", "retry_policy": _RETRY},
-                "request_headers_to_remove": [MIRROR_HEADER],
-                "response_headers_to_add": [_header(VERSION_HEADER, version)],
-            }
-            for version in sorted(route.servers)
-        ]
-        entries.append(
-            {
-                "name": model,
-                "match": {"safe_regex": {"regex": f"/v[12]/models/{name}([:/].*)?"}},
-                "route": _split(model, route, trust_random_header),
-            }
-        )
-    return {
-        "version_info": str(routing.revision),
-        "resources": [
-            {
-                "@type": _TYPE + "config.route.v3.RouteConfiguration",
-                "name": ROUTE_CONFIG,
-                "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": entries}],
-            }
-        ],
-    }
+        for version, address in sorted(route.servers.items()):
+            found[cluster_name(model, version)] = found[shadow_cluster(model, version)] = address
+    if routing.collector is not None:
+        found[COLLECTOR_CLUSTER] = routing.collector
+    return found
 
 
-def route_names(route_config: Mapping[str, Any]) -> list[str]:
-    """Names of the routes of a route configuration, in their order."""
-    return [e["name"] for host in route_config.get("virtual_hosts", ()) for e in host.get("routes", ())]
-
-
-def weights_on_the_wire(route_config: Mapping[str, Any], model: str) -> tuple[dict[str, int], dict[str, str]]:
-    """Weights and mirrors of `model` in a route configuration as Envoy's admin shows it; empty without a route."""
-    for host in route_config.get("virtual_hosts", ()):
-        for entry in host.get("routes", ()):
-            if entry.get("name") != model:
-                continue
-            weights: dict[str, int] = {}
-            mirrors: dict[str, str] = {}
-            for cluster in entry["route"]["weighted_clusters"]["clusters"]:
-                version = cluster["name"].rpartition("@")[2]
-                weights[version] = int(cluster.get("weight", 0))
-                for option in cluster.get("request_headers_to_add", ()):
-                    if option["header"]["key"] == MIRROR_HEADER:
-                        mirrors[version] = option["header"]["value"].rpartition("@")[2]
-            return weights, mirrors
-    return {}, {}
-
-
-# Only where no server can have seen the request: the connection failed, or the stream was refused unprocessed.
-_RETRY: Document = {
-    "retry_on": "connect-failure,refused-stream,reset-before-request",
-    "num_retries": 2,
-    "retry_back_off": {"base_interval": "0.010s", "max_interval": "0.100s"},
-}
-
-
-def _split(model: str, route: ModelRoute, trust_random_header: bool) -> Document:
-    weighted: list[Document] = []
-    for version, weight in route.weights.items():
-        if weight == 0:
-            continue
-        cluster: Document = {
-            "name": cluster_name(model, version),
-            "weight": weight,
-            "response_headers_to_add": [_header(VERSION_HEADER, version)],
-        }
-        mirror = route.mirrors.get(version)
-        if mirror is None:
-            # a caller must not be able to choose a mirror by sending the header itself
-            cluster["request_headers_to_remove"] = [MIRROR_HEADER]
-        else:
-            cluster["request_headers_to_add"] = [_header(MIRROR_HEADER, cluster_name(model, mirror))]
-        weighted.append(cluster)
-    action: Document = {
-        "weighted_clusters": {"clusters": weighted},
-        "timeout": "30s",
-        "retry_policy": _RETRY,
-    }
-    if trust_random_header:
-        action["weighted_clusters"]["header_name"] = RANDOM_HEADER
-    if route.mirrors:
-        action["request_mirror_policies"] = [
-            {"cluster_header": MIRROR_HEADER, "host_rewrite_literal": MIRROR_HOST}
-        ]
-    return action
-
-
-def _cluster(name: str, address: str) -> Document:
+def _cluster(name: str, address: str, limits: Mapping[str, int]) -> Document:
     protocol: Document = {
-        "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
+        "@type": TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
         # shorter than the servers' own keep-alive, so that a request never meets a connection being closed
         "common_http_protocol_options": {"idle_timeout": "20s"},
         "explicit_http_config": {"http_protocol_options": {}},
     }
     return {
-        "@type": _TYPE + "config.cluster.v3.Cluster",
+        "@type": TYPE + "config.cluster.v3.Cluster",
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
+        "circuit_breakers": {"thresholds": [dict(limits)]},
+        "outlier_detection": {
+            "interval": "1s",
+            "consecutive_5xx": STREAK,
+            "consecutive_gateway_failure": STREAK,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_success_rate": 0,
+            "enforcing_failure_percentage": 0,
+        },
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(address)}}]}],
@@ -281,7 +273,7 @@ def _access_log(path: Path) -> Document:
     return {
         "name": "envoy.access_loggers.file",
         "typed_config": {
-            "@type": _TYPE + "extensions.access_loggers.file.v3.FileAccessLog",
+            "@type": TYPE + "extensions.access_loggers.file.v3.FileAccessLog",
             "path": str(path),
             "log_format": {
                 "json_format": {
@@ -289,6 +281,7 @@ def _access_log(path: Path) -> Document:
                     "request_id": "%REQ(X-REQUEST-ID)%",
                     "method": "%REQ(:METHOD)%",
                     "path": "%PATH(NQ)%",
+                    "route": "%ROUTE_NAME%",
                     "cluster": "%UPSTREAM_CLUSTER%",
                     "code": "%RESPONSE_CODE%",
                     "flags": "%RESPONSE_FLAGS%",
@@ -296,6 +289,8 @@ def _access_log(path: Path) -> Document:
                     "upstream_us": "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",
                     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
                     "event_at": "%REQ(X-WINDLASS-AT)%",
+                    "bucket": f"%REQ({BUCKET_HEADER})%",
+                    "unit": f"%REQ({UNIT_HEADER})%",
                 }
             },
         },
@@ -310,7 +305,3 @@ def _watched(directory: Path, name: str) -> Document:
 def _socket(address: str) -> Document:
     host, _, port = address.rpartition(":")
     return {"socket_address": {"address": host, "port_value": int(port)}}
-
-
-def _header(key: str, value: str) -> Document:
-    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

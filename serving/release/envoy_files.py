@@ -8,9 +8,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from serving.release import envoy_config
+from serving.release import envoy_config, envoy_routes
 from serving.release.envoy_config import Endpoints, ModelRoute, Routing
+from serving.release.traffic import from_json
 from windlass import atomic
 from windlass.errors import WindlassError
 
@@ -35,7 +37,7 @@ class EnvoyFiles:
             stored = json.loads((self.directory / "desired.json").read_bytes())
         except FileNotFoundError:
             return Routing()
-        models = {name: ModelRoute(**route) for name, route in stored["models"].items()}
+        models = {name: _route(route) for name, route in stored["models"].items()}
         return Routing(revision=stored["revision"], models=models, collector=stored["collector"])
 
     def desire(self, routing: Routing) -> None:
@@ -70,8 +72,13 @@ class EnvoyFiles:
 
     def write_routes(self, routing: Routing, endpoints: Endpoints) -> None:
         self._write(
-            "rds.json", envoy_config.routes(routing, trust_random_header=endpoints.trust_random_header)
+            "rds.json", envoy_routes.routes(routing, trust_random_header=endpoints.trust_random_header)
         )
 
     def _write(self, name: str, document: envoy_config.Document) -> None:
         atomic.write_text(self.directory / name, json.dumps(document))
+
+
+def _route(stored: dict[str, Any]) -> ModelRoute:
+    traffic = stored["traffic"]
+    return ModelRoute(**{**stored, "traffic": None if traffic is None else from_json(traffic)})

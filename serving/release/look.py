@@ -20,6 +20,10 @@ from serving.release.statistics import betting, paired, tail
 from serving.release.statistics.moments import Moments
 from serving.release.verdict import Verdict
 
+#: All versions failing at this share of the requests of a window, of this many of each, is an outage.
+OUTAGE_SHARE = 0.2
+OUTAGE_REQUESTS = 20
+
 _NO_ARM = ArmEvidence()
 
 
@@ -100,7 +104,17 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
     ratio, ratio_verdict = _ratio(state, seen, evidence)
     verdicts.append(ratio_verdict)
     memory = {key: held for key, held in memory.items() if held != Memory()}
-    after = replace(state, requests=seen, memory=memory, ratio=ratio)
+    silent_since = (state.silent_since or now) if evidence.silent and state.rules > 1 else None
+    window, outage = _outage(state, seen)
+    after = replace(
+        state,
+        requests=seen,
+        window=window,
+        outage=outage,
+        memory=memory,
+        ratio=ratio,
+        silent_since=silent_since,
+    )
     new = {version: seen[version] - before.get(version, Counts()) for version in seen}
     by_name = {(v.check, v.version): v for v in verdicts}
     return Look(after, evidence, now, tuple(verdicts), new, tuple(dict.fromkeys(shared)), by_name)
@@ -134,7 +148,8 @@ class _Judging:
 
     @property
     def alpha(self) -> float:
-        return self.check.alpha / len(self.state.release.candidates)
+        # whoever may be stopped by chance shares the chance
+        return self.check.alpha / len(_judged(replace(self.state, dropped={}), self.check))
 
     def judge(self, memory: Memory, fault: str | None) -> tuple[Memory, Verdict, bool]:
         """The memory after this look, the verdict, and whether the champion shares the failure."""
@@ -161,10 +176,15 @@ class _Judging:
     @property
     def _arms(self) -> tuple[ArmEvidence, ArmEvidence]:
         arms, champion = self.evidence.arms, self.state.champion
-        if self.version == champion:  # a bandit's: it is held to the others
-            others = [arms.get(version, _NO_ARM) for version in self.state.candidates]
-            return arms.get(champion, _NO_ARM), _pooled(others)
-        return arms.get(self.version, _NO_ARM), arms.get(champion, _NO_ARM)
+        ours = arms.get(self.version, _NO_ARM)
+        if isinstance(self.state.release.strategy, Bandit) and self.check.metric != "reward":
+            # the champion may have few requests, or be the one that fails: each is held to all others together,
+            # those that are out included, since counts must not go backwards
+            everybody = (*self.state.release.candidates, champion)
+            return ours, _pooled(
+                [arms.get(version, _NO_ARM) for version in everybody if version != self.version]
+            )
+        return ours, arms.get(champion, _NO_ARM)
 
     def _counts(self) -> ArmCounts:
         ours, theirs = self._arms
@@ -205,9 +225,12 @@ class _Judging:
         if ours.latencies is None or theirs.latencies is None:
             missing = "the candidate" if ours.latencies is None else "the champion"
             return memory, checks.silent(self.check, f"no latencies of {missing}")
-        seen = tail.look(
-            memory.tail or tail.Tail(), ours.latencies, theirs.latencies, checks.excess(self.check)
-        )
+        try:
+            seen = tail.look(
+                memory.tail or tail.Tail(), ours.latencies, theirs.latencies, checks.excess(self.check)
+            )
+        except ValueError as error:  # other buckets than before
+            return memory, checks.unusable(self.check, str(error))
         verdict = checks.judge_tail(self.check, seen, ours.latencies, theirs.latencies, self.alpha)
         return replace(memory, tail=seen), verdict
 
@@ -264,6 +287,26 @@ def _requests(state: ReleaseState, evidence: Evidence) -> tuple[dict[str, Counts
     return seen, None
 
 
+def _outage(
+    state: ReleaseState, seen: Mapping[str, Counts]
+) -> tuple[Mapping[str, Counts], Mapping[str, Counts]]:
+    """Where the window of the next look begins, and what all versions answered in the last one if all failed.
+
+    A window is full with `OUTAGE_REQUESTS` of every version; until it is, what the one before showed holds, so that
+    an outage is neither missed by looks that come often nor forgotten by one that saw nothing new.
+    """
+    begun = state.requests if state.rules == 1 else state.window
+    arms = {
+        version: seen[version] - begun.get(version, Counts())
+        for version in seen
+        if version not in state.dropped
+    }
+    if any(arm.n < OUTAGE_REQUESTS for arm in arms.values()):
+        return state.window, {} if state.rules == 1 else state.outage
+    failed = all(arm.events >= OUTAGE_SHARE * arm.n for arm in arms.values())
+    return dict(seen), arms if failed else {}
+
+
 def _with_secondary(all_checks: tuple[Check, ...], verdicts: list[Verdict]) -> list[Verdict]:
     levels = [check.alpha for check in all_checks if check.kind == "secondary"]
     if not levels:
@@ -306,9 +349,9 @@ def _ratio(state: ReleaseState, requests: Mapping[str, Counts], evidence: Eviden
         requests[version].n if unit is None else unit for version, unit in zip(order, units, strict=True)
     )
     ratio = state.ratio
-    if ratio.base is None and requests == state.requests:
+    if not ratio.base and requests == state.requests:
         pass  # nothing new since the weights changed: the same evidence again must change nothing
-    elif ratio.base is None:
+    elif not ratio.base:
         ratio = replace(ratio, base=found, counts=(0,) * len(found))
     else:
         ratio = replace(ratio, counts=tuple(now - base for now, base in zip(found, ratio.base, strict=True)))

@@ -18,10 +18,17 @@ from serving.release.envoy_process import free_port
 
 @dataclass
 class Server:
-    """A tiny model server that remembers what it was asked."""
+    """A tiny model server that remembers what it was asked.
+
+    Attributes:
+        status: of its answers.
+        hold: where set, no answer is given before the event is.
+    """
 
     version: str
     port: int = 0
+    status: int = 200
+    hold: threading.Event | None = None
     seen: list[dict[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -44,8 +51,10 @@ def _serve(server: Server) -> http.server.ThreadingHTTPServer:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             with server.lock:
                 server.seen.append({"path": self.path, **{k.lower(): v for k, v in self.headers.items()}})
+            if server.hold is not None:
+                server.hold.wait(60)
             body = server.version.encode()
-            self.send_response(200)
+            self.send_response(server.status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -81,7 +90,7 @@ class Caller:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
-    def ask(self, path: str = "/v1/models/flights:predict", **headers: str) -> Answer:
+    def ask(self, path: str = "/v1/models/flights:predict", **headers: str | bytes) -> Answer:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         self._connection.request("POST", path, body=b"{}", headers=named)
         response = self._connection.getresponse()
@@ -98,6 +107,14 @@ class Proxy:
 
     backend: EnvoyBackend
     servers: dict[str, Server]
+    listeners: list[http.server.ThreadingHTTPServer]
+
+    def serve(self, version: str, model: str = "flights", **how: Any) -> Server:
+        """Start one more server and make it known."""
+        server = self.servers[version] = Server(version, **how)
+        self.listeners.append(_serve(server))
+        self.backend.set_server(model, version, server.address)
+        return server
 
     def caller(self) -> Caller:
         return Caller(self.backend.endpoints.listener)
@@ -115,9 +132,12 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
     backend.set_weights("flights", {"12": 100})
     backend.start()
     try:
-        yield Proxy(backend, servers)
+        yield Proxy(backend, servers, listeners)
     finally:
         backend.stop()
+        for server in servers.values():
+            if server.hold is not None:
+                server.hold.set()
         for listener in listeners:
             listener.shutdown()
             listener.server_close()

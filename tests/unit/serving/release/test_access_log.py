@@ -12,6 +12,7 @@ from serving.release.access_log import AccessLog
 LINE = {
     "at": "1360000000.250000",
     "attempts": 1,
+    "bucket": None,
     "cluster": "flights@13",
     "code": 200,
     "duration_us": 2500,
@@ -20,6 +21,8 @@ LINE = {
     "method": "POST",
     "path": "/v1/models/flights:predict",
     "request_id": "a",
+    "route": "flights",
+    "unit": None,
     "upstream_us": 1900,
 }
 
@@ -28,6 +31,30 @@ def test_a_line_becomes_values():
     access = access_log.parse(LINE)
     assert (access.model, access.version, access.at) == ("flights", "13", 1360000000.25)
     assert (access.duration_ms, access.upstream_ms, access.flags, access.failed) == (2.5, 1.9, "", False)
+
+
+@pytest.mark.parametrize(
+    ("route", "expected", "counted"),
+    [
+        pytest.param("flights", ("weights", None, None, None, None), True, id="weights"),
+        pytest.param("flights/segment/phone", ("segment", "phone", None, None, None), True, id="segment"),
+        pytest.param("flights/segment/a/b@c", ("segment", "a/b@c", None, None, None), True, id="odd-segment"),
+        pytest.param("flights/arm/13", ("arm", None, "13", 42, "00ff"), True, id="arm"),
+        pytest.param("flights/unassigned", ("unassigned", None, None, None, None), False, id="no-unit"),
+        pytest.param("flights/match/0", ("match", None, None, None, None), False, id="match"),
+        pytest.param("flights@13", ("version", None, None, None, None), False, id="version-in-the-path"),
+    ],
+)
+def test_the_route_says_whether_a_request_is_evidence(route, expected, counted):
+    """Verify that only an assigned unit has an arm, a bucket and a pseudonym."""
+    access = access_log.parse({**LINE, "route": route, "bucket": "0042", "unit": "00ff"})
+    assert (access.route, access.segment, access.arm, access.bucket, access.unit) == expected
+    assert access.counted is counted
+
+
+def test_an_assigned_request_without_its_bucket_is_no_line_of_this_log():
+    with pytest.raises(TypeError):
+        access_log.parse({**LINE, "route": "flights/arm/13"})
 
 
 @pytest.mark.parametrize(

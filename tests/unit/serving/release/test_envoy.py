@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from serving.release.access_log import AccessLog
-from serving.release.envoy import EnvoyBackend, WeightsRejectedError
+from serving.release.envoy import EnvoyBackend, RejectedError
 from windlass.errors import PortInUseError, UsageError, WindlassError
 
 
@@ -178,7 +178,7 @@ def test_a_refused_configuration_leaves_the_old_one_in_force(proxy):
     route = desired.models["flights"]
     odd = replace(route, servers={**route.servers, "1\n4": proxy.servers["13"].address})
     backend._files.desire(replace(desired, models={"flights": odd}))
-    with pytest.raises(WeightsRejectedError, match=r"stays \{'12': 60, '13': 40\}"):
+    with pytest.raises(RejectedError, match=r"what was stays: traffic \{'12': 60, '13': 40\}"):
         backend.set_weights("flights", {"1\n4": 100})
     assert backend.weights("flights") == {"12": 60, "13": 40}
     kept = json.loads((backend.directory / "rds.json").read_text())["resources"]
@@ -243,7 +243,7 @@ def test_a_version_with_traffic_is_not_forgotten(proxy):
             proxy.backend.remove_server("flights", version)
     proxy.backend.set_weights("flights", {"12": 100})
     proxy.backend.remove_server("flights", "13")
-    assert proxy.backend.admin.clusters().keys() == {"flights@12"}
+    assert proxy.backend.admin.clusters().keys() == {"flights@12", "flights@12/shadow"}
 
 
 def test_a_model_that_has_no_weights_yet_disturbs_nobody(proxy):
