@@ -25,6 +25,7 @@ class Settings:
         redis_url: `redis://host:port/db`, needed where `online_store` is "redis".
         object_store: `s3://bucket/prefix` for data, registry artifacts and logs; None keeps them on disk.
         s3_endpoint: another S3 endpoint than the provider's own (MinIO, moto).
+        prometheus_url: where checks of source `prometheus` are asked; None where there is none.
     """
 
     home: Path
@@ -33,6 +34,7 @@ class Settings:
     redis_url: str | None = None
     object_store: str | None = None
     s3_endpoint: str | None = None
+    prometheus_url: str | None = None
 
     @property
     def offline_dir(self) -> Path:
@@ -104,6 +106,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise UsageError(
             f"WINDLASS_OBJECT_STORE={object_store!r} is not an address of a bucket; use s3://bucket/prefix"
         )
+    prometheus_url = env.get("WINDLASS_PROMETHEUS_URL")
+    if prometheus_url is not None and not prometheus_url.startswith(("http://", "https://")):
+        raise UsageError(
+            f"WINDLASS_PROMETHEUS_URL={prometheus_url!r} is not an address; use for example http://127.0.0.1:9090"
+        )
     return Settings(
         home=Path(env.get("WINDLASS_HOME", project / ".windlass")).resolve(),
         project=project,
@@ -111,4 +118,5 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         redis_url=redis_url,
         object_store=object_store.rstrip("/") if object_store else None,
         s3_endpoint=env.get("WINDLASS_S3_ENDPOINT"),
+        prometheus_url=prometheus_url.rstrip("/") if prometheus_url else None,
     )

@@ -256,6 +256,15 @@ def _checks(release: Release) -> Found:
             names,
             "no guardrail: nothing could stop a bad candidate; add errorRate, latencyP99 or featureSkew",
         )
+    answers = {
+        check.source: check.name for check in release.checks if check.metric in ("errorRate", *_LATENCIES)
+    }
+    if len(answers) > 1:
+        yield _problem(
+            "spec.checks",
+            list(answers.values()),
+            f"count the same answers by {' and '.join(answers)}, which never agree to the request; use one source",
+        )
     decisions = [check.name for check in release.checks if check.kind == "decision"]
     if len(decisions) > 1:
         yield _problem(

@@ -24,6 +24,7 @@ from windlass.errors import UsageError
 from windlass.local.copies import Copies
 from windlass.local.platform import Platform
 from windlass.local.probe import DirectProber
+from windlass.local.scraped import ScrapedAnswers
 from windlass.local.watch import SKEW_BATCH, Expected, ReleaseWatch
 from windlass.settings import Settings
 
@@ -85,6 +86,7 @@ class Releases:
             self._say(f"release {release.name} refused: model {release.model} is not served here")
             return
         try:
+            self._require_local(release)
             for version in release.candidates:
                 if not (self._settings.bundles_dir / self.model / version / "serving.json").is_file():
                     raise UsageError(f"version {version} of {self.model} has no bundle on this machine")
@@ -97,6 +99,19 @@ class Releases:
         if live is not None and live.release == release:
             self._observe(live)
         self._say(f"release {release.name}: {decision.reason}")
+
+    def _require_local(self, release: Release) -> None:
+        if release.backend != "local":
+            raise UsageError(
+                f"spec.backend = {release.backend!r} is carried out on a cluster; this platform is local"
+            )
+        if self._settings.prometheus_url is None:
+            for check in release.checks:
+                if check.source == "prometheus":
+                    raise UsageError(
+                        f"check {check.name} asks Prometheus and nobody says where it is; set "
+                        "WINDLASS_PROMETHEUS_URL, or use source: envoy"
+                    )
 
     def resume(self) -> None:
         """Go on with the release that was live when the last platform ended."""
@@ -156,14 +171,21 @@ class Releases:
         if isinstance(release.strategy, Shadow):
             kept = self._settings.run_dir / "releases" / "copies" / f"{release.name}.json"
             copies = Copies(self._count_copies(release.candidate), kept)
+        began = live.started_at or datetime.now(UTC)
+        answers = None
+        if any(check.source == "prometheus" for check in release.checks) and self._settings.prometheus_url:
+            kept = self._settings.run_dir / "releases" / "prometheus" / f"{release.name}.json"
+            versions = (live.champion, *release.candidates)
+            answers = ScrapedAnswers(self._settings.prometheus_url, self.model, versions, began, kept)
         costs = self._workload.false_positive_cost, self._workload.false_negative_cost
         self._watch = ReleaseWatch(
             release,
             live.champion,
-            (live.started_at or datetime.now(UTC)).timestamp(),
+            began.timestamp(),
             inputs,
             self._expected,
             copies=copies,
+            answers=answers,
             # where a false alarm costs as much as is saved in expectation
             threshold=costs[0] / (costs[0] + costs[1]),
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from serving.release.evidence import ArmEvidence, Evidence, Smoke
     from serving.release.release import Release
     from windlass.local.copies import Copies
+    from windlass.local.scraped import ScrapedAnswers
 
 Expected = Callable[[Sequence[Prediction]], "pd.DataFrame"]
 """Point-in-time recomputation of the view features of these predictions, a row each."""
@@ -36,6 +37,7 @@ class ReleaseWatch:
     Args:
         since: event time (epoch seconds) of the start.
         copies: what became of the copies sent to a shadow; None where there is none.
+        answers: who counts the answers instead of the access log; None where that does.
         threshold: score from which a decision is a yes.
     """
 
@@ -48,6 +50,7 @@ class ReleaseWatch:
         expected: Expected,
         *,
         copies: Copies | None = None,
+        answers: ScrapedAnswers | None = None,
         threshold: float = 0.5,
     ) -> None:
         from serving.release.metrics import METRICS
@@ -58,7 +61,8 @@ class ReleaseWatch:
 
         self.release, self.champion, self.since = release, champion, since
         self.model, self.candidate = release.model, release.candidate
-        self._inputs, self._expected, self._copies = inputs, expected, copies
+        self._inputs, self._expected = inputs, expected
+        self._copies, self._answers = copies, answers
         self._shadow = isinstance(release.strategy, Shadow)
         bounds = [
             c.bound for c in release.checks if METRICS[c.metric].unit == "latency" and c.bound is not None
@@ -123,6 +127,12 @@ class ReleaseWatch:
         self._outcomes.finish(at)
         silent: dict[str, str] = {}
         arms = {version: self._arm(version) for version in self._requests}
+        faults: dict[str, str] = {}
+        if self._answers is not None:
+            found = self._answers.evidence(at)
+            silent |= found.silent
+            faults |= found.faults
+            arms = {version: _counted(arm, found.arms.get(version)) for version, arm in arms.items()}
         if self._shadow:
             self._add_copies(arms, silent)
         if self._outcomes.overdue and not self._outcomes.heard:
@@ -135,7 +145,7 @@ class ReleaseWatch:
                 "scoreDistance": tuple(self._pairs.distances),
                 "disagreement": tuple(self._pairs.disagreements),
             }
-        return Evidence(at=at, arms=arms, paired=paired, silent=silent, smoke=self.smoke)
+        return Evidence(at=at, arms=arms, paired=paired, silent=silent, faults=faults, smoke=self.smoke)
 
     def _arm(self, version: str) -> ArmEvidence:
         from serving.release.evidence import ArmEvidence
@@ -168,3 +178,12 @@ class ReleaseWatch:
             silent["predictions"] = f"the proxy does not say what became of the copies: {error}"
             return
         arms[self.candidate] = replace(arms[self.candidate], requests=sent.total, errors=sent.failed)
+
+
+def _counted(arm: ArmEvidence, told: ArmEvidence | None) -> ArmEvidence:
+    """An arm with the answers that somebody else counted; of a version that he never heard of there are none."""
+    from dataclasses import replace
+
+    if told is None:
+        return replace(arm, requests=0, errors=0, latencies=None)
+    return replace(arm, requests=told.requests, errors=told.errors, latencies=told.latencies)

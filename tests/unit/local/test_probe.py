@@ -1,0 +1,98 @@
+"""Smoke requests: a version is held to its answers before anybody else asks it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from serving.release.envoy_process import free_port
+from serving.release.release import SmokeRequest
+from windlass.local.probe import DirectProber
+
+V1, V2 = {"instances": [{"a": 1}]}, {"inputs": [{"name": "a", "shape": [1], "datatype": "FP64", "data": [1]}]}
+
+
+class Model(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen: list[tuple[str, str]]
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        type(self).seen.append((self.path, self.headers["host"]))
+        self._answer(400 if body == {"instances": [{"a": "bad"}]} else 200)
+
+    def do_GET(self) -> None:
+        type(self).seen.append((self.path, self.headers["host"]))
+        self._answer(200)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    handler = type("Handler", (Model,), {"seen": []})
+    listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{listener.server_address[1]}", handler.seen
+    listener.shutdown()
+    listener.server_close()
+    thread.join()
+
+
+def smoke(address, requests, warm_up=0, example=None):
+    return DirectProber(lambda *_: address, lambda _: example).smoke("m", "13", requests, warm_up)
+
+
+@pytest.mark.parametrize(
+    ("request_", "passed", "detail"),
+    [
+        pytest.param(SmokeRequest(V1), 1, "", id="v1"),
+        pytest.param(SmokeRequest(V2), 1, "", id="v2"),
+        pytest.param(
+            SmokeRequest({"instances": [{"a": "bad"}]}, status=400), 1, "", id="an-error-that-is-right"
+        ),
+        pytest.param(SmokeRequest(V1, status=400), 0, "status 200 instead of 400", id="another-status"),
+        pytest.param(
+            SmokeRequest(V1, max_latency=timedelta(0)), 0, "at most 0 ms are allowed", id="too-slow"
+        ),
+        pytest.param(SmokeRequest(None), 0, "no body is stated", id="nothing-to-send"),
+    ],
+)
+def test_an_answer_is_held_to_what_is_stated(server, request_, passed, detail):
+    found = smoke(server[0], [request_])
+    assert (found.passed, found.failed) == (passed, 1 - passed)
+    assert detail in found.detail
+
+
+def test_warm_up_comes_first_and_counts_nothing(server):
+    address, seen = server
+    found = smoke(address, [SmokeRequest(None)], warm_up=3, example=V1)
+    assert (found.passed, found.failed) == (1, 0)
+    assert len(seen) == 4
+    # a model server logs a copy as nobody's prediction, and knows one by this ending
+    assert all(host.endswith("-shadow") for _, host in seen)
+
+
+def test_without_smoke_requests_the_server_must_be_ready(server):
+    address, seen = server
+    assert smoke(address, []).failed == 0
+    assert seen == [("/v2/models/m/ready", "windlass-smoke-shadow")]
+
+
+def test_a_server_that_is_dead_fails():
+    found = smoke(f"127.0.0.1:{free_port()}", [SmokeRequest(V1)])
+    assert found.failed == 1
+    assert "status 0 instead of 200" in found.detail
