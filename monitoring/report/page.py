@@ -15,6 +15,8 @@ from windlass.atomic import write_text
 # The browser itself keeps the promise: whatever slipped in could load nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
+NOTHING = Markup("")
+
 
 def render(
     summary: Mapping[str, Any], decisions: Iterable[Mapping[str, Any]], series: Mapping[str, Any], out: Path
@@ -35,17 +37,22 @@ def page(
     """The whole page as text."""
     main = el(
         "main",
-        _part("Did it pay?", "performance", auc.section(summary)),
-        _part("What moved", "drift", drift.section(summary, series)),
-        _part("Who answered", "traffic", traffic.section(summary, series)),
-        _part(
+        part("Did it pay?", "performance", auc.section(summary)),
+        part("What moved", "drift", drift.section(summary, series)),
+        part("Who answered", "traffic", traffic.section(summary, series)),
+        part(
             "Every release on its evidence", "releases", _sequences_note(), releases.section(summary, series)
         ),
-        _part("How fast", "latency", latency.section(summary, series)),
-        _part("Where the champion comes from", "lineage", lineage.section(series)),
-        _part("The record", "record", records.section(summary, decisions)),
+        part("How fast", "latency", latency.section(summary, series)),
+        part("Where the champion comes from", "lineage", lineage.section(series)),
+        part("The record", "record", records.section(summary, decisions)),
     )
     title = f"{text(summary.get('workload'), 'model')} · windlass report"
+    return document(title, overview.section(summary), main)
+
+
+def document(title: str, top: Markup, main: Markup, data: Markup = NOTHING) -> str:
+    """A page as text: its head, what stands at the top, its main part, and data that is not shown."""
     head = el(
         "head",
         Markup('<meta charset="utf-8">'),
@@ -56,12 +63,12 @@ def page(
         el("title", title),
         el("style", _file("style.css")),
     )
-    body = el("body", overview.section(summary), main, _footer(summary), el("div", id="tip", hidden="hidden"))
+    body = el("body", top, main, _footer(), data, el("div", id="tip", hidden="hidden"))
     script = el("script", _file("script.js"))
     return f'<!doctype html>\n<html lang="en">{head}{body.removesuffix("</body>")}{script}</body></html>\n'
 
 
-def _part(title: str, name: str, *content: Markup) -> Markup:
+def part(title: str, name: str, *content: Markup) -> Markup:
     return el("section", el("h2", title), *content, id=name, class_="part")
 
 
@@ -74,7 +81,7 @@ def _sequences_note() -> Markup:
     )
 
 
-def _footer(summary: Mapping[str, Any]) -> Markup:
+def _footer() -> Markup:
     return el("footer", el("p", "Made by windlass. This page is one file and loads nothing."))
 
 

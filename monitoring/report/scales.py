@@ -70,22 +70,29 @@ def plain(value: float) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) >= 0.0005 else f"{value:.0e}"
 
 
+#: Distances of time marks in seconds, with their labels.
+_UNITS = (
+    *((seconds, "%H:%M:%S") for seconds in (1, 5, 15, 30)),
+    *((minutes * 60, "%H:%M") for minutes in (1, 5, 10, 15, 30, 60)),
+    *((hours * 3600, "%-d %b %H:%M") for hours in (3, 6, 12)),
+    (86400, "%-d %b"),
+    (7 * 86400, "%-d %b"),
+)
+
+
 def time_ticks(low: float, high: float, about: int) -> list[tuple[float, str]]:
-    """Marks at starts of months, days or hours, whichever gives about as many as asked for."""
+    """Marks at starts of months, days, hours, minutes or seconds, whichever gives about as many as asked for."""
     span = high - low
     if span > 75 * 86400:
         months = _months(low, high)
         step = max(1, math.ceil(len(months) / max(about, 1)))
         return [(m, date(m, "%b %Y" if date(m, "%-m") == "1" else "%b")) for m in months[::step]]
-    for seconds, form in (
-        (3600, "%H:%M"),
-        (6 * 3600, "%-d %b %H:%M"),
-        (86400, "%-d %b"),
-        (7 * 86400, "%-d %b"),
-    ):
-        marks = [s * seconds for s in range(math.ceil(low / seconds), math.floor(high / seconds) + 1)]
-        if len(marks) <= about:
+    for seconds, form in _UNITS:
+        first, last = math.ceil(low / seconds), math.floor(high / seconds)
+        if last - first < about:
+            marks = [s * seconds for s in range(first, last + 1)]
             return [(float(m), date(m, form)) for m in marks] or [(low, date(low, "%-d %b %H:%M"))]
+    marks = [s * seconds for s in range(first, last + 1)]
     step = max(1, math.ceil(len(marks) / max(about, 1)))
     return [(float(m), date(m, "%-d %b")) for m in marks[::step]]
 

@@ -67,10 +67,12 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
             current = state.from_json(record["state"], current.release)
             seq, last = record["seq"], record
             told = record.get("evidence")
-            if current.rules > 1 and told is not None:
+            if current.rules > 1 and told is not None and told.get("paired"):
                 pairs.update(evidence_json.from_json(told, pairs).paired)
             if record["acts"]:
                 unconfirmed, failures = record, 0
+        elif record["kind"] == "repaired" and current is not None:
+            current = state.recounted(current)
         elif unconfirmed is not None and record.get("seq") == unconfirmed["seq"]:
             if record["kind"] == "confirmed":
                 unconfirmed = None

@@ -1,26 +1,43 @@
 """What a person does to releases from outside the platform's process: apply, command, roll back, read.
 
-Commands wait in a mailbox until a platform carries them out. A rollback does not wait: it moves the traffic on the
-proxy itself, so it works with the engine, the registry and every metrics source down; the order it leaves makes
-the engine, once it runs, agree.
+Commands wait in a mailbox until a platform carries them out. A rollback does not wait (see `rollback.py`).
 """
 
 from __future__ import annotations
 
 import getpass
-import time
 from pathlib import Path
 from typing import Any
 
-from serving.release import history, mailbox, spec
+from serving.release import account, diff, documents, explanation, history, mailbox, outcome, past, plan, spec
+from serving.release import traffic as traffic_json
+from serving.release.account import Account
 from serving.release.engine import Command
-from serving.release.envoy import EnvoyBackend, ModelRoute
-from serving.release.history import History
+from serving.release.envoy import EnvoyBackend
 from serving.release.mailbox import Order
-from serving.release.release import Release
+from serving.release.past import Known
+from serving.release.reading import Problem, SpecError
+from serving.release.release import Release, strategy_name
+from serving.release.rollback import rollback
+from serving.release.store import DiskStore
 from windlass.clock import Clock
 from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
+
+__all__ = [
+    "absent",
+    "apply",
+    "command",
+    "compare",
+    "explain",
+    "explained",
+    "find",
+    "foresee",
+    "read",
+    "require_startable",
+    "rollback",
+    "status",
+]
 
 
 def read(path: Path) -> Release:
@@ -29,150 +46,249 @@ def read(path: Path) -> Release:
     Raises:
         UsageError: no such file, or no such document.
     """
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(f"release document {path} cannot be read ({reason}); give a YAML file") from error
-    return spec.loads(text)
+    return spec.loads(documents.read(path))
+
+
+def journals(settings: Settings) -> Path:
+    return settings.journal_dir / "releases"
+
+
+# --- before
+
+
+def require_startable(settings: Settings, release: Release) -> None:
+    """Raise where it can be seen now that a platform would refuse the release.
+
+    Raises:
+        UsageError: another release of the model is live and this one does not queue, or its name is taken.
+    """
+    store = DiskStore(journals(settings))
+    entries = store.entries(release.model)
+    if not entries:
+        return
+    newest = history.newest(store.directory, release.model)
+    live = newest is not None and newest.state.live
+    if newest is not None and live and newest.release == release:
+        return  # the same once more goes on
+    if newest is not None and live and release.on_conflict == "refuse":
+        raise UsageError(
+            f"spec.onConflict = 'refuse': release {newest.release.name!r} of {release.model!r} is live "
+            f"({newest.state.phase}); wait for it (`windlass release wait {release.model}`), abort it, or set "
+            "spec.onConflict: queue"
+        )
+    if any(entry.name == release.name for entry in entries):
+        same = newest is not None and live and newest.release.name == release.name
+        taken = "is live with another document" if same else "is over"
+        raise UsageError(
+            f"metadata.name = {release.name!r}: this release of {release.model!r} {taken}; "
+            "give the new one another name"
+        )
+
+
+def absent(settings: Settings, release: Release) -> list[str]:
+    """Candidates without a bundle on this disk, where the model has bundles here at all.
+
+    Only a local release serves from this disk, and where there is no bundle of the model it may be another disk's.
+    """
+    folder = settings.bundles_dir / release.model
+    if release.backend != "local" or not folder.is_dir():
+        return []
+    return [v for v in release.candidates if not (folder / v / "serving.json").is_file()]
+
+
+def unknown_version(settings: Settings, release: Release, version: str) -> SpecError:
+    """The refusal of a candidate that is nowhere."""
+    folder = settings.bundles_dir / release.model
+    here = ", ".join(sorted(path.parent.name for path in folder.glob("*/serving.json"))) or "none"
+    path = "spec.candidate"
+    if len(release.candidates) > 1 or strategy_name(release.strategy) in ("experiment", "bandit"):
+        path = f"spec.candidates[{release.candidates.index(version)}]"
+    remedy = (
+        f"model {release.model} has no such version (it has: {here}); name one of these, or train it first"
+    )
+    return SpecError(f"release {release.name!r}", [Problem(path, repr(version), remedy)])
+
+
+def foresee(settings: Settings, release: Release, known: Known, clock: Clock) -> dict[str, Any]:
+    """The plan of a release, with what the platform and earlier releases measured where `known` does not say."""
+    measured = Known()
+    endpoints = _backend(settings)
+    if endpoints is not None:
+        log = endpoints.endpoints.access_log
+        measured = past.measured(log, release.model, clock.now().timestamp())
+    baselines = dict(measured.baselines)
+    for check in release.checks:
+        found = past.baseline(journals(settings), release.model, check)
+        if found is not None:
+            baselines[check.name] = found
+    rate = known if known.per_second is not None else measured
+    merged = Known(rate.per_second, rate.rate_source, {**baselines, **known.baselines})
+    return plan.plan(release, release.champion or _champion(settings, release.model), merged)
+
+
+def compare(settings: Settings, release: Release) -> dict[str, Any]:
+    """The document against the model's newest release, and against what is routed now."""
+    newest = history.newest(journals(settings), release.model)
+    changes = diff.changes(None if newest is None else newest.release, release)
+    routed, why = _routed(settings, release.model)
+    return {
+        "release": release.name,
+        "model": release.model,
+        "against": None if newest is None else newest.release.name,
+        "phase": None if newest is None else newest.state.phase,
+        "changes": [{"path": c.path, "from": c.before, "to": c.after} for c in changes],
+        "routed": routed,
+        "routed_unknown": why,
+        "begins_with": _first_weights(release, _champion(settings, release.model)),
+    }
 
 
 def apply(settings: Settings, release: Release, clock: Clock) -> dict[str, Any]:
-    """Hand a release to the platform."""
+    """Hand a release to the platform.
+
+    Raises:
+        UsageError: it can be seen now that it would be refused.
+    """
+    require_startable(settings, release)
     letter = mailbox.submit(mailbox.inbox(settings), release, clock.now())
     running = _proxy_runs(settings)
     return {"release": release.name, "model": release.model, "letter": str(letter), "platform_runs": running}
 
 
-def command(settings: Settings, model: str, wanted: Command, clock: Clock) -> dict[str, Any]:
+# --- meanwhile
+
+
+def command(
+    settings: Settings, model: str, wanted: Command, clock: Clock, version: str | None = None
+) -> dict[str, Any]:
     """Leave a command for the platform.
 
+    Args:
+        version: the candidate that is promoted, needed where there are several.
+
     Raises:
-        UsageError: the model has no release that it could concern.
+        UsageError: the model has no release that it could concern, or the version is no candidate of it.
     """
-    found = _newest(settings, model)
+    found = find(settings, model)
     if not found.state.live:
         raise UsageError(
             f"{wanted} {model}: its release {found.release.name!r} is over ({found.state.phase}); "
             f"`windlass release rollback {model}` works at any time"
         )
-    order = Order(model, wanted, getpass.getuser(), clock.now().isoformat())
+    if wanted == "promote":
+        left = found.state.candidates
+        if version is None and len(left) > 1:
+            raise UsageError(f"promote {model}: which of {', '.join(left)}? name it by --version")
+        if version is not None and version not in left:
+            raise UsageError(
+                f"promote {model}: --version {version} is no candidate that is in; it has: {', '.join(left)}"
+            )
+    order = Order(model, wanted, getpass.getuser(), clock.now().isoformat(), version)
     mailbox.order(mailbox.commands(settings), order, clock.now())
     return {
         "model": model,
         "command": wanted,
         "release": found.release.name,
+        "version": version,
         "platform_runs": _proxy_runs(settings),
-    }
-
-
-def rollback(settings: Settings, model: str, to: str | None, clock: Clock) -> dict[str, Any]:
-    """Give all traffic back to the previous version, now.
-
-    While a release is live that is its champion; after a promotion the version before it.
-
-    Raises:
-        UsageError: the model or the version is unknown, or there is no previous version.
-        WindlassError: no proxy runs.
-    """
-    backend = EnvoyBackend.attach(settings.run_dir / "envoy")
-    if model not in backend.models():
-        known = ", ".join(backend.models()) or "none"
-        raise UsageError(f"rollback {model}: the proxy serves no such model (known: {known})")
-    route = backend.desired(model)
-    target = to if to is not None else _previous(model, route)
-    if target not in route.servers:
-        running = ", ".join(sorted(route.servers)) or "none"
-        raise UsageError(
-            f"rollback {model}: version {target} has no server (running: {running}); give one of them by --to"
-        )
-    if not backend.running():
-        raise WindlassError(
-            f"rollback {model}: Envoy does not answer at {backend.admin.address}; start `windlass up`"
-        )
-    # the order before the weights: whoever finds the weights changed then also finds why
-    order = Order(model, "rollback", getpass.getuser(), clock.now().isoformat(), to=target)
-    mailbox.order(mailbox.commands(settings), order, clock.now())
-    begun = time.perf_counter()
-    backend.set_weights(model, {target: 100})
-    seconds = time.perf_counter() - begun
-    return {
-        "model": model,
-        "from": dict(route.weights),
-        "to": target,
-        "seconds": seconds,
-        "weights": {target: 100},
     }
 
 
 def status(settings: Settings, model: str | None) -> dict[str, Any]:
     """Newest release of each model, or of one."""
-    directory = settings.journal_dir / "releases"
-    models = history.models(directory) if model is None else [model]
-    return {"releases": [_status(_newest(settings, name)) for name in models]}
+    models = history.models(journals(settings)) if model is None else [model]
+    return {"releases": [standing(settings, find(settings, name)) for name in models]}
 
 
-def explain(settings: Settings, model: str, name: str | None = None) -> dict[str, Any]:
-    """Every decision of a release but the holds, and the verdicts on which the newest one rested."""
-    found = _newest(settings, model) if name is None else _named(settings, model, name)
-    records = list(history.decisions(found.path))
-    turns = [
-        {key: record[key] for key in ("at", "action", "check", "reason", "weights", "requests")}
-        for record in records
-        if record["action"] != "hold"
-    ]
-    return {**_status(found), "decisions": turns, "looks": len(records)}
-
-
-def _status(found: History) -> dict[str, Any]:
-    last = found.last or {}
-    current = found.state
+def standing(settings: Settings, told: Account) -> dict[str, Any]:
+    """Where a release stands."""
+    last, state, release = told.last or {}, told.state, told.release
     return {
-        "release": found.release.name,
-        "model": found.release.model,
-        "candidate": found.release.candidate,
-        "champion": current.champion,
-        "phase": current.phase,
-        "step": current.step + 1,
-        "steps": len(found.release.strategy.steps),
-        "weights": dict(current.weights),
+        "release": release.name,
+        "model": release.model,
+        "strategy": strategy_name(release.strategy),
+        "candidate": release.candidate,
+        "candidates": list(release.candidates),
+        "dropped": dict(state.dropped),
+        "champion": state.champion,
+        "phase": state.phase,
+        "outcome": outcome.of(told.history),
+        "step": state.step + 1,
+        "steps": account.steps(release),
+        "weights": dict(state.weights),
+        "traffic": traffic_json.to_json(state.traffic),
+        "in_force": told.history.unconfirmed is None,
         "reason": last.get("reason"),
         "check": last.get("check"),
         "at": last.get("at"),
-        "verdicts": last.get("verdicts", []),
+        "since": explanation.since(told),
+        "next": explanation.waits_for(told),
+        "alert": state.alert if state.live else None,
+        "requests": {version: counts.n for version, counts in state.requests.items()},
+        "verdicts": told.verdicts,
+        "queued": [name for name, _ in DiskStore(journals(settings)).queued(release.model)],
     }
 
 
-def _newest(settings: Settings, model: str) -> History:
-    directory = settings.journal_dir / "releases"
-    found = history.newest(directory, model)
-    if found is None:
-        known = ", ".join(history.models(directory)) or "none"
-        raise UsageError(
-            f"model {model!r} has no release (models that have: {known}); `windlass release apply -f FILE`"
-        )
-    return found
+# --- after
 
 
-def _named(settings: Settings, model: str, name: str) -> History:
-    files = history.files(settings.journal_dir / "releases", model)
-    for _, known, path in files:
-        if known == name and (found := history.read(path)) is not None:
-            return found
-    names = ", ".join(known for _, known, _ in files) or "none"
-    raise UsageError(f"model {model!r} has no release {name!r}; known: {names}")
+def explain(settings: Settings, model: str, name: str | None = None) -> dict[str, Any]:
+    """Which check decided on which evidence, every decision but the holds, and all that happened."""
+    return explained(settings, find(settings, model, name))
 
 
-def _previous(model: str, route: ModelRoute) -> str:
-    everything = next((version for version, weight in route.weights.items() if weight == 100), None)
-    target = route.previous if everything == route.stable else route.stable
-    if target is None:
-        raise UsageError(f"rollback {model}: no version before {everything} is known; name one by --to")
-    return target
+def explained(settings: Settings, told: Account) -> dict[str, Any]:
+    """Where a release stands, and why."""
+    return {**standing(settings, told), **explanation.explain(told)}
+
+
+def find(settings: Settings, model: str, name: str | None = None) -> Account:
+    """The model's release of that name, its newest without one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return account.find(journals(settings), model, name)
+
+
+# --- what runs
+
+
+def _backend(settings: Settings) -> EnvoyBackend | None:
+    try:
+        return EnvoyBackend.attach(settings.run_dir / "envoy")
+    except WindlassError:
+        return None
 
 
 def _proxy_runs(settings: Settings) -> bool:
+    backend = _backend(settings)
+    return backend is not None and backend.running()
+
+
+def _routed(settings: Settings, model: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The traffic on the wire, or why it is not known."""
+    backend = _backend(settings)
+    if backend is None or not backend.running():
+        return None, "no platform runs here"
     try:
-        return EnvoyBackend.attach(settings.run_dir / "envoy").running()
-    except WindlassError:
-        return False
+        found = backend.traffic(model)
+    except WindlassError as error:
+        return None, str(error)
+    return (None, "the model has no route") if found is None else (traffic_json.to_json(found), None)
+
+
+def _champion(settings: Settings, model: str) -> str | None:
+    """Who holds all the traffic after the model's newest release; None where that is not known here."""
+    newest = history.newest(journals(settings), model)
+    if newest is None:
+        return None
+    if newest.state.phase == "Promoted":
+        return next(iter(newest.state.weights), newest.state.champion)
+    return newest.state.champion
+
+
+def _first_weights(release: Release, champion: str | None) -> dict[str, int]:
+    first = plan.steps_of(release, release.champion or champion or "the champion", None)[0]
+    return dict(first["weights"])

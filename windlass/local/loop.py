@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from components.registry import Registry
@@ -19,12 +19,14 @@ from monitoring.predictions import folder as prediction_folder
 from serving.release import mailbox
 from serving.release.access_log import AccessLog
 from serving.release.controller import ReleaseController
+from serving.release.envoy_process import free_port
+from serving.release.exporter import Exporter, serve
 from serving.release.state import ReleaseState
 from serving.release.store import DiskStore
 from windlass.clock import SystemClock
 from windlass.contract import Workload
 from windlass.errors import WindlassError
-from windlass.local import archive, in_force
+from windlass.local import archive, in_force, release_report
 from windlass.local.platform import Platform
 from windlass.local.progress import Progress
 from windlass.local.releasing import Releases
@@ -60,6 +62,9 @@ class Loop:
         self._accesses: AccessLog | None = None
         self._controller: ReleaseController | None = None
         self._releases: Releases | None = None
+        self._exporter = Exporter()
+        self._stop_metrics: Callable[[], None] = lambda: None
+        self._metrics_port: int | None = None
         self._progress = Progress(quiet=True)
         self._next_check = 0.0
 
@@ -80,7 +85,10 @@ class Loop:
             self._clock,
             set_champion=self._set_champion,
             commands=mailbox.OrderBox(mailbox.commands(self._settings)),
+            listener=self._exporter,
         )
+        self._metrics_port = free_port()
+        self._stop_metrics = serve(self._exporter, self._metrics_port)
         # before anything of a live release is carried out: a rollback that waits must not be undone for a moment
         try:
             self._controller.obey_commands()
@@ -101,6 +109,9 @@ class Loop:
             over=self._over,
         )
         self._releases.resume()
+        newest = self._controller.newest(self._workload.name)
+        if newest is not None:
+            self._exporter.show(newest)
 
     def _fill(self, progress: Progress) -> None:
         """Fill the online store; not where it is being read, for it is emptied first."""
@@ -121,7 +132,9 @@ class Loop:
 
     def describe(self) -> dict[str, Any]:
         content = self._platform.describe({self._workload.name: self.champion})
-        return {**content, "as_of": self._as_of.isoformat() if self._as_of else None}
+        metrics = None if self._metrics_port is None else f"http://127.0.0.1:{self._metrics_port}/metrics"
+        as_of = self._as_of.isoformat() if self._as_of else None
+        return {**content, "as_of": as_of, "release_metrics_url": metrics}
 
     def turn(self) -> None:
         """Read what is new, start what was submitted, look at the live release, restart what died."""
@@ -140,6 +153,7 @@ class Loop:
 
     def close(self, *, leave: bool = False) -> None:
         """End everything, or, with `leave`, this engine alone: what serves goes on."""
+        self._stop_metrics()
         if self._controller is not None:
             self._controller.close()
         if leave:
@@ -151,7 +165,9 @@ class Loop:
             self._progress.step(f"{sent} log files published to {self._settings.object_store}")
 
     def _over(self, state: ReleaseState) -> None:
-        """The registry's word on the candidates of a release that has ended."""
+        """The page of a release that has ended, and the registry's word on its candidates."""
+        page = release_report.write(self._settings, state.release.model, state.release.name)
+        self._progress.step(f"release {state.release.name}: its report is {page}")
         if state.phase == "RolledBack":
             for version in state.release.candidates:
                 Registry(self._settings).set_state(state.release.model, version, "rolled_back")

@@ -117,9 +117,10 @@ class Outcomes:
             elif label.at >= self._since:
                 # feedback may be in its log before the proxy has flushed the request into its own
                 self._early.setdefault(label.request_id, label)
-        waiting: dict[str, Any]
-        for waiting in (self._early, self._of_request, *([] if self._delay else [self._open])):
-            _forget_oldest(waiting)
+        _forget_oldest(self._early)
+        _forget_oldest(self._of_request)
+        if not self._delay:
+            _forget_oldest(self._open)
 
     def finish(self, now: datetime) -> None:
         """Count every observation whose time is over."""

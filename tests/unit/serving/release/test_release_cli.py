@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 import yaml
+from release_stories import Router
 
 from serving.release import mailbox, spec
 from serving.release.controller import ReleaseController
 from serving.release.envoy import EnvoyBackend
+from serving.release.store import DiskStore
 from windlass import settings as settings_module
 from windlass.cli import app
 from windlass.clock import ManualClock
@@ -42,24 +44,13 @@ def windlass(capsys):
     return run
 
 
-class Router:
-    def __init__(self):
-        self.now = {}
-
-    def set_weights(self, model, weights, mirror_to=None):
-        self.now[model] = dict(weights)
-
-    def weights(self, model):
-        return self.now[model]
-
-
 def controller(home, backend, champions):
     return ReleaseController(
-        home.journal_dir / "releases",
+        DiskStore(home.journal_dir / "releases"),
         backend,
         ManualClock(START),
         set_champion=champions.__setitem__,
-        commands=mailbox.commands(home),
+        commands=mailbox.OrderBox(mailbox.commands(home)),
     )
 
 
@@ -73,8 +64,11 @@ def test_a_bad_document_fails_lint_with_its_place(home, tmp_path, document, wind
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump(document))
     code, said = windlass("lint", "-f", path)
-    assert code == 2
-    assert "spec.strategy.steps[1].weight = 5" in said["error"]["message"]
+    assert (code, said["valid"]) == (2, False)
+    ((problem,),) = (file["problems"] for file in said["files"])
+    assert (problem["path"], problem["value"]) == ("spec.strategy.steps[1].weight", "5")
+    line = path.read_text().splitlines()[problem["line"] - 1]
+    assert line[problem["column"] - 1 :] == "weight: 5"
 
 
 @pytest.mark.parametrize("action", ["lint", "apply"])

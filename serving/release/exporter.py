@@ -1,0 +1,126 @@
+"""Prometheus metrics of releases: every decision counted, and where each release stands as gauges.
+
+An `Exporter` is a listener of the controller. The numbers are copies of what the journal says, for dashboards and
+alerts; nothing is decided on them. Series of what is over are removed, so that no dashboard shows a version that gets
+no traffic any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server, write_to_textfile
+
+from serving.release.decision import Decision
+from serving.release.state import Phase, ReleaseState
+from serving.release.verdict import Verdict
+from windlass.errors import WindlassError
+
+PHASES: tuple[str, ...] = get_args(Phase)
+
+
+class Exporter:
+    """Metrics of the releases of one controller; call it with each decision.
+
+    A controller that starts again shows what its journal holds by `show`.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+
+        def gauge(name: str, doc: str, *labels: str) -> Gauge:
+            return Gauge(f"windlass_release_{name}", doc, labels, registry=self.registry)
+
+        self._decisions = Counter(
+            "windlass_release_decisions",
+            "Decisions that changed something, by what was done and the check that decided",
+            ("model", "action", "check"),
+            registry=self.registry,
+        )
+        self._phase = gauge(
+            "phase", "1 for the phase that the model's newest release is in", "model", "phase"
+        )
+        self._step = gauge("step", "Step in force, from 1", "model")
+        self._weight = gauge("weight_percent", "Share of the requests that was decided", "model", "version")
+        self._alert = gauge("alert", "1 while a release waits for a person", "model")
+        self._at = gauge("last_decision_timestamp_seconds", "Time of the newest decision", "model")
+        verdict = ("model", "check", "version")
+        self._estimate = gauge("verdict_estimate", "Estimate of a check at the last look", *verdict)
+        self._lower = gauge("verdict_lower", "Lower bound of its confidence sequence", *verdict)
+        self._upper = gauge("verdict_upper", "Upper bound of its confidence sequence", *verdict)
+        self._bound = gauge("verdict_bound", "What the estimate is held to", *verdict)
+        self._observations = gauge("verdict_observations", "Observations it rests on", *verdict)
+        self._evidence = gauge(
+            "verdict_evidence", "Its e-value: odds against the candidate's claim", *verdict
+        )
+        self._outcome = gauge("verdict_outcome", "1 for the outcome of the last look", *verdict, "outcome")
+        self._shown: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
+
+    def __call__(self, name: str, decision: Decision) -> None:
+        """Take a decision of release `name`."""
+        model = decision.state.release.model
+        self._decisions.labels(model, decision.action, decision.check or "").inc()
+        self.show(decision.state)
+        self._at.labels(model).set(decision.at.timestamp())
+        for verdict in decision.verdicts:
+            self._judged(model, verdict)
+
+    def show(self, state: ReleaseState) -> None:
+        """Show where a release stands, without a decision."""
+        model = state.release.model
+        for gauge, labels in self._shown.pop(model, ()):
+            gauge.remove(*labels)
+        for phase in PHASES:
+            self._phase.labels(model, phase).set(phase == state.phase)
+        self._step.labels(model).set(state.step + 1)
+        self._alert.labels(model).set(state.live and state.alert is not None)
+        for version, weight in state.weights.items():
+            self._set(model, self._weight, weight, version)
+
+    def _judged(self, model: str, verdict: Verdict) -> None:
+        labels = (verdict.check, verdict.version or "")
+        for gauge, value in (
+            (self._estimate, verdict.estimate),
+            (self._lower, verdict.lower),
+            (self._upper, verdict.upper),
+            (self._bound, verdict.bound),
+            (self._evidence, verdict.evidence),
+            (self._observations, float(verdict.n)),
+        ):
+            # what is unknown has no series: a zero would be a claim
+            if value is not None and math.isfinite(value):
+                self._set(model, gauge, value, *labels)
+        self._set(model, self._outcome, 1, *labels, verdict.outcome)
+
+    def _set(self, model: str, gauge: Gauge, value: float, *labels: str) -> None:
+        gauge.labels(model, *labels).set(value)
+        self._shown.setdefault(model, set()).add((gauge, (model, *labels)))
+
+    def write(self, path: Path) -> None:
+        """Write all metrics as a text file, for a node exporter's textfile collector; atomic."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_to_textfile(str(path), self.registry)
+
+
+def serve(exporter: Exporter, port: int, address: str = "127.0.0.1") -> Callable[[], None]:
+    """Serve the metrics at `http://address:port/metrics` from a thread; the result ends it.
+
+    Raises:
+        WindlassError: the port is taken.
+    """
+    try:
+        server, thread = start_http_server(port, address, exporter.registry)
+    except OSError as error:
+        raise WindlassError(
+            f"metrics cannot be served on {address}:{port} ({error.strerror}); choose another port"
+        ) from error
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop

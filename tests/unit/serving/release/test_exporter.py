@@ -1,0 +1,109 @@
+"""Metrics of each transition, read as Prometheus reads them."""
+
+from __future__ import annotations
+
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from release_stories import BANDIT, CANARY, Arm, Story, failing_canary, promoted_canary
+
+from serving.release import exporter
+from serving.release.envoy_process import free_port
+from serving.release.exporter import Exporter
+from windlass.errors import WindlassError
+
+
+def samples(text):
+    """(name, labels) -> value."""
+    return {
+        (sample.name.removeprefix("windlass_release_"), *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def written(exported, tmp_path):
+    path = tmp_path / "metrics" / "releases.prom"
+    exported.write(path)
+    return samples(path.read_text())
+
+
+MODEL = ("model", "flights")
+
+
+def test_every_decision_is_counted_and_the_end_shown(tmp_path):
+    """Verify counters by action, the phase, the weights and the verdicts of a release that was promoted."""
+    exported = Exporter()
+    promoted_canary(tmp_path, listener=exported)
+    found = written(exported, tmp_path)
+    for action, times in (("start", 1), ("advance", 1), ("promote", 1), ("hold", 10)):
+        assert found["decisions_total", ("action", action), ("check", ""), MODEL] == times
+    assert found["phase", MODEL, ("phase", "Promoted")] == 1
+    assert found["phase", MODEL, ("phase", "Progressing")] == 0
+    assert found["weight_percent", MODEL, ("version", "13")] == 100
+    assert ("weight_percent", MODEL, ("version", "12")) not in found
+    assert found["alert", MODEL] == 0
+    assert found["verdict_observations", ("check", "p99"), MODEL, ("version", "13")] > 1000
+
+
+def test_a_failing_check_is_named(tmp_path):
+    """Verify that a rollback is counted under its check, with estimate, interval and evidence as gauges."""
+    exported = Exporter()
+    story = failing_canary(tmp_path, listener=exported)
+    found = written(exported, tmp_path)
+    assert found["decisions_total", ("action", "roll_back"), ("check", "errors"), MODEL] == 1
+    verdict = (("check", "errors"), MODEL, ("version", "13"))
+    assert found["verdict_outcome", ("check", "errors"), MODEL, ("outcome", "FAIL"), ("version", "13")] == 1
+    assert (
+        found["verdict_lower", *verdict]
+        < found["verdict_estimate", *verdict]
+        < found["verdict_upper", *verdict]
+    )
+    assert found["verdict_evidence", *verdict] > 100
+    assert found["last_decision_timestamp_seconds", MODEL] == story.clock.now().timestamp()
+
+
+def test_what_is_unknown_has_no_series(tmp_path):
+    """Verify that a check without an estimate shows none, least of all a zero."""
+    exported = Exporter()
+    Story(tmp_path, CANARY, {"12": Arm(), "13": Arm()}, listener=exported).start()
+    found = written(exported, tmp_path)
+    assert not [key for key in found if key[0].startswith("verdict")]
+    assert found["weight_percent", MODEL, ("version", "13")] == 10
+
+
+def test_a_version_that_is_out_disappears(tmp_path):
+    """Verify that a dropped candidate leaves no weight behind."""
+    exported = Exporter()
+    arms = {"12": Arm(), "13": Arm(errors=0.5), "14": Arm()}
+    story = Story(tmp_path, BANDIT, arms, listener=exported, rate=60).start()
+    while not story.controller.newest("flights").dropped:
+        story.look()
+    versions = {dict(key[1:])["version"] for key in written(exported, tmp_path) if key[0] == "weight_percent"}
+    assert versions == {"12", "14"}
+
+
+def test_an_engine_that_starts_again_shows_where_it_stands(tmp_path):
+    """Verify that the gauges are there before the next decision."""
+    story = promoted_canary(tmp_path)
+    exported = Exporter()
+    exported.show(story.controller.newest("flights"))
+    assert written(exported, tmp_path)["weight_percent", MODEL, ("version", "13")] == 100
+
+
+def test_metrics_are_served_until_they_are_stopped(tmp_path):
+    """Verify the page on the loopback address, the port that is taken, and that stopping frees it."""
+    exported = Exporter()
+    promoted_canary(tmp_path, listener=exported)
+    port = free_port()
+    stop = exporter.serve(exported, port)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert samples(answer.read().decode())["phase", MODEL, ("phase", "Promoted")] == 1
+        with pytest.raises(WindlassError, match="choose another port"):
+            exporter.serve(exported, port)
+    finally:
+        stop()
+    exporter.serve(exported, port)()

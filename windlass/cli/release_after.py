@@ -1,0 +1,319 @@
+"""During and after a release: where it stands, how it looks, waiting for it, why it ended so, and deciding it again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serving.release.store import Record
+    from serving.release.waiting import Found
+
+ANOTHER_CLOCK = timedelta(days=7)
+"""An engine whose newest word is this far from now lives in a time of its own, as a demo's does."""
+
+NOT_THE_SAME = 1
+"""Exit code of a replay that decided otherwise."""
+
+
+def register(actions: Any) -> None:
+    from windlass.cli.release import add
+
+    status = add(actions, "status", "where releases stand", _status, "windlass release status flights --json")
+    status.add_argument("model", nargs="?", help="the registered model's name (default: all)")
+    watch = add(
+        actions,
+        "watch",
+        "live view: traffic, checks with intervals, next step",
+        _watch,
+        "windlass release watch flights",
+    )
+    watch.add_argument("--once", action="store_true", help="draw it once and end")
+    watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks")
+    wait = add(
+        actions,
+        "wait",
+        "wait for a release to end: exit code 0 promoted, 3 rolled back, 4 inconclusive, 5 timed out",
+        _wait,
+        "windlass release wait flights --timeout 2h",
+    )
+    wait.add_argument(
+        "--timeout", type=_duration, metavar="DURATION", help="for example 30m (default: no limit)"
+    )
+    explain = add(
+        actions,
+        "explain",
+        "which check decided, on what evidence",
+        _explain,
+        "windlass release explain flights",
+    )
+    report = add(
+        actions,
+        "report",
+        "write a release's report page",
+        _report,
+        "windlass release report flights --out page.html",
+    )
+    report.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="page to write (default: under reports/ of the platform's home)",
+    )
+    for action in (watch, wait, explain, report):
+        action.add_argument("model", help="the registered model's name")
+        action.add_argument("--release", help="the release's name (default: the model's newest)")
+    replay = add(
+        actions,
+        "replay",
+        "decide a journal's decisions again and compare; exit code 1 where one differs",
+        _replay,
+        "windlass release replay .windlass/journal/releases",
+    )
+    replay.add_argument("path", type=Path, help="a journal, a folder of journals, or a report page")
+
+
+def _duration(text: str) -> timedelta:
+    from serving.release import durations
+
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+# --- where it stands
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from serving.release import operations
+    from windlass import settings
+    from windlass.cli.release import show
+
+    found = operations.status(settings.load(), arguments.model)
+    lines = [line for release in found["releases"] for line in _standing(release)] or ["no release yet"]
+    show(arguments, found, "\n".join(lines))
+    return 0
+
+
+def _standing(release: dict[str, Any]) -> list[str]:
+    weights = ", ".join(f"{version}: {weight} %" for version, weight in release["weights"].items())
+    versions = " and ".join(release["candidates"])
+    lines = [
+        f"{release['model']}: {release['release']} (version {versions} against {release['champion']}) "
+        f"{release['phase']}, step {release['step']} of {release['steps']}, {weights}; {release['reason']}"
+    ]
+    if release["alert"] is not None:
+        lines.append(f"  alert: {release['alert']}")
+    if not release["in_force"]:
+        lines.append("  the last decision is not in force yet")
+    lines += [f"  queued: {name}" for name in release["queued"]]
+    return lines
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from serving.release import explanation, operations
+    from windlass import settings
+
+    configured = settings.load()
+    told = operations.find(configured, arguments.model, arguments.release)
+    if arguments.json:
+        print(json.dumps(operations.explained(configured, told)))
+    else:
+        print(explanation.text(told))
+    return 0
+
+
+# --- live
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from serving.release import operations, waiting
+    from windlass import settings
+    from windlass.errors import UsageError
+
+    if not arguments.interval > 0:
+        raise UsageError(f"--interval {arguments.interval:g} is not above 0; give seconds")
+    configured = settings.load()
+    found = waiting.locate(configured, arguments.model, arguments.release)
+    if arguments.json:
+        told = found.told
+        standing = None if told is None else operations.standing(configured, told)
+        print(json.dumps({"release": found.name, "place": found.place, "standing": standing}))
+        return 0
+    live, shown = sys.stdout.isatty(), ""
+    reader = waiting.Reader(configured, arguments.model, found.name)
+    try:
+        while True:
+            found = reader.where() or found
+            frame = _frame(found, live)
+            if live:
+                # home, draw, and clear what a longer frame left: no flicker of an empty screen
+                print("\x1b[H" + frame.replace("\n", "\x1b[K\n") + "\x1b[K\x1b[J", flush=True)
+            elif frame != shown:
+                print(frame + "\n", flush=True)
+            shown = frame
+            if arguments.once or (found.told is not None and not found.told.state.live):
+                return 0
+            time.sleep(arguments.interval)
+    except KeyboardInterrupt:
+        return 0  # how one leaves a live view
+
+
+def _frame(found: Found, live: bool) -> str:
+    import shutil
+
+    from serving.release import view
+    from windlass.clock import SystemClock
+
+    if found.told is None:
+        where = (
+            "waits for a platform to take it" if found.place == "inbox" else "is queued behind a live release"
+        )
+        return f"release {found.name} {where}"
+    now, told = SystemClock().now(), found.told.told
+    if not live or abs(now - told) > ANOTHER_CLOCK:
+        now = told  # a frame for each change where nobody sees the clock run, or where the engine has its own
+    width = shutil.get_terminal_size((view.WIDTH, 40)).columns if live else view.WIDTH
+    return view.frame(found.told, now, width=width, color=live)
+
+
+def _wait(arguments: argparse.Namespace) -> int:
+    from serving.release import explanation, waiting
+    from windlass import settings
+    from windlass.cli.release import show
+
+    begun = time.monotonic()
+
+    def say(found: Found) -> None:
+        if arguments.json:
+            return
+        told = found.told
+        where = f"in the {found.place}" if told is None else explanation.waits_for(told) or told.state.phase
+        print(f"{found.name}: {where}", file=sys.stderr, flush=True)
+
+    came = waiting.wait(
+        settings.load(),
+        arguments.model,
+        arguments.release,
+        arguments.timeout,
+        sleep=time.sleep,
+        passed=lambda: time.monotonic() - begun,
+        say=say,
+    )
+    told = came.found.told
+    sentence = None if told is None else explanation.sentence(told)
+    outcome = came.outcome or "timed_out"
+    content = {
+        "release": came.found.name,
+        "model": arguments.model,
+        "outcome": outcome,
+        "exit_code": came.exit_code,
+        "place": came.found.place,
+        "phase": None if told is None else told.state.phase,
+        "sentence": sentence,
+        "waited_seconds": time.monotonic() - begun,
+    }
+    show(arguments, content, f"{outcome.replace('_', ' ')}: {sentence or f'{came.found.name} has not begun'}")
+    return came.exit_code
+
+
+# --- afterwards
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from windlass import settings
+    from windlass.cli.release import show
+    from windlass.local import release_report
+
+    page = release_report.write(settings.load(), arguments.model, arguments.release, arguments.out)
+    done = {"model": arguments.model, "report": str(page.resolve()), "bytes": page.stat().st_size}
+    show(arguments, done, f"report: {done['report']}")
+    return 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from serving.release.replay import replay
+    from windlass.cli.release import show
+    from windlass.errors import UsageError
+
+    releases, decisions, undecidable = 0, 0, 0
+    differences: list[dict[str, Any]] = []
+    for place, records in _journals(arguments.path):
+        releases += 1
+        try:
+            found = replay(records)
+        except (ValueError, KeyError) as error:
+            raise UsageError(
+                f"{place} cannot be replayed: {error}; it is no complete journal of a release"
+            ) from error
+        decisions += found.decisions
+        undecidable += found.undecidable
+        differences += [
+            {
+                "file": str(place),
+                "release": found.release,
+                "seq": difference.seq,
+                "field": difference.field,
+                "recorded": difference.recorded,
+                "replayed": difference.replayed,
+            }
+            for difference in found.differences
+        ]
+    if not releases:
+        raise UsageError(
+            f"{arguments.path} holds no journal of a release; give a .jsonl, a report, or a folder"
+        )
+    content = {
+        "releases": releases,
+        "decisions": decisions,
+        "undecidable": undecidable,
+        "differences": differences,
+    }
+    same = "all the same" if not differences else f"{len(differences)} fields differ"
+    lines = [f"{decisions} decisions of {releases} releases decided again: {same}"]
+    if undecidable:
+        lines.append(f"{undecidable} decisions cannot be decided again: their journals hold no paired values")
+    lines += [
+        f"  {d['file']}: decision {d['seq']}, {d['field']}: recorded {d['recorded']!r}, now {d['replayed']!r}"
+        for d in differences[:50]
+    ]
+    show(arguments, content, "\n".join(lines))
+    return NOT_THE_SAME if differences else 0
+
+
+def _journals(path: Path) -> Iterator[tuple[Path, list[Record]]]:
+    """Each journal with its records; a folder may hold other files."""
+    from windlass.errors import UsageError
+
+    if path.is_dir():
+        for inside in sorted(path.rglob("*")):
+            if inside.suffix in (".jsonl", ".html") and inside.is_file() and (records := _records(inside)):
+                yield inside, records
+    elif path.is_file():
+        records = _records(path)
+        if records is None:
+            raise UsageError(f"{path} is neither a release's journal nor a report with one")
+        yield path, records
+    else:
+        raise UsageError(f"{path} does not exist; give a journal, a folder of journals or a report")
+
+
+def _records(path: Path) -> list[Record] | None:
+    """The records of a release's journal; None of any other file."""
+    from monitoring.report.one_release import EmbeddedError, extract
+    from windlass import journal
+
+    records: list[Record]
+    try:
+        records = list(extract(path.read_text()) if path.suffix == ".html" else journal.read(path))
+    except (EmbeddedError, ValueError, OSError):
+        return None
+    begins = records and isinstance(records[0], dict) and records[0].get("kind") == "release"
+    return records if begins else None
