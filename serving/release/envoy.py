@@ -197,7 +197,7 @@ class EnvoyBackend:
         with self._files.locked():
             before = self._files.desired()
             after = change(before)
-            if after == before:
+            if after == before and self._has_clusters(after):
                 return
             after = replace(after, revision=before.revision + 1)
             self._files.desire(after)
@@ -209,6 +209,13 @@ class EnvoyBackend:
             if self._live:
                 wanted = envoy_routes.route_names(envoy_routes.routes(after)["resources"][0])
                 self._await(lambda: envoy_routes.route_names(self.admin.routes()) == wanted, "routes")
+
+    def _has_clusters(self, wanted: Routing) -> bool:
+        """Whether Envoy has what is wanted: whoever died after writing the desire may not have told it."""
+        try:
+            return not self._live or self.admin.clusters() == envoy_config.addresses(wanted)
+        except AdminError:
+            return False
 
     def _confirm_routes(self, before: Routing, model: str, wanted: Traffic, rejections: int) -> None:
         deadline = time.monotonic() + self._confirm_within

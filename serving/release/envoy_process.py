@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from windlass.errors import PortInUseError, WindlassError
 
@@ -88,12 +89,32 @@ def require_free(host: str, port: int, purpose: str) -> None:
             ) from error
 
 
+class Process(Protocol):
+    """The part of `Popen` that is needed of a running Envoy, whoever started it."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 class EnvoyProcess:
-    """One running Envoy; ends with its parent, also when the parent is killed."""
+    """One running Envoy; ends with its parent, also when the parent is killed.
+
+    One that must outlive its starter is `windlass.local.proxy.LastingEnvoy`, which starts another way.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
     def pid(self) -> int | None:
@@ -106,13 +127,7 @@ class EnvoyProcess:
             WindlassError: Envoy ended or was not ready within `timeout` seconds; carries its log's last lines.
         """
         log_path(self.directory).write_bytes(b"")
-        self._process = subprocess.Popen(
-            command(self.directory),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
+        self._process = self._spawn()
         deadline = time.monotonic() + timeout
         while not ready():
             if self._process.poll() is not None:
@@ -121,6 +136,15 @@ class EnvoyProcess:
                 self.stop()
                 raise WindlassError(f"Envoy was not ready within {timeout:g} s: {self.log_tail()}")
             time.sleep(0.02)
+
+    def _spawn(self) -> Process:
+        return subprocess.Popen(
+            command(self.directory),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
 
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None

@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from serving.release import spec
-from serving.release.decision import Command
-from serving.release.release import Release
 from windlass import atomic
 from windlass.settings import Settings
+
+if TYPE_CHECKING:
+    # a rollback leaves an order and must not pay for the engine
+    from serving.release.decision import Command
+    from serving.release.release import Release
 
 COMMANDS: tuple[Command, ...] = ("pause", "resume", "abort", "rollback", "promote")
 
@@ -67,11 +69,15 @@ def commands(settings: Settings) -> Mailbox:
 
 def submit(box: Mailbox, release: Release, at: datetime) -> Path:
     """Ask a platform to start `release`."""
+    from serving.release import spec
+
     return box.put(release.name, at, {"document": spec.document(release), "at": at.isoformat()})
 
 
 def submissions(box: Mailbox) -> Iterator[tuple[Path, Release]]:
     """Releases that wait to be started, oldest first; they were validated when they were written."""
+    from serving.release import spec
+
     for path, letter in box.letters():
         yield path, spec.parse(letter["document"])
 

@@ -35,6 +35,7 @@ GROUPS = (
     "export",
     "features",
     "release",
+    "sim",
     "feedback",
     "drift",
     "retrain",

@@ -10,7 +10,8 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "down",
         help="end the running platform",
-        description="Ends the platform that `windlass up` started; requests in flight are answered first.",
+        description="Ends the platform that `windlass up` started, its data plane included, also where the engine is "
+        "dead; requests in flight are answered first.",
         epilog="example: windlass down",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -24,9 +25,13 @@ def handle(arguments: argparse.Namespace) -> int:
     from windlass import settings
     from windlass.local import up
 
-    pid = up.down(settings.load())
+    found = up.down(settings.load())
     if arguments.json:
-        print(json.dumps({"stopped": pid is not None, "pid": pid}))
+        print(json.dumps(found))
+    elif not found["stopped"]:
+        print("no platform was running")
+    elif found["pid"] is not None:
+        print(f"stopped (process {found['pid']})")
     else:
-        print("no platform was running" if pid is None else f"stopped (process {pid})")
+        print(f"stopped what an engine that died had left: {', '.join(found['ended'])}")
     return 0

@@ -96,7 +96,7 @@ def _labels(arguments: argparse.Namespace) -> list[Label]:
 def _address(configured: Settings) -> str | None:
     from windlass.local import state
 
-    running = state.running(configured)
+    running = state.serving(configured)
     return None if running is None else str(running["feedback_url"])
 
 

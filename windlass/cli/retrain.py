@@ -122,7 +122,36 @@ class Runs:
             elif result.get("champion") is None:
                 trigger.resolved(name, now, helped=True, reason="the first champion")
             elif self._release and result.get("release"):
-                self._apply(result)
+                withheld = self._withheld(result["version"])
+                if withheld is None:
+                    self._apply(result)
+                    continue
+                result["release_withheld"] = withheld
+                trigger.resolved(name, now, helped=False, reason=withheld, version=result["version"])
+
+    def _withheld(self, version: str) -> str | None:
+        """Why a candidate is not released again without a person; None where nothing speaks against it.
+
+        The same data and settings give the same model, and the registry its old number, or another one where it was
+        judged against another champion: what users were taken off must not come back by a schedule.
+        """
+        from components.registry import Registry
+        from serving.release import rollback
+
+        model = self._workload.name
+        gone = rollback.withdrawn(self._settings, model)
+        if not gone:
+            return None
+        known = {v.version: v.tags.get("candidate_content") for v in Registry(self._settings).versions(model)}
+        content = known.get(version)
+        for old in sorted(gone):
+            if old == version or (content is not None and known.get(old) == content):
+                what = "it" if old == version else f"version {old}, the same model,"
+                return (
+                    f"version {version} is not released by itself: {what} was rolled back; a person may apply its "
+                    "release"
+                )
+        return None
 
     def _apply(self, result: dict[str, Any]) -> None:
         from pathlib import Path
@@ -197,4 +226,6 @@ def _text(result: dict[str, Any]) -> str:
         applied = run["release_applied"]
         when = "the platform starts it" if applied["platform_runs"] else "it starts with `windlass up`"
         lines.append(f"release {applied['release']} is handed over: {when}")
+    if "release_withheld" in run:
+        lines.append(f"{run['release_withheld']}: `windlass release apply -f {run['release']}`")
     return "\n".join(lines)

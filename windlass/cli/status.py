@@ -10,7 +10,8 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "status",
         help="show what runs and who gets the traffic",
-        description="Shows the running platform: addresses, processes, the champion and the weights on the wire.",
+        description="Shows the running platform: engine and data plane, addresses, processes, the champion and the "
+        "weights on the wire.",
         epilog="example: windlass status --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -27,15 +28,32 @@ def handle(arguments: argparse.Namespace) -> int:
     found = status.status(settings.load())
     if arguments.json:
         print(json.dumps(found))
-    elif not found["running"]:
-        print("no platform runs; start one with `windlass up --detach`")
-    else:
+    elif "processes" not in found:
+        starting = found["engine"] == "starting"
         print(
-            f"predict   {found['predict_url']}\nfeedback  {found['feedback_url']}\nreport    {found['report_url']}"
+            "a platform is being started, or a demo runs"
+            if starting
+            else "no platform runs; start one with `windlass up --detach`"
         )
-        for model, weights in found["weights"].items():
-            split = ", ".join(f"version {v}: {w} %" for v, w in weights.items())
-            print(f"{model}: champion version {found['models'][model]}; traffic {split}")
-        for name, process in found["processes"].items():
-            print(f"  {name:<20} {process['pid']:>8}  {'running' if process['alive'] else 'DEAD'}")
+    else:
+        print(_text(found))
     return 0
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = []
+    if found["remedy"] is not None:
+        lines += [f"engine {found['engine']}, data plane {found['data_plane']}: {found['remedy']}"]
+    for name in ("predict", "feedback", "report"):
+        if found.get(f"{name}_url"):
+            lines.append(f"{name:<10}{found[f'{name}_url']}")
+    for model, weights in found["weights"].items():
+        split = (
+            ", ".join(f"version {v}: {w} %" for v, w in weights.items())
+            if weights
+            else "unknown, Envoy does not answer"
+        )
+        lines.append(f"{model}: champion version {found['models'][model]}; traffic {split}")
+    for name, process in found["processes"].items():
+        lines.append(f"  {name:<20} {process['pid'] or '-':>8}  {'running' if process['alive'] else 'DEAD'}")
+    return "\n".join(lines)

@@ -12,7 +12,9 @@ def register(subparsers: Any) -> None:
         help="serve the champion behind Envoy",
         description="Starts the champion's model server, Envoy, the feedback endpoint and the report page, carries out "
         "releases, and stays in the foreground.",
-        epilog="example: windlass up --detach --json",
+        epilog="example: windlass up --detach --json\n"
+        "What answers predictions outlives this process: where it is killed, predictions go on, and the next\n"
+        "`windlass up` takes over. Ctrl-C, SIGTERM and `windlass down` end everything.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -21,7 +23,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--detach", action="store_true", help="return once it serves; `windlass down` ends it"
     )
-    parser.add_argument("--port", type=int, help="where Envoy listens (default: a free port)")
+    parser.add_argument("--port", type=int, help="where Envoy listens (default: a free port, or as before)")
     parser.add_argument(
         "--json", action="store_true", help="print predict_url, feedback_url, report_url and pids as JSON"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from windlass.doctor.finding import Finding, fail, ok, warn
 from windlass.local import lock, state
+from windlass.local.plane import DataPlane
 from windlass.settings import Settings
 
 
@@ -17,6 +18,10 @@ def platform(settings: Settings) -> Finding:
     described = state.path(settings)
     holder = lock.holder(state.lock_path(settings))
     if holder is None:
+        if DataPlane(settings).exists():
+            return fail(
+                "platform", "its engine died, the data plane goes on without one", "windlass up --detach"
+            )
         if described.exists():
             remedy = f"rm -f {shlex.quote(str(described))}"
             return warn("platform", f"{described} was left by a platform that was killed", remedy)

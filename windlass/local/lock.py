@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from windlass.errors import AlreadyRunningError
@@ -17,7 +18,7 @@ class PlatformLock:
         self._path = path
         self._file = path.open("a+")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except OSError as error:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
@@ -29,6 +30,17 @@ class PlatformLock:
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def _take(self) -> None:
+        # whoever asks for the holder holds the lock for an instant
+        for attempt in range(10, -1, -1):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if not attempt:
+                    raise
+                time.sleep(0.02)
 
     def release(self) -> None:
         self._file.truncate(0)

@@ -5,6 +5,7 @@ The engine's rules are in `serving/release`; this is the platform's side, with s
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -71,6 +72,7 @@ class Releases:
         self._last_request: dict[str, Any] | None = None
         self._next_look = self._next_skew = 0.0
         self._trouble: str | None = None
+        self._told: tuple[str, str] | None = None
 
     @property
     def model(self) -> str:
@@ -118,8 +120,11 @@ class Releases:
         live = self._controller.live(self.model)
         if live is not None:
             for version in live.traffic.versions:
-                self._platform.serve(self.model, version)
+                self._attempt(functools.partial(self._platform.serve, self.model, version))
             self._observe(live)
+        newest = self._controller.newest(self.model)
+        if newest is not None and not newest.live:
+            self._told = newest.release.name, newest.phase
         self._attempt(self._controller.recover)
 
     def add(
@@ -219,12 +224,22 @@ class Releases:
         return self._platform.envoy.desired(model).servers[version]
 
     def _ended(self, state: ReleaseState) -> None:
-        if self._watch is not None:
-            self._watch = None
+        self._watch = None
+        # also after a promotion that a person has taken back
+        if self._told != (state.release.name, state.phase):
+            self._told = state.release.name, state.phase
             self._attempt(lambda: self._over(state))
+            self._attempt(self._retire)
         queued = self._controller.next_queued(self.model)
         if queued is not None:
             self._attempt(lambda: self.begin(queued))
+
+    def _retire(self) -> None:
+        """End servers that nobody needs: what is in force and what was before it stay warm."""
+        route = self._platform.envoy.desired(self.model)
+        for model, version in list(self._platform.servers):
+            if model == self.model and version not in (route.stable, route.previous, *route.weights):
+                self._platform.retire(model, version)
 
     def _attempt(self, act: Callable[[], Any]) -> Any:
         """Do it; what fails is told once and tried again at the next turn."""

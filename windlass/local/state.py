@@ -38,20 +38,39 @@ def clear(settings: Settings) -> None:
 
 
 def running(settings: Settings) -> dict[str, Any] | None:
-    """The platform's own description, None where none runs (a file left by a killed one does not count)."""
-    if lock.holder(lock_path(settings)) is None or not path(settings).is_file():
-        return None
-    content: dict[str, Any] = json.loads(path(settings).read_text())
-    return content
+    """The description of a platform whose engine runs, None where none does."""
+    return None if lock.holder(lock_path(settings)) is None else described(settings)
+
+
+def serving(settings: Settings) -> dict[str, Any] | None:
+    """As `running`, also of a platform whose data plane goes on without its engine; None where nothing serves.
+
+    A file left by a platform that died with all its processes does not count.
+    """
+    content = running(settings)
+    if content is not None:
+        return content
+    from windlass.local.plane import ENVOY, DataPlane
+
+    plane = DataPlane(settings)
+    return described(settings) if plane.exists() and plane.records.find(ENVOY) is not None else None
 
 
 def read(settings: Settings) -> dict[str, Any]:
-    """As `running`.
+    """As `serving`.
 
     Raises:
-        WindlassError: no platform runs.
+        WindlassError: nothing serves.
     """
-    content = running(settings)
+    content = serving(settings)
     if content is None:
         raise WindlassError(f"no platform runs on {settings.home}; start one with `windlass up --detach`")
+    return content
+
+
+def described(settings: Settings) -> dict[str, Any] | None:
+    """The description as it lies there, whoever wrote it."""
+    if not path(settings).is_file():
+        return None
+    content: dict[str, Any] = json.loads(path(settings).read_text())
     return content

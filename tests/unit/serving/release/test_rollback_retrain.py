@@ -1,0 +1,68 @@
+"""What was rolled back is not brought back by a pipeline: a retraining that makes it again waits for a person."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import planes
+import pytest
+
+from monitoring import retraining
+from monitoring.retraining import Trigger
+from monitoring.signals import Signal
+from serving.release import mailbox
+from serving.release.rollback import path
+from windlass import catalog
+from windlass.cli.retrain import Runs
+from windlass.journal import Journal
+
+NOW = datetime(2013, 3, 1, tzinfo=UTC)
+
+
+def tag(place: planes.Place, contents: dict[str, str]) -> None:
+    """Say in the registry which version was made of what."""
+    snapshot = place.settings.registry_dir / "snapshot.json"
+    told = json.loads(snapshot.read_text())
+    for version in told["models"][planes.MODEL]:
+        version["tags"] = {"candidate_content": contents[version["version"]]}
+    snapshot.write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    ("made", "withheld"),
+    [
+        pytest.param("2", True, id="the-very-version"),
+        pytest.param("3", True, id="the-same-model-under-another-number"),
+        pytest.param("4", False, id="another-model"),
+    ],
+)
+def test_a_retraining_that_makes_it_again_waits_for_a_person(
+    tmp_path: Path, document: dict[str, Any], made: str, withheld: bool
+) -> None:
+    """Verify that version 2, rolled back to 1, gets no release from a schedule, by whatever number."""
+    import yaml
+
+    place = planes.make(tmp_path, ("1",))
+    place.champion("1", ("1", "2", "3", "4"))
+    tag(place, {"1": "a", "2": "b", "3": "b", "4": "c"})
+    rollbacks = Journal(path(place.settings))
+    rollbacks.append(
+        {"at": NOW.isoformat(), "by": "ada", "model": planes.MODEL, "from": {"2": 100}, "to": "1"}
+    )
+    rollbacks.close()
+    release = tmp_path / "release.yaml"
+    release.write_text(yaml.safe_dump(document))
+    workload = catalog.load(planes.MODEL, place.settings.project)
+    runs = Runs(place.settings, workload, release=True)
+    trigger = Trigger(workload.name, workload.retrain, retraining.path(place.settings), lambda name, _: name)
+    accepted = trigger.offer(Signal("manual", "m", NOW), NOW, live_release=False).trigger
+    assert accepted is not None
+    result = {"version": made, "passed": True, "champion": "1", "release": str(release)}
+    runs.results[accepted] = result
+    runs.close(trigger)
+    assert ("release_withheld" in result) == withheld
+    assert len(list(mailbox.submissions(mailbox.inbox(place.settings)))) == (0 if withheld else 1)
+    assert [t.helped for t in trigger.history()] == [False if withheld else None]
