@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections import defaultdict
 from typing import Any
 
+from benchmarks.report import machine, targets_table
 from benchmarks.serving.results import NAMES, Results
 from benchmarks.serving.targets import TARGETS
 
@@ -15,14 +14,9 @@ BENCH = "serving"
 
 def document(results: Results) -> dict[str, Any]:
     """The object that `windlass bench serving --json` prints."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "bench": BENCH,
-        "machine": {
-            "cores": os.cpu_count(),
-            "memory_gb": round(memory, 1),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "measurements": results.measurements(),
         "targets": [target.judge(results) for target in TARGETS] + results.targets,
         "not_run": results.not_run,
@@ -47,10 +41,6 @@ def table(found: dict[str, Any]) -> str:
     for row in found["measurements"]:
         if "load" not in row:
             lines.append(f"{row['contender']:34}{row['name']:40}{row['value']:12,.3f} {row['unit']}")
-    lines += ["", f"{'target':64}{'value':>10}   bound"]
-    for target in found["targets"]:
-        value = "-" if target["value"] is None else f"{target['value']:.3f}"
-        verdict = {True: "holds", False: "MISSED", None: "not measured"}[target["holds"]]
-        lines.append(f"{target['name']:64}{value:>10}{target['op']:>5} {target['target']:<8g}{verdict}")
+    lines += ["", *targets_table(found["targets"])]
     lines += [f"not run: {name}: {reason.splitlines()[0]}" for name, reason in found["not_run"].items()]
     return "\n".join(lines)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.report import judged
 from benchmarks.serving.lineup import FEAST, REDIS, SQLITE
 from benchmarks.serving.results import Load, Results
 
-OPERATORS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge}
 ONE, BATCH = Load(1, 16), Load(32, 16)
 PEERS_GRPC = ("KServe gRPC", "MLServer gRPC")
 
@@ -27,16 +26,7 @@ class Target:
 
     def judge(self, results: Results) -> dict[str, Any]:
         """In the form of the report; `holds` is null where nothing was measured."""
-        value = self.value(results)
-        holds = None if value is None else bool(OPERATORS[self.op](value, self.bound))
-        shown = None if value is None else round(value, 4)
-        return {
-            "name": self.name,
-            "value": shown,
-            "target": round(self.bound, 4),
-            "op": self.op,
-            "holds": holds,
-        }
+        return judged(self.name, self.value(results), self.op, self.bound)
 
 
 def versus(

@@ -13,7 +13,6 @@ from datetime import datetime
 
 from serving.release import durations, strategies
 from serving.release.checks import SAMPLE_RATIO
-from serving.release.counts import Counts
 from serving.release.decision import Action, Command, Decision
 from serving.release.evidence import Evidence
 from serving.release.look import Look, Obstacle, look, shown
@@ -23,11 +22,6 @@ from serving.release.traffic import all_to
 from serving.release.verdict import Verdict
 
 __all__ = ["Action", "Command", "Decision", "next_step", "obey"]
-
-#: Both arms failing at this share of the requests since the last look, on this many of each, is an outage.
-OUTAGE_SHARE = 0.2
-OUTAGE_REQUESTS = 20
-
 
 def next_step(state: ReleaseState, evidence: Evidence, now: datetime) -> Decision:
     """Decide; the same arguments always give the same decision."""
@@ -45,7 +39,7 @@ def next_step(state: ReleaseState, evidence: Evidence, now: datetime) -> Decisio
     failed = _failed(seen, "decision")
     if failed:
         return _reject(seen, failed)
-    obstacle = _trouble(seen) or strategy.waiting_for(seen)
+    obstacle = _trouble(seen) or strategy.waiting_for(seen) or _uncounted(state, seen)
     if obstacle is None:
         return strategy.forward(seen)
     return strategy.meanwhile(seen, obstacle) or _hold(seen, obstacle)
@@ -155,23 +149,31 @@ def _trouble(seen: Look) -> Obstacle | None:
     return _outage(seen)
 
 
+def _uncounted(before: ReleaseState, seen: Look) -> Obstacle | None:
+    """The wire was found to differ from the decided: whether it is obeyed now is known at the next look."""
+    if before.ratio.base != ():
+        return None
+    return Obstacle(SAMPLE_RATIO, "no requests were counted since the weights on the wire were repaired")
+
+
 def _outage(seen: Look) -> Obstacle | None:
-    champion = seen.state.champion
-    arms = {version: seen.new.get(version, Counts()) for version in (*seen.state.candidates, champion)}
-    if not all(arm.n >= OUTAGE_REQUESTS and arm.events >= OUTAGE_SHARE * arm.n for arm in arms.values()):
+    champion, arms = seen.state.champion, seen.state.outage
+    if not arms:
         return None
     alert = "both versions fail alike: not the candidate's fault"
     counts = ", ".join(
         f"{'champion' if version == champion else 'candidate'} {arm.events} of {arm.n}"
         for version, arm in arms.items()
     )
-    return Obstacle(None, f"{alert} ({counts} since the last look)", alert)
+    return Obstacle(None, f"{alert} ({counts} of late)", alert)
 
 
 def _hold(seen: Look, obstacle: Obstacle) -> Decision:
     state, reason, alert = seen.state, obstacle.reason, obstacle.alert
     limit = state.release.inconclusive_after
-    if not obstacle.planned and seen.now - (state.step_started_at or seen.now) >= limit:
+    # waiting as planned is no lack of progress, but a source that says nothing is part of no plan
+    since = state.silent_since if obstacle.planned else state.step_started_at
+    if seen.now - (since or seen.now) >= limit:
         late = f"no progress for {durations.format(limit)}"
         reason = f"{late}: {reason}"
         if state.release.when_inconclusive == "abort":

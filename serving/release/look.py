@@ -16,7 +16,7 @@ from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.metrics import METRICS
 from serving.release.release import Bandit, Check, Experiment
 from serving.release.state import Memory, Ratio, ReleaseState
-from serving.release.statistics import betting, paired, tail
+from serving.release.statistics import arms, betting, paired, tail
 from serving.release.statistics.moments import Moments
 from serving.release.verdict import Verdict
 
@@ -86,7 +86,10 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
     """Judge every check of every candidate that is still in."""
     release = state.release
     seen, backwards = _requests(state, evidence)
+    window, outage = _outage(state, seen)
     memory = dict(state.memory)
+    if state.outage and not outage and state.rules > 1:
+        memory = {key: recovered(held) for key, held in memory.items()}
     verdicts: list[Verdict] = []
     shared: list[str] = []
     for check in release.checks:
@@ -105,7 +108,6 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
     verdicts.append(ratio_verdict)
     memory = {key: held for key, held in memory.items() if held != Memory()}
     silent_since = (state.silent_since or now) if evidence.silent and state.rules > 1 else None
-    window, outage = _outage(state, seen)
     after = replace(
         state,
         requests=seen,
@@ -177,7 +179,7 @@ class _Judging:
     def _arms(self) -> tuple[ArmEvidence, ArmEvidence]:
         arms, champion = self.evidence.arms, self.state.champion
         ours = arms.get(self.version, _NO_ARM)
-        if isinstance(self.state.release.strategy, Bandit) and self.check.metric != "reward":
+        if self.version == champion:
             # the champion may have few requests, or be the one that fails: each is held to all others together,
             # those that are out included, since counts must not go backwards
             everybody = (*self.state.release.candidates, champion)
@@ -292,19 +294,28 @@ def _outage(
 ) -> tuple[Mapping[str, Counts], Mapping[str, Counts]]:
     """Where the window of the next look begins, and what all versions answered in the last one if all failed.
 
-    A window is full with `OUTAGE_REQUESTS` of every version; until it is, what the one before showed holds, so that
-    an outage is neither missed by looks that come often nor forgotten by one that saw nothing new.
+    A version is judged by `OUTAGE_REQUESTS` of its requests; until it has them, what the window before showed holds,
+    so that an outage is neither missed by looks that come often nor forgotten by one that saw nothing new.
     """
     begun = state.requests if state.rules == 1 else state.window
-    arms = {
+    answered = {
         version: seen[version] - begun.get(version, Counts())
         for version in seen
         if version not in state.dropped
     }
-    if any(arm.n < OUTAGE_REQUESTS for arm in arms.values()):
+    judged = [arm for arm in answered.values() if arm.n >= OUTAGE_REQUESTS]
+    if any(arm.events < OUTAGE_SHARE * arm.n for arm in judged):
+        return dict(seen), {}
+    if len(judged) < len(answered):
         return state.window, {} if state.rules == 1 else state.outage
-    failed = all(arm.events >= OUTAGE_SHARE * arm.n for arm in arms.values())
-    return dict(seen), arms if failed else {}
+    return dict(seen), answered
+
+
+def recovered(memory: Memory) -> Memory:
+    """What a check remembers when what the versions had in common is over: an outage, or another that fails as well."""
+    comparison = replace(memory.comparison, harm=arms.rebalanced(memory.comparison.harm))
+    after = memory.tail and replace(memory.tail, harm=arms.rebalanced(memory.tail.harm))
+    return replace(memory, comparison=comparison, tail=after)
 
 
 def _with_secondary(all_checks: tuple[Check, ...], verdicts: list[Verdict]) -> list[Verdict]:

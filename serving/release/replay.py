@@ -80,6 +80,8 @@ def decisions(records: Iterable[Record]) -> Iterator[tuple[Record, Decision | No
             current = state.initial(
                 spec.parse(record["document"]), record["champion"], record.get("rules", 1)
             )
+        elif record["kind"] == "repaired" and current is not None:
+            current = state.recounted(current)
         elif record["kind"] == "decision" and current is not None:
             decision = (
                 first_rules.decide(current, record, known)

@@ -7,7 +7,7 @@ unchanged; floats do, since `repr` gives them back exactly.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class Ratio:
     Attributes:
         settled: log evidence of the steps that are over.
         base: counts at which this step's own begin; None until the first look after a change of weights, whose
-            requests were partly split by the old ones.
+            requests were partly split by the old ones; empty until the first look after the wire was repaired.
         counts: this step's requests (of an experiment: units) of the candidates and the champion, in this order.
     """
 
@@ -74,7 +74,10 @@ class ReleaseState:
         dropped: candidates that are out, and why.
         step_base: observations by check when the step began; "requests" are the candidate's.
         updated_at: when a bandit's weights were last worked out.
+        silent_since: since when some source has said nothing, at every look; None where all spoke at the last one.
         requests: by version, what was seen at the last look.
+        window: by version, what had been seen when the newest window began: the requests in which an outage shows.
+        outage: what every version answered in the last full window, where all of them failed; else empty.
         memory: by check (and candidate, where there are several).
         alert: what a person was last alerted of; the same is not said twice.
     """
@@ -90,8 +93,11 @@ class ReleaseState:
     step_started_at: datetime | None = None
     updated_at: datetime | None = None
     paused_at: datetime | None = None
+    silent_since: datetime | None = None
     step_base: Mapping[str, int] = field(default_factory=dict)
     requests: Mapping[str, Counts] = field(default_factory=dict)
+    window: Mapping[str, Counts] = field(default_factory=dict)
+    outage: Mapping[str, Counts] = field(default_factory=dict)
     memory: Mapping[str, Memory] = field(default_factory=dict)
     ratio: Ratio = Ratio()
     alert: str | None = None
@@ -123,7 +129,13 @@ def initial(release: Release, champion: str, rules: int = RULES) -> ReleaseState
     return ReleaseState(release=release, champion=champion, rules=rules, traffic=all_to(champion))
 
 
-_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at")
+def recounted(state: ReleaseState) -> ReleaseState:
+    """After the wire showed other weights than the decided: what was counted of this step cannot test them."""
+    return state if state.rules == 1 else replace(state, ratio=Ratio(state.ratio.settled, ()))
+
+
+_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "silent_since")
+_COUNTS = ("requests", "window", "outage")
 
 
 def to_json(state: ReleaseState) -> dict[str, Any]:
@@ -136,7 +148,8 @@ def to_json(state: ReleaseState) -> dict[str, Any]:
         name: None if getattr(state, name) is None else getattr(state, name).isoformat() for name in _TIMES
     }
     plain["traffic"] = traffic_json.to_json(state.traffic)
-    plain["requests"] = {version: asdict(counts) for version, counts in state.requests.items()}
+    for name in _COUNTS:
+        plain[name] = {version: asdict(counts) for version, counts in getattr(state, name).items()}
     plain["ratio"] = asdict(state.ratio)
     plain["memory"] = {
         key: {name: value for name, value in asdict(memory).items() if value != _UNUSED[name]}
@@ -151,9 +164,10 @@ def from_json(plain: Mapping[str, Any], release: Release) -> ReleaseState:
     if "rules" not in fields:
         fields = _from_the_first(fields, release)
     for name in _TIMES:
-        fields[name] = None if fields[name] is None else datetime.fromisoformat(fields[name])
+        fields[name] = None if fields.get(name) is None else datetime.fromisoformat(fields[name])
     fields["traffic"] = traffic_json.from_json(fields["traffic"])
-    fields["requests"] = {version: Counts(**counts) for version, counts in fields["requests"].items()}
+    for name in _COUNTS:
+        fields[name] = {version: Counts(**counts) for version, counts in fields.get(name, {}).items()}
     fields["memory"] = {key: _memory(memory) for key, memory in fields["memory"].items()}
     ratio = fields["ratio"]
     base = None if ratio["base"] is None else tuple(ratio["base"])

@@ -79,12 +79,18 @@ def of_values(values: Sequence[float], low: float, high: float) -> Sample:
 
 def log_evidence_above(sample: Sample, bound: float, bets: Bets) -> float:
     """Log of the e-value against "the mean is at most `bound`", for a bound in (0, 1)."""
+    if sample.values == _ONES_AND_ZEROS:
+        ones, zeros = sample.counts
+        return _log_wealth_of_counts(ones, zeros, bound, bets)
     values, counts = _arrays(sample)
     return _log_wealth(values, counts, bound, bets)
 
 
 def log_evidence_below(sample: Sample, bound: float, bets: Bets) -> float:
     """Log of the e-value against "the mean is at least `bound`", for a bound in (0, 1)."""
+    if sample.values == _ONES_AND_ZEROS:
+        ones, zeros = sample.counts
+        return _log_wealth_of_counts(zeros, ones, 1 - bound, bets)
     values, counts = _arrays(sample)
     return _log_wealth(1 - values, counts, 1 - bound, bets)
 
@@ -92,14 +98,103 @@ def log_evidence_below(sample: Sample, bound: float, bets: Bets) -> float:
 def bounds(sample: Sample, alpha: float, bets: Bets, tolerance: float = 1e-6) -> tuple[float, float]:
     """Lower and upper bound of the mean: each holds at all times at once with chance 1 - `alpha`.
 
-    The evidence against "at most m" falls as m grows, so the bound is found by bisection; the side returned is
-    the safe one.
+    The evidence against "at most m" falls as m grows, so the bound is where it reaches 1/alpha; the side returned is
+    the safe one, at most `tolerance` (relative to the bound, for zeros and ones: much less) from it.
     """
     if sample.size == 0:
         return 0.0, 1.0
+    if sample.values == _ONES_AND_ZEROS:
+        ones, zeros = sample.counts
+        return _lower_of_counts(ones, zeros, alpha, bets), 1 - _lower_of_counts(zeros, ones, alpha, bets)
     values, counts = _arrays(sample)
     lower = _lower(values, counts, alpha, bets, tolerance)
     return lower, 1 - _lower(1 - values, counts, alpha, bets, tolerance)
+
+
+def log_sum(logs: Sequence[float]) -> float:
+    """Log of the sum of the exponentials; plain, since for ten numbers an array costs more than the sum."""
+    most = max(logs)
+    return most + math.log(math.fsum([math.exp(log - most) for log in logs]))
+
+
+# --- zeros and ones: what every guardrail asks at every look, so plain arithmetic on two counts
+
+
+_ONES_AND_ZEROS = (1.0, 0.0)
+
+
+def _log_wealth_of_counts(ones: int, zeros: int, bound: float, bets: Bets) -> float:
+    odds = 1 / bound - 1
+    return log_sum(
+        [
+            log_share + ones * math.log1p(fraction * odds) + zeros * log_rest
+            for fraction, log_share, log_rest in _bet_logs(bets)
+        ]
+    )
+
+
+def _lower_of_counts(ones: int, zeros: int, alpha: float, bets: Bets) -> float:
+    """Where the evidence against "at most m" is 1/alpha, by Newton's method in t = log(1/m - 1).
+
+    Each bet's log wealth is convex and rises in t, and so is that of the mixture. So from a t at which it has more
+    than it needs, every step stays there: on the safe side. One bet's share alone gives such a t in closed form,
+    close to the solution.
+    """
+    if ones == 0:
+        return 0.0
+    needed = math.log(1 / alpha)
+    lines = [
+        (math.log(fraction), log_share + zeros * log_rest)
+        for fraction, log_share, log_rest in _bet_logs(bets)
+    ]
+    t = min(_log_expm1((needed - held) / ones) - log_fraction for log_fraction, held in lines)
+    for _ in range(_STEPS):
+        logs, slopes = [], []
+        for log_fraction, held in lines:
+            gain, slope = _softplus(t + log_fraction)
+            logs.append(held + ones * gain)
+            slopes.append(slope)
+        value = log_sum(logs)
+        surplus = value - needed
+        if surplus < _SURPLUS:
+            break
+        slope = ones * math.fsum(
+            [math.exp(log - value) * slope for log, slope in zip(logs, slopes, strict=True)]
+        )
+        # aims a little above: rounding must not lead to the other side
+        t -= (surplus - _SURPLUS / 2) / slope
+    return 1 / (1 + math.exp(t)) if t < 700 else 0.0
+
+
+#: Evidence (a difference of logs) at which a bound is exact enough, and steps after which it is taken as it is.
+_SURPLUS = 1e-7
+_STEPS = 60
+
+
+def _softplus(x: float) -> tuple[float, float]:
+    """log(1 + exp(x)) and its slope."""
+    if x > 0:
+        rest = math.exp(-x)
+        return x + math.log1p(rest), 1 / (1 + rest)
+    odds = math.exp(x)
+    return math.log1p(odds), odds / (1 + odds)
+
+
+def _log_expm1(x: float) -> float:
+    """log(exp(x) - 1) of a positive x."""
+    return x + math.log(-math.expm1(-x))
+
+
+@lru_cache(maxsize=16)
+def _bet_logs(bets: Bets) -> tuple[tuple[float, float, float], ...]:
+    """Of each bet the fraction, the log of its share, and the log of what a zero leaves of it."""
+    return tuple(
+        (fraction, math.log(share), math.log1p(-fraction))
+        for fraction, share in zip(bets.fractions, bets.shares, strict=True)
+    )
+
+
+# --- any values in [0, 1]
 
 
 def _lower(values: Array, counts: Array, alpha: float, bets: Bets, tolerance: float) -> float:

@@ -13,21 +13,45 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from serving.release.statistics import betting
+
 #: The prior's weight in requests: how sharply the alternative is drawn around the decided shares.
 CONCENTRATION = 100.0
+
+#: The share of the requests that arms of share zero may have: those that were in flight when it became zero.
+STRAGGLERS = 0.01
 
 
 def log_evidence(
     counts: Sequence[int], shares: Sequence[float], concentration: float = CONCENTRATION
 ) -> float:
-    """Log of the e-value against "requests were assigned with these `shares`"."""
-    if len(counts) != len(shares) or abs(math.fsum(shares) - 1) > 1e-9 or min(shares) <= 0:
+    """Log of the e-value against "requests (or units, or buckets) were assigned with these `shares`".
+
+    Any number of arms. Of arms with share zero a few requests are no evidence, since an answer may come after the
+    share was taken away: they are tested together against at most `STRAGGLERS` of the requests, by betting, and
+    the two e-values are averaged.
+
+    Raises:
+        ValueError: counts and shares do not match, a share is negative, or they do not sum to 1.
+    """
+    if len(counts) != len(shares) or abs(math.fsum(shares) - 1) > 1e-9 or min(shares) < 0:
         raise ValueError(
-            f"counts {list(counts)} and shares {list(shares)} must match, shares positive and sum to 1"
+            f"counts {list(counts)} and shares {list(shares)} must match, shares not negative and sum to 1"
         )
+    served = [(count, share) for count, share in zip(counts, shares, strict=True) if share > 0]
+    evidence = _of_positive(served, concentration)
+    if len(served) == len(counts):
+        return evidence
     total = sum(counts)
+    late = betting.of_counts(total, total - sum(count for count, _ in served))
+    strays = betting.log_evidence_above(late, STRAGGLERS, betting.RATE_BETS)
+    return betting.log_sum((evidence, strays)) - math.log(2)
+
+
+def _of_positive(served: Sequence[tuple[int, float]], concentration: float) -> float:
+    total = sum(count for count, _ in served)
     evidence = math.lgamma(concentration) - math.lgamma(concentration + total)
-    for count, share in zip(counts, shares, strict=True):
+    for count, share in served:
         prior = concentration * share
         evidence += math.lgamma(prior + count) - math.lgamma(prior) - count * math.log(share)
     return evidence

@@ -10,7 +10,7 @@ from typing import Literal
 from serving.release import buckets
 from serving.release.counts import Counts
 from serving.release.decision import Decision
-from serving.release.look import Look, step_log_evidence
+from serving.release.look import Look, recovered, step_log_evidence
 from serving.release.state import Ratio, ReleaseState
 from serving.release.traffic import Traffic, all_to
 
@@ -78,4 +78,6 @@ def without(seen: Look, out: Mapping[str, str]) -> ReleaseState:
         # nobody moves but the users of a version that is out
         moved = buckets.move(traffic.assignment.buckets, weights)
         traffic = replace(traffic, assignment=replace(traffic.assignment, buckets=moved))
-    return replace(retarget(state, traffic), dropped={**state.dropped, **out})
+    # a bandit's guardrails held the others to those who are out now
+    memory = {key: recovered(held) for key, held in state.memory.items()}
+    return replace(retarget(state, traffic), dropped={**state.dropped, **out}, memory=memory)

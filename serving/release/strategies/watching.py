@@ -34,7 +34,8 @@ def first_unobserved(seen: Look) -> Obstacle | None:
 
 def too_early(seen: Look, least: timedelta) -> Obstacle | None:
     """The step has not lasted as long as it must."""
-    lasted = seen.now - (seen.state.step_started_at or seen.now)
+    # a clock that was set back must not count against it
+    lasted = max(seen.now - (seen.state.step_started_at or seen.now), timedelta(0))
     if lasted >= least:
         return None
     so_far = f"{durations.format(lasted)} of {durations.format(least)}"

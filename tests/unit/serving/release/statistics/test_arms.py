@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from serving.release.statistics import arms
-from serving.release.statistics.arms import START, Batch
+from serving.release.statistics.arms import SHARES, SPELL, START, Batch, Guard
 
 NEEDED = math.log(100)
 
@@ -142,3 +142,67 @@ def test_a_healthy_candidate_is_shown_to_be_safe_in_time():
 def test_one_arm_alone_says_nothing():
     with pytest.raises(ValueError, match="both arms"):
         arms.add(START, Batch(5, 5, 0, 0), 0.0)
+
+
+# --- spells
+
+
+def watched(*batches, excess=0.01):
+    guard = Guard()
+    for batch in batches:
+        guard = arms.watch(guard, batch, excess)
+    return guard
+
+
+def test_the_wealth_is_that_of_the_plain_bets():
+    """Verify that what earlier releases were decided by is still there, beside what forgives."""
+    batches = [Batch(5, 3, 45, 1), Batch(7, 0, 43, 2), Batch(4, 1, 46, 0)]
+    wealth = START
+    for batch in batches:
+        wealth = arms.add(wealth, batch, 0.01)
+    assert watched(*batches).wealth == wealth
+
+
+def test_the_worst_look_counts_as_one_event():
+    """Verify that the evidence is that of the same looks with the extra events of the worst turned to none."""
+    first, worst = Batch(5, 2, 45, 1), Batch(6, 4, 44, 3)
+    guard = watched(first, worst)
+    once = watched(first, Batch(6, 1, 44, 3))
+    expected = math.log(sum(share * math.exp(held) for share, held in zip(SHARES, once.wealth, strict=True)))
+    assert arms.log_evidence_beyond_a_spell(guard) == pytest.approx(expected, rel=1e-12)
+
+
+def test_nothing_is_forgiven_where_events_come_singly():
+    guard = watched(*[Batch(5, 1, 45, 0)] * 4)
+    assert guard.spell == START
+    assert math.fsum(SHARES) == pytest.approx(1)
+
+
+def test_one_stall_of_the_candidates_process_is_no_verdict_but_a_second_look_like_it_is():
+    quiet, stall = Batch(5, 0, 45, 0), Batch(5, 5, 45, 0)
+    assert arms.log_evidence(watched(quiet, stall).wealth) >= NEEDED
+    assert arms.log_evidence_beyond_a_spell(watched(quiet, stall, quiet)) < NEEDED
+    assert arms.log_evidence_beyond_a_spell(watched(quiet, stall, stall)) >= NEEDED
+
+
+def test_a_look_in_which_everything_fails_is_no_spell():
+    events = 2 * SPELL + 4
+    assert arms.log_evidence_beyond_a_spell(watched(Batch(events, events, 200, 0))) >= NEEDED
+
+
+def test_stalls_of_each_process_are_mostly_forgiven():
+    """Verify that stalls of its own, as often as the champion's, stop the candidate far less often than without."""
+    plain = forgiving = 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        guard = Guard()
+        stopped, stopped_anyway = False, False
+        for _ in range(200):
+            ours = 4 if rng.random() < 0.02 else 0
+            theirs = 36 if rng.random() < 0.02 else 0
+            guard = arms.watch(guard, Batch(5, ours, 45, theirs), 0.01)
+            stopped |= arms.log_evidence(guard.wealth) >= NEEDED
+            stopped_anyway |= arms.log_evidence_beyond_a_spell(guard) >= NEEDED
+        plain += stopped
+        forgiving += stopped_anyway
+    assert forgiving <= 0.6 * plain

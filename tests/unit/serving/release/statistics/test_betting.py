@@ -11,7 +11,7 @@ from scipy import stats
 
 from serving.release.statistics import betting
 from serving.release.statistics.bernstein import EmpiricalBernstein
-from serving.release.statistics.betting import PAIR_BETS, RATE_BETS
+from serving.release.statistics.betting import PAIR_BETS, RATE_BETS, Sample
 
 
 @functools.cache
@@ -159,3 +159,19 @@ def test_a_value_outside_its_range_is_refused(value):
 def test_nothing_seen_bounds_nothing():
     assert betting.bounds(betting.of_counts(0, 0), 0.05, RATE_BETS) == (0.0, 1.0)
     assert betting.log_evidence_above(betting.of_values([], 0, 1), 0.5, RATE_BETS) == 0
+
+
+@pytest.mark.parametrize("bets", [RATE_BETS, PAIR_BETS], ids=["rate", "pair"])
+@pytest.mark.parametrize(
+    ("n", "events"), [(1, 0), (1, 1), (40, 40), (50, 3), (777, 500), (45_000, 90), (1_000_000, 1)]
+)
+def test_counts_give_what_the_same_values_give(n, events, bets):
+    """Verify the plain arithmetic on counts against the arrays and the bisection on values."""
+    counts = betting.of_counts(n, events)
+    values = Sample((0.0, 1.0), (n - events, events))  # in this order they are treated as any values
+    for judge in (betting.log_evidence_above, betting.log_evidence_below):
+        assert judge(counts, 0.03, bets) == pytest.approx(judge(values, 0.03, bets), rel=1e-11, abs=1e-11)
+    for alpha in (0.05, 0.001):
+        lower, upper = betting.bounds(counts, alpha, bets)
+        slower, wider = betting.bounds(values, alpha, bets, tolerance=1e-7)
+        assert (lower, upper) == (pytest.approx(slower, abs=2e-7), pytest.approx(wider, abs=2e-7))

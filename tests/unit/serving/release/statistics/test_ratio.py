@@ -55,7 +55,35 @@ def test_a_split_that_is_not_obeyed_is_noticed(actual, within):
     assert np.mean(found) >= 0.9
 
 
-@pytest.mark.parametrize("shares", [(0.5, 0.6), (0.0, 1.0), (1.0,)])
+@pytest.mark.parametrize("shares", [(0.5, 0.6), (-0.1, 1.1), (1.0,), (0.0, 0.0)])
 def test_shares_that_are_none_are_refused(shares):
     with pytest.raises(ValueError, match="shares"):
         ratio.log_evidence((1, 2), shares)
+
+
+@pytest.mark.parametrize(
+    ("counts", "noticed"),
+    [
+        pytest.param((0, 100, 900), False, id="nothing-came"),
+        pytest.param((3, 100, 900), False, id="answers-that-were-under-way"),
+        pytest.param((30, 0, 0), True, id="it-still-gets-everything"),
+        pytest.param((60, 100, 900), True, id="it-still-gets-a-part"),
+        pytest.param((0, 300, 700), True, id="the-others-are-not-split-as-decided"),
+    ],
+)
+def test_an_arm_without_a_share_may_have_some_answers_under_way(counts, noticed):
+    assert (ratio.log_evidence(counts, (0.0, 0.1, 0.9)) >= math.log(1000)) is noticed
+
+
+def test_with_an_arm_without_a_share_the_expected_evidence_is_exactly_one():
+    """Verify over all outcomes, where that arm still has as much as is allowed."""
+    n, shares = 30, (ratio.STRAGGLERS, 0.2 * (1 - ratio.STRAGGLERS), 0.8 * (1 - ratio.STRAGGLERS))
+    mean = 0.0
+    for strays, ours in ((s, k) for s in range(n + 1) for k in range(n + 1 - s)):
+        counts = (strays, ours, n - strays - ours)
+        mean += stats.multinomial.pmf(counts, n, shares) * math.exp(ratio.log_evidence(counts, (0, 0.2, 0.8)))
+    assert mean == pytest.approx(1, rel=1e-9)
+
+
+def test_one_arm_with_everything_is_no_evidence():
+    assert ratio.log_evidence((50, 0), (1.0, 0.0)) <= 0

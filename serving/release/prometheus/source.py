@@ -1,0 +1,244 @@
+"""The metrics source `prometheus`: what each version of a model answered since its release began, look by look.
+
+Every way of saying nothing is told apart from saying zero: Prometheus is down, answers in part, knows no such series,
+or knows only old samples of a version: then the source is silent at this look, and what it counted before stands. What
+cannot be true (a NaN, buckets that fall) is a fault of the metrics made of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.metrics import METRICS
+from serving.release.prometheus.client import NonsenseError, Prometheus, SilentError
+from serving.release.prometheus.counting import Counted, Labels, count
+from serving.release.prometheus.templates import RUNTIME, Queries, Query, listening
+from serving.release.statistics.histogram import Histogram
+
+ERRORS = ("errorRate",)
+LATENCIES = tuple(name for name, metric in METRICS.items() if metric.unit == "latency")
+
+#: Samples older than this are not asked for: a source that was away for longer misses restarts in between.
+LONGEST_WINDOW_S = 6 * 3600.0
+
+
+class PrometheusSource:
+    """Counts of one release.
+
+    Args:
+        since: when the release began; requests are counted from there, however late the first look.
+        queries: which metrics are asked, see `templates.py`.
+        more: further matchers for every query, for example {"namespace": "prod"}.
+        scrape_interval_s: how often the targets are scraped; samples older than `late_after` intervals are late.
+        durations: whether latencies are asked for.
+        state: what `state` gave, so that a source in a new process goes on where the old one was.
+        name: of the source in checks.
+    """
+
+    def __init__(
+        self,
+        prometheus: Prometheus,
+        model: str,
+        since: datetime,
+        *,
+        queries: Queries = RUNTIME,
+        more: Mapping[str, str] | None = None,
+        scrape_interval_s: float = 15.0,
+        late_after: float = 4.0,
+        durations: bool = True,
+        state: Mapping[str, Any] | None = None,
+        name: str = "prometheus",
+    ) -> None:
+        self._prometheus = prometheus
+        self._model = model
+        self._start = since
+        self._since = since.timestamp()
+        self._queries = queries
+        self._more = dict(more or {})
+        self._late_s = scrape_interval_s * late_after
+        self._durations = durations
+        self._name = name
+        self._asked_at = self._since if state is None else float(state["at"])
+        self._begun = state is not None
+        self._responses = Counted() if state is None else Counted.from_json(state["responses"])
+        self._buckets = Counted() if state is None else Counted.from_json(state["durations"])
+
+    def state(self) -> dict[str, Any]:
+        """All that is to be kept, as plain values."""
+        return {
+            "at": self._asked_at,
+            "responses": self._responses.to_json(),
+            "durations": self._buckets.to_json(),
+        }
+
+    def evidence(self, versions: Sequence[str], at: datetime) -> Evidence:
+        """What `versions` answered up to `at`, cumulative since the release began; never less than before.
+
+        Ask for the same versions at every look. One that was never heard of has no arm; where the source is silent,
+        arms are as they were last known.
+        """
+        silent: dict[str, str] = {}
+        faults: dict[str, str] = {}
+        try:
+            if not self._begun:
+                self._begin()
+            self._responses = self._ask(
+                self._queries.responses, self._responses, versions, at, ERRORS, faults
+            )
+            if self._durations:
+                self._buckets = self._ask(
+                    self._queries.durations, self._buckets, versions, at, LATENCIES, faults
+                )
+            if not faults:  # what was left out is asked for again: a restart in it must be seen
+                self._asked_at = max(self._asked_at, at.timestamp())
+            self._check(versions, at, faults)
+        except SilentError as error:
+            silent[self._name] = str(error)
+        except NonsenseError as error:
+            faults.update(dict.fromkeys((*ERRORS, *LATENCIES), str(error)))
+        arms = {version: arm for version in versions if (arm := self._arm(version, faults)) is not None}
+        return Evidence(at, arms, silent=silent, faults=faults)
+
+    def _begin(self) -> None:
+        """Ask whether Prometheus listened when the release began: then what appears later is new, not merely late."""
+        heard = self._prometheus.has(listening(self._late_s), self._start)
+        self._responses, self._buckets = Counted(heard=heard), Counted(heard=heard)
+        self._begun = True
+
+    def _ask(
+        self,
+        query: Query,
+        before: Counted,
+        versions: Sequence[str],
+        at: datetime,
+        metrics: Sequence[str],
+        faults: dict[str, str],
+    ) -> Counted:
+        values = tuple(value for version in versions for value in self._queries.values(self._model, version))
+        if not values:
+            raise SilentError(
+                f"no series for versions {', '.join(versions)} ({query.name}): nothing is called after them"
+            )
+        # what was scraped before the last look may have been stored after it
+        window = min(at.timestamp() - self._asked_at + self._late_s, LONGEST_WINDOW_S)
+        promql = query.render(self._model, values, self._more, max(window, self._late_s))
+        try:
+            after, fault = count(
+                before, self._prometheus.samples(promql, at), frozenset(query.labels), self._since
+            )
+        except NonsenseError as error:
+            after, fault = before, str(error)
+        if fault is not None:
+            faults.update(dict.fromkeys(metrics, f"{query.name}: {fault}"))
+        return after
+
+    def _check(self, versions: Sequence[str], at: datetime, faults: Mapping[str, str]) -> None:
+        """Raise SilentError where a version is not heard of, or was not lately, in metrics that are not at fault."""
+        asked = [] if ERRORS[0] in faults else [(self._queries.responses, self._responses)]
+        if self._durations and LATENCIES[0] not in faults:
+            asked.append((self._queries.durations, self._buckets))
+        for version in versions:
+            values = self._queries.values(self._model, version)
+            for query, counted in asked:
+                newest = _newest(counted, query.version, values)
+                if newest is None:
+                    if self._excused(query, version):
+                        continue
+                    raise SilentError(
+                        f"no series of {query.metric} for version {version} ({query.name}: {query.version} is "
+                        f"{' or '.join(values) or 'nothing'}); check that its servers are scraped, and that the label "
+                        f"{query.version} is theirs (honorLabels)"
+                    )
+                age = at.timestamp() - newest
+                if age > self._late_s:
+                    raise SilentError(
+                        f"late: the newest sample of version {version} ({query.name}) is {age:.0f} s old, the limit is "
+                        f"{self._late_s:g} s; check that its servers are up and scraped"
+                    )
+
+    def _excused(self, query: Query, version: str) -> bool:
+        """Whether a version rightly has no series: no responses where its histogram is there and empty; no durations
+        (of Envoy) where no request of it ever reached a server."""
+        if query is self._queries.responses:
+            values, label = self._queries.values(self._model, version), self._queries.durations.version
+            found = [n for labels, n in self._buckets.totals.items() if _value(labels, label) in values]
+            return bool(found) and not any(found)
+        outcomes = self._outcomes(version)
+        return bool(outcomes) and all(map(self._queries.is_failure, outcomes))
+
+    def _seen(self, version: str) -> bool:
+        values = self._queries.values(self._model, version)
+        return any(
+            dict(labels).get(self._queries.durations.version) in values for labels in self._buckets.totals
+        )
+
+    def _outcomes(self, version: str) -> dict[str, int]:
+        """Outcome -> requests."""
+        values = self._queries.values(self._model, version)
+        found: dict[str, int] = {}
+        for labels, number in self._responses.totals.items():
+            if _value(labels, self._queries.responses.version) in values:
+                outcome = _value(labels, self._queries.outcome) or ""
+                found[outcome] = found.get(outcome, 0) + number
+        return found
+
+    def _arm(self, version: str, faults: dict[str, str]) -> ArmEvidence | None:
+        outcomes = self._outcomes(version)
+        if not outcomes and not self._seen(version):
+            return None
+        return ArmEvidence(
+            requests=sum(outcomes.values()),
+            errors=sum(number for outcome, number in outcomes.items() if self._queries.is_failure(outcome)),
+            latencies=self._latencies(version, faults) if self._seen(version) else None,
+        )
+
+    def _latencies(self, version: str, faults: dict[str, str]) -> Histogram | None:
+        try:
+            return Histogram.of_cumulative(self._cumulative(version))
+        except ValueError as error:
+            for metric in LATENCIES:
+                faults.setdefault(metric, f"{self._queries.durations.name}: version {version}: {error}")
+            return None
+
+    def _cumulative(self, version: str) -> dict[float, float]:
+        """Bound in milliseconds -> answers at or below it.
+
+        Raises:
+            ValueError: its servers have different buckets, so that their sums mean nothing.
+        """
+        label = self._queries.durations.version
+        values = self._queries.values(self._model, version)
+        of_targets = {
+            frozenset(_value(labels, "le") for labels in series if _value(labels, label) in values)
+            for series in self._buckets.values.values()
+        } - {frozenset()}
+        if len(of_targets) > 1:
+            raise ValueError(
+                "its servers have different buckets; run one build of the server for one version"
+            )
+        found: dict[float, float] = {}
+        for labels, number in self._buckets.totals.items():
+            if _value(labels, label) in values:
+                bound = float(_value(labels, "le") or "nan")
+                # 0.0001 s are 0.1 ms, not 0.09999999999999999
+                bound = bound if math.isinf(bound) else float(f"{bound * self._queries.to_ms:.9g}")
+                found[bound] = found.get(bound, 0) + number
+        return found
+
+
+def _newest(counted: Counted, label: str, values: Sequence[str]) -> float | None:
+    """Time of the newest scrape of a target that has one of the label's `values`."""
+    found = [
+        counted.last[target]
+        for target, series in counted.values.items()
+        if any(_value(labels, label) in values for labels in series)
+    ]
+    return max(found, default=None)
+
+
+def _value(labels: Labels, name: str) -> str | None:
+    return next((value for key, value in labels if key == name), None)

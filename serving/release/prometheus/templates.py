@@ -1,0 +1,172 @@
+"""The queries, by name: which counters say how many requests a version answered, how many failed, how long each took.
+
+A set for each way of running: `RUNTIME` asks our model servers, which put model and version on every series, wherever
+they run; `ENVOY` asks an Envoy of ours, whose clusters are called after model and version; `ENVOY_GATEWAY` asks the
+proxies of Envoy Gateway, whose clusters are called after the place of a backend in its route, so that they must be
+named by whoever wrote the route (`clusters_of`). The runtime sees no request that never reached it; Envoy does, but has
+no duration of one whose caller went away, and shows its histograms up to 5 s late (`stats_flush_interval`).
+
+KServe's own model servers (`request_predict_seconds`) state neither a version nor a status, so they have no set here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from string import Template
+from typing import Any
+
+from serving.release.envoy_config import cluster_name
+
+#: model and version -> values of the version label that stand for it
+Values = Callable[[str, str], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Query:
+    """One range selector.
+
+    Attributes:
+        name: under which documents and errors speak of it.
+        promql: with $model, $values (a pattern of the version label), $more (further matchers) and $window.
+        labels: labels that the metric itself has -> what they mean; every other one is the target's.
+        version: the label that tells versions apart.
+    """
+
+    name: str
+    promql: str
+    labels: Mapping[str, str]
+    version: str
+
+    @property
+    def metric(self) -> str:
+        return self.promql.partition("{")[0]
+
+    def render(self, model: str, values: tuple[str, ...], more: Mapping[str, str], window_s: float) -> str:
+        """The query, with every value quoted."""
+        matchers = "".join(f',{name}="{_quoted(value)}"' for name, value in sorted(more.items()))
+        return Template(self.promql).substitute(
+            model=_quoted(model),
+            values=_quoted("|".join(map(_literal, values))),
+            more=matchers,
+            window=f"{max(1, round(window_s * 1000))}ms",
+        )
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What a source asks.
+
+    Attributes:
+        responses: requests that callers waited for, by outcome.
+        outcome: its label of the outcome, and `failed` the pattern of those that failed on our side.
+        durations: buckets of a classic histogram (label `le`).
+        to_ms: what turns a bound of it into milliseconds.
+        values: how a version is called in the version label.
+    """
+
+    name: str
+    responses: Query
+    outcome: str
+    failed: str
+    durations: Query
+    to_ms: float
+    values: Values = field(default=lambda model, version: (version,))
+
+    def is_failure(self, outcome: str) -> bool:
+        return re.fullmatch(self.failed, outcome) is not None
+
+
+_LE = "upper bound of a bucket"
+_RUNTIME_LABELS = {"model": "name of the model", "version": "its version"}
+
+RUNTIME = Queries(
+    name="runtime",
+    responses=Query(
+        "runtimeResponses",
+        'windlass_requests_total{model="$model",version=~"$values"$more}[$window]',
+        {**_RUNTIME_LABELS, "protocol": "v1, v2 or grpc", "code": "HTTP status"},
+        "version",
+    ),
+    outcome="code",
+    failed="5..",
+    durations=Query(
+        "runtimeDurations",
+        'windlass_request_seconds_bucket{model="$model",version=~"$values"$more}[$window]',
+        {**_RUNTIME_LABELS, "le": f"{_LE}, seconds"},
+        "version",
+    ),
+    to_ms=1000.0,
+)
+
+_ENVOY_LABELS = {"envoy_cluster_name": "the upstream cluster"}
+
+
+def _envoy(name: str, values: Values) -> Queries:
+    return Queries(
+        name=name,
+        responses=Query(
+            f"{name}Responses",
+            'envoy_cluster_upstream_rq_xx{envoy_cluster_name=~"$values"$more}[$window]',
+            {**_ENVOY_LABELS, "envoy_response_code_class": "1 to 5; 5 also where no server could be reached"},
+            "envoy_cluster_name",
+        ),
+        outcome="envoy_response_code_class",
+        failed="5",
+        durations=Query(
+            f"{name}Durations",
+            'envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=~"$values"$more}[$window]',
+            {**_ENVOY_LABELS, "le": f"{_LE}, milliseconds"},
+            "envoy_cluster_name",
+        ),
+        to_ms=1.0,
+        values=values,
+    )
+
+
+ENVOY = _envoy("envoy", lambda model, version: (cluster_name(model, version),))
+
+
+def listening(window_s: float) -> str:
+    """The query that gives something where Prometheus scraped anything at all in the last `window_s` seconds."""
+    return f"count(last_over_time(up[{round(window_s * 1000)}ms]))"
+
+
+def envoy_gateway(clusters: Mapping[str, tuple[str, ...]]) -> Queries:
+    """The set for Envoy Gateway's proxies.
+
+    Args:
+        clusters: version -> names of its clusters, as `clusters_of` a live route says.
+    """
+    return _envoy("envoyGateway", lambda model, version: clusters.get(version, ()))
+
+
+def clusters_of(route: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Version -> names that Envoy Gateway (1.9) gives the clusters of its backends in a live HTTPRoute.
+
+    They are called after the places of rule and backend, so they change with the route: ask again at every look, and
+    expect that a request in flight over a change is counted for whoever has the place then. A backend has a cluster
+    of its own because each of ours has a filter; a route without them has one for each rule.
+
+    Args:
+        versions: name of a Service -> version.
+    """
+    metadata, spec = route["metadata"], route["spec"]
+    found: dict[str, tuple[str, ...]] = {}
+    for rule, content in enumerate(spec.get("rules", ())):
+        for place, ref in enumerate(content.get("backendRefs", ())):
+            version = versions.get(ref["name"])
+            if version is not None:
+                name = f"httproute/{metadata['namespace']}/{metadata['name']}/rule/{rule}/backend/{place}"
+                found[version] = (*found.get(version, ()), name)
+    return found
+
+
+def _literal(text: str) -> str:
+    """`text` within a pattern of RE2."""
+    return "".join(c if c.isalnum() or c in "_-/@:" else f"\\{c}" for c in text)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

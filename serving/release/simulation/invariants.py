@@ -1,0 +1,686 @@
+"""What must hold whatever fails, written down as code: asked at every write, at every change of the wire, at the end.
+
+Nothing here asks the engine whether the engine is right (but for the replay): promotions are judged again from the
+evidence in the journal by counting and by plain z-values, far looser than the engine's own tests, so that what is
+reported is a mistake and no matter of taste.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from serving.release import durations, engine, evidence_json, state, traffic
+from serving.release.evidence import Evidence
+from serving.release.metrics import METRICS
+from serving.release.release import Bandit, BlueGreen, Canary, Check, Experiment, Release, Shadow, Step
+from serving.release.simulation.gateway import Wire
+from serving.release.simulation.scenario import CHAMPION, MODEL, Scenario
+from serving.release.simulation.store import Disk
+from serving.release.store import Entry, Record
+from serving.release.traffic import Traffic
+
+#: z-value beyond which a difference is no chance, and one that a passed decision surely has.
+SURE = 6.0
+PLAUSIBLE = 0.5
+
+#: Every so many holding decisions one is decided again from the journal (all that act are).
+REPLAY_EVERY = 5
+
+#: Alerts of one release beyond which a person stops reading them.
+ALERTS = 40
+
+_PHASES: Mapping[str, tuple[str, ...]] = {
+    "start": ("Progressing",),
+    "advance": ("Progressing",),
+    "update": ("Progressing",),
+    "drop": ("Progressing", "Paused"),
+    "promote": ("Promoted",),
+    "roll_back": ("RolledBack",),
+    "abort": ("Aborted",),
+    "pause": ("Paused",),
+    "resume": ("Progressing",),
+    "hold": ("Progressing", "Paused"),
+}
+
+
+#: What a route says beside its weights where no release is in progress.
+_PLAIN = {**traffic.to_json(Traffic({})), "weights": {}}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that must not happen, and did."""
+
+    seed: int
+    tick: int
+    invariant: str
+    detail: str
+
+
+@dataclass
+class Stratum:
+    """Events of the two arms, compared within each look, so that nothing that moves both counts."""
+
+    excess: float = 0.0
+    variance: float = 0.0
+    last: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def add(self, ours: tuple[int, int], theirs: tuple[int, int]) -> None:
+        now = (*ours, *theirs)
+        n, events, m, their_events = (a - b for a, b in zip(now, self.last, strict=True))
+        if n <= 0 or m <= 0 or not 0 <= events <= n or not 0 <= their_events <= m:
+            return
+        self.last = now
+        total = n + m
+        rate = (events + their_events) / total
+        self.excess += events - n * rate
+        if total > 1:
+            self.variance += rate * (1 - rate) * n * m / (total - 1)
+
+    @property
+    def z(self) -> float:
+        return self.excess / math.sqrt(self.variance) if self.variance > 0 else 0.0
+
+
+class Told:
+    """The journal of one release as the invariants follow it."""
+
+    def __init__(self, entry: Entry, record: Record, release: Release) -> None:
+        self.entry = entry
+        self.release = release
+        self.champion: str = record["champion"]
+        self.phase = "Pending"
+        self.seq = 0
+        self.last: Record | None = None
+        self.acted: Record | None = None
+        self.confirmed = True
+        self.entered: Record | None = None
+        self.paused: timedelta = timedelta(0)
+        self.paused_at: datetime | None = None
+        self.pairs: dict[str, Sequence[float]] = {}
+        self.alerts = 0
+        self.repaired = False
+        self.harm: dict[tuple[str, str], Stratum] = {}
+        self.clean: dict[str, Stratum] = {}
+
+    @property
+    def live(self) -> bool:
+        return self.phase in ("Pending", "Progressing", "Paused")
+
+
+class Watch:
+    """Follows one seed.
+
+    Attributes:
+        violations: what was found.
+        decisions: records of decisions that were seen.
+    """
+
+    def __init__(self, scenario: Scenario, disk: Disk, wire: Wire, releases: Mapping[str, Release]) -> None:
+        self.violations: list[Violation] = []
+        self.decisions = 0
+        self.tick = 0
+        self.told: list[Told] = []
+        self._scenario = scenario
+        self._disk = disk
+        self._wire = wire
+        self._releases = releases
+        self._versions = frozenset(scenario.behaviours)
+        self._aliases = {CHAMPION}
+        self._begun_before = 0
+        self._queued: list[str] = []
+        self._reported: set[str] = set()
+
+    def require(self, holds: bool, invariant: str, detail: Callable[[], str] | str) -> None:
+        if not holds and invariant not in self._reported:
+            self._reported.add(invariant)  # the first of a kind tells the story
+            text = detail if isinstance(detail, str) else detail()
+            self.violations.append(Violation(self._scenario.seed, self.tick, invariant, text))
+
+    @property
+    def newest(self) -> Told | None:
+        return self.told[-1] if self.told else None
+
+    # --- the wire
+
+    def on_told(self, model: str, wanted: Traffic) -> None:
+        """A process is about to change the routes."""
+        told = self.newest
+        self.require(
+            told is not None and told.acted is not None and told.acted["traffic"] == traffic.to_json(wanted),
+            "journal before act",
+            lambda: f"the router is told {dict(wanted.weights)} and the newest decision in the journal says "
+            f"{None if told is None or told.acted is None else dict(told.acted['weights'])}",
+        )
+
+    def on_wire(self, model: str, shown: Traffic) -> None:
+        weights = dict(shown.weights)
+        self.require(
+            sum(weights.values()) == 100 and min(weights.values()) > 0,
+            "traffic sums to 100",
+            f"on the wire: {weights}",
+        )
+        unknown = set(shown.versions) - self._versions
+        self.require(not unknown, "known versions only", f"on the wire: {sorted(unknown)}")
+
+    def on_champion(self, model: str, version: str) -> None:
+        told = self.newest
+        # before the first release a person's rollback moves the alias of what was merely started
+        self.require(
+            told is None or (told.acted is not None and told.acted["champion"] == version),
+            "journal before act",
+            f"the alias moves to {version}, which no decision says",
+        )
+        self.require(version in self._aliases, "one champion", f"the alias moves to {version}, never promoted")
+
+    # --- the journal
+
+    def on_record(self, entry: Entry, record: Record) -> None:
+        if record["kind"] == "release":
+            self._on_release(entry, record)
+            return
+        told = next((told for told in self.told if told.entry == entry), None)
+        if told is None:
+            self.require(False, "journal order", f"{record['kind']} before its release")
+            return
+        if record["kind"] == "decision":
+            self.decisions += 1
+            self._on_decision(told, record)
+        elif record["kind"] == "confirmed":
+            self._on_confirmed(told, record)
+        elif record["kind"] == "repaired":
+            told.repaired = True
+
+    def _on_release(self, entry: Entry, record: Record) -> None:
+        live = [told.entry.name for told in self.told if told.live]
+        self.require(not live, "one live release", f"{entry.name} begins while {live} is live")
+        open_ = [told.entry.name for told in self.told if not told.confirmed]
+        self.require(not open_, "confirm before the next", f"{entry.name} begins, {open_} is not in force")
+        if self._queued and entry.name in self._queued:
+            self.require(
+                self._queued[0] == entry.name,
+                "queue order",
+                f"{entry.name} begins before {self._queued[0]}, which waits longer",
+            )
+            self._queued.remove(entry.name)
+        alias = self._wire.champions[MODEL]
+        self.require(
+            record["champion"] == alias, "one champion", f"{entry.name} begins with champion {record['champion']}, "
+            f"the alias is {alias}",
+        )  # fmt: skip
+        self.told.append(Told(entry, record, self._releases[entry.name]))
+
+    def _on_confirmed(self, told: Told, record: Record) -> None:
+        acted = told.acted
+        if acted is None or record["seq"] != acted["seq"]:
+            self.require(False, "confirmed is in force", f"confirms {record['seq']}, which does not wait for it")
+            return
+        shown = traffic.to_json(self._wire.routes[MODEL])
+        self.require(
+            shown == acted["traffic"],
+            "confirmed is in force",
+            lambda: f"confirmed {dict(acted['weights'])}, on the wire {dict(shown['weights'])}",
+        )
+        alias = self._wire.champions[MODEL]
+        self.require(
+            acted["champion"] in (None, alias), "confirmed is in force", f"confirmed champion {acted['champion']}, "
+            f"the alias is {alias}",
+        )  # fmt: skip
+        told.confirmed = True
+
+    def _on_decision(self, told: Told, record: Record) -> None:
+        action, after = record["action"], record["state"]
+        before = told.phase
+        at = datetime.fromisoformat(record["at"])
+        self.require(bool(record["reason"].strip()), "every decision has a reason", f"{action} without one")
+        self.require(record["seq"] == told.seq + 1, "journal order", f"{record['seq']} after {told.seq}")
+        allowed = after["phase"] in _PHASES[action]
+        self.require(
+            allowed and (told.live or record["cause"] is not None),
+            "phases follow actions",
+            f"{action}: {before} -> {after['phase']}",
+        )
+        weights = record["weights"]
+        self.require(
+            sum(weights.values()) == 100 and min(weights.values()) > 0,
+            "traffic sums to 100",
+            f"decided: {weights}",
+        )
+        out = [version for version in after["dropped"] if version in weights]
+        self.require(not out or not told.live, "who is out gets nothing", f"{out} in {weights}")
+        plain = {**record["traffic"], "weights": {}}
+        self.require(
+            after["phase"] in ("Progressing", "Paused") or plain == _PLAIN,
+            "an end is all on one",
+            lambda: f"{action} leaves {plain}",
+        )
+        if told.last is not None:
+            before_n = told.last["state"]["requests"]
+            now_n = after["requests"]
+            back = [v for v in before_n if v in now_n and now_n[v]["n"] < before_n[v]["n"]]
+            self.require(not back, "counts never go backwards", f"{action}: {back} have fewer requests than before")
+        nonsense = any(verdict["outcome"] == "ERROR" for verdict in record["verdicts"])
+        self.require(
+            not nonsense or action != "hold" or after["phase"] != "Progressing" or after["alert"] is not None,
+            "nonsense is told",
+            lambda: f"{action} ({record['reason']}) although a check's evidence cannot be used",
+        )
+        forward = action in ("advance", "update", "promote") and record["cause"] is None
+        self.require(
+            told.confirmed or not forward,
+            "nothing overtakes what is not in force",
+            lambda: f"{action} while {told.acted and told.acted['action']} is not confirmed",
+        )
+        if isinstance(told.release.strategy, Shadow) and after["phase"] in ("Progressing", "Paused"):
+            self.require(weights == {told.champion: 100}, "a shadow answers nobody", f"{action}: {weights}")
+        self._check_moves(told, record)
+        self._check_alert(told, record)
+        if record["acts"]:
+            told.acted, told.confirmed = record, False
+        self._follow(told, record)
+        cause = record["cause"] or {}
+        if action == "promote":
+            self._aliases.add(record["champion"])
+            self.require(
+                record["champion"] in told.release.candidates and weights == {record["champion"]: 100},
+                "promoted is champion",
+                f"promote: champion {record['champion']}, weights {weights}",
+            )
+            if cause.get("command") is None:
+                self._check_promotion(told, record, at)
+        elif action == "advance":
+            self._check_advance(told, record, at)
+        elif action == "update":
+            self._check_trusted(told, record, "moves weights", ("guardrail", "decision"))
+        elif action in ("roll_back", "abort"):
+            target = cause.get("to") or told.champion
+            if action == "roll_back" and record["champion"] is not None:
+                self._aliases.add(record["champion"])
+            self.require(weights == {target: 100}, "an end is all on one", f"{action}: {weights}, not {target}")
+            if before == "Promoted":
+                self.require(
+                    record["champion"] == target, "one champion", f"back to {target}, alias {record['champion']}"
+                )
+            if cause.get("command") == "rollback":
+                self.require(
+                    record["champion"] == target, "one champion", f"back to {target}, alias {record['champion']}"
+                )
+        if record["acts"] or record["seq"] % REPLAY_EVERY == 0:
+            self._check_replay(told, record, at)
+        told.pairs = self._pairs(told, record)
+        if action in ("start", "advance"):
+            told.entered, told.paused = record, timedelta(0)
+        if action == "pause":
+            told.paused_at = at
+        if action == "resume" and told.paused_at is not None:
+            told.paused += at - told.paused_at
+            told.paused_at = None
+        told.phase, told.seq, told.last, told.repaired = after["phase"], record["seq"], record, False
+
+    def _check_moves(self, told: Told, record: Record) -> None:
+        """Weights move where an action says so, and a canary's only upwards."""
+        action, last = record["action"], told.last
+        if last is None:
+            self.require(action == "start" or record["cause"] is not None, "phases follow actions", f"first: {action}")
+            return
+        if action in ("hold", "pause", "resume"):
+            self.require(
+                record["traffic"] == last["traffic"], "weights move for a cause", f"{action}: {record['weights']}"
+            )
+        if action == "advance":
+            candidate = told.release.candidate
+            self.require(
+                record["weights"].get(candidate, 0) > last["weights"].get(candidate, 0),
+                "weights move for a cause",
+                f"advance: {last['weights']} -> {record['weights']}",
+            )
+        if action == "drop":
+            new = set(record["state"]["dropped"]) - set(last["state"]["dropped"])
+            self.require(bool(new), "weights move for a cause", "drop without anybody new being out")
+
+    def _check_alert(self, told: Told, record: Record) -> None:
+        if record["alert"] is None:
+            return
+        told.alerts += 1
+        last = told.last
+        self.require(
+            last is None or last["alert"] != record["alert"],
+            "no alert is repeated",
+            f"twice in a row: {record['alert']}",
+        )
+        self.require(told.alerts <= ALERTS, "no alert is repeated", f"{told.alerts} alerts of one release")
+
+    # --- evidence, judged again
+
+    def _pairs(self, told: Told, record: Record) -> dict[str, Sequence[float]]:
+        if record["evidence"] is None:
+            return told.pairs
+        return {**told.pairs, **evidence_json.from_json(record["evidence"], told.pairs).paired}
+
+    def _follow(self, told: Told, record: Record) -> None:
+        """Compare the arms, and their shares, within what came since the last record."""
+        seen = record["evidence"]
+        if seen is None or seen.get("silent") or seen.get("faults"):
+            return
+        arms = seen["arms"]
+        theirs = arms.get(told.champion)
+        if theirs is None:
+            return
+        for version in told.release.candidates:
+            ours = arms.get(version)
+            if ours is None:
+                return
+            found = told.harm.setdefault(("errors", version), Stratum())
+            found.add((ours["requests"], ours["errors"]), (theirs["requests"], theirs["errors"]))
+
+    def _check_trusted(self, told: Told, record: Record, what: str, kinds: tuple[str, ...]) -> None:
+        """Nothing goes on with evidence that is missing or makes no sense."""
+        seen = record["evidence"]
+        self.require(seen is not None, "no promotion without evidence", f"{what} without evidence")
+        if seen is None:
+            return
+        for check in told.release.checks:
+            if check.kind not in kinds:
+                continue
+            silent = seen.get("silent", {}).get(check.source)
+            self.require(silent is None, "no promotion without evidence", f"{what}, {check.source}: {silent}")
+            fault = seen.get("faults", {}).get(check.metric)
+            self.require(fault is None, "no promotion without evidence", f"{what}, {check.metric}: {fault}")
+        for version, arm in seen["arms"].items():
+            sane = 0 <= arm["errors"] <= arm["requests"]
+            self.require(sane, "no promotion without evidence", f"{what}, {version} has {arm['errors']} errors")
+
+    def _check_advance(self, told: Told, record: Record, at: datetime) -> None:
+        strategy = told.release.strategy
+        if isinstance(strategy, BlueGreen):
+            smoke = (record["evidence"] or {}).get("smoke")
+            passed = smoke is not None and smoke["failed"] == 0 and smoke["passed"] >= len(strategy.smoke)
+            self.require(passed, "no switch without smoke", f"switches with {smoke}")
+            return
+        self._check_trusted(told, record, "advances", ("guardrail",))
+        if isinstance(strategy, Canary) and told.last is not None:
+            self._check_step(told, record, at, strategy.steps[told.last["state"]["step"]])
+            self._check_guardrails(told, record, told.release.candidate)
+
+    def _check_promotion(self, told: Told, record: Record, at: datetime) -> None:
+        """The evidence of the decision, counted again."""
+        self._check_trusted(told, record, "promotes", ("guardrail", "decision"))
+        if record["evidence"] is None:
+            return
+        winner, strategy = record["champion"], told.release.strategy
+        self._check_guardrails(told, record, winner)
+        if isinstance(strategy, Canary):
+            self._check_step(told, record, at, strategy.steps[-1])
+            last = told.last["state"]["step"] if told.last is not None else -1
+            self.require(
+                last == len(strategy.steps) - 1, "no promotion before its time", f"promotes in step {last + 1}"
+            )
+        elif isinstance(strategy, BlueGreen):
+            self._check_step(told, record, at, Step(100, strategy.min_samples, strategy.keep_warm))
+        elif isinstance(strategy, Shadow):
+            self._check_step(told, record, at, Step(1, strategy.min_samples, strategy.min_duration))
+        else:
+            self._check_step(told, record, at, Step(1, 1, strategy.min_duration))
+        decision = told.release.decision
+        if decision is not None:
+            self._check_decision(told, record, decision, winner)
+
+    def _check_step(self, told: Told, record: Record, at: datetime, step: Step) -> None:
+        entered = told.entered
+        if entered is None:
+            self.require(False, "no promotion before its time", "no step was entered")
+            return
+        lasted = max(at - datetime.fromisoformat(entered["at"]) - told.paused, timedelta(0))
+        self.require(
+            lasted >= step.min_duration,
+            "no promotion before its time",
+            lambda: f"{record['action']} after {durations.format(lasted)}, the step takes "
+            f"{durations.format(step.min_duration)}",
+        )
+        now = _requests(record, told.release.candidates)
+        then = _requests(entered, told.release.candidates)
+        self.require(
+            now - then >= step.min_samples,
+            "enough samples in the step",
+            f"{record['action']} with {now - then} of {step.min_samples} requests",
+        )
+
+    def _check_guardrails(self, told: Told, record: Record, version: str) -> None:
+        seen = evidence_json.from_json(record["evidence"], told.pairs)
+        arm, theirs = seen.arms.get(version), seen.arms.get(told.champion)
+        self.require(arm is not None, "no promotion without evidence", f"{version} was not measured")
+        if arm is None:
+            return
+        for check in told.release.checks:
+            if check.kind != "guardrail":
+                continue
+            n, events = _observed(check, arm, seen.paired)
+            self.require(
+                n >= check.min_samples,
+                "enough samples of every guardrail",
+                f"{record['action']} with {n} of {check.min_samples} of {check.name}",
+            )
+            bound = METRICS[check.metric].slow_share or check.bound
+            absolute = not check.relative_to_champion and check.metric not in ("scoreDistance",)
+            if absolute and bound is not None and n:
+                z = (events - n * bound) / math.sqrt(max(n * bound * (1 - bound), 1e-9))
+                excused = False
+                if theirs is not None:
+                    m, their_events = _observed(check, theirs, {})
+                    excused = m > 0 and their_events / m > bound
+                self.require(
+                    z <= SURE or excused,
+                    "no promotion of known harm",
+                    f"{record['action']}, {check.name} has {events} of {n}, bound {bound:g}",
+                )
+        found = told.harm.get(("errors", version))
+        if found is not None and any(c.metric == "errorRate" and c.relative_to_champion for c in told.release.checks):
+            self.require(
+                found.z <= SURE,
+                "no promotion of known harm",
+                f"{record['action']}, errors {found.z:.1f} sigma above the champion's",
+            )
+
+    def _check_decision(self, told: Told, record: Record, check: Check, winner: str) -> None:
+        seen = evidence_json.from_json(record["evidence"], told.pairs)
+        if check.metric == "brier":
+            values = seen.paired.get("brier", ())
+            n, mean = len(values), math.fsum(values) / max(len(values), 1)
+            spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / max(n - 1, 1) / max(n, 1))
+            good = n >= check.min_samples and mean + PLAUSIBLE * spread < (check.margin or 0.0)
+            self.require(good, "no promotion without a passed decision", f"brier {mean:+.4f} on {n} pairs")
+            return
+        ours = seen.arms[winner].outcomes.get(check.name)
+        champion = seen.arms.get(told.champion)
+        theirs = None if champion is None else champion.outcomes.get(check.name)
+        if ours is None or theirs is None or min(ours.n, theirs.n) < 2:
+            self.require(False, "no promotion without a passed decision", "no outcomes of both versions")
+            return
+        by = (ours.z, theirs.z) if check.value_type == "ratio" else (ours.n, theirs.n)
+        means = (ours.y / by[0], theirs.y / by[1])
+        sign = 1 if check.direction == "increase" else -1
+        rates = [m.y / m.n for m in (ours, theirs)]
+        variance = sum((m.yy / m.n - rate**2) / m.n for m, rate in zip((ours, theirs), rates, strict=True))
+        z = sign * (rates[0] - rates[1]) / math.sqrt(max(variance, 1e-12))
+        good = sign * (means[0] - means[1]) > 0 and z > PLAUSIBLE
+        enough = check.value_type == "binary" or min(ours.n, theirs.n) >= check.min_samples
+        self.require(
+            good and enough,
+            "no promotion without a passed decision",
+            f"{check.name} {means[0]:.4f} against {means[1]:.4f} (z {z:.1f}) on {ours.n} and {theirs.n}",
+        )
+
+    def _check_replay(self, told: Told, record: Record, at: datetime) -> None:
+        """The journal alone gives the decision again."""
+        release = told.release
+        if told.last is None:
+            before = state.initial(release, told.champion)
+        else:
+            before = state.from_json(json.loads(json.dumps(told.last["state"])), release)
+        if told.repaired:
+            before = state.recounted(before)
+        cause = record["cause"]
+        if cause is None:
+            plain = json.loads(json.dumps(record["evidence"]))
+            if plain is None:
+                plain = {"at": record["at"], "arms": {}}
+            again = engine.next_step(before, evidence_json.from_json(plain, told.pairs), at)
+        elif "command" in cause:
+            again = engine.obey(before, cause["command"], at, by=cause["by"], to=cause["to"])
+        else:
+            again = engine.refused(before, cause["refused"], cause["failures"], at)
+        same = (again.action, again.reason, again.champion) == (
+            record["action"],
+            record["reason"],
+            record["champion"],
+        )
+        self.require(
+            same and json.dumps(state.to_json(again.state)) == json.dumps(record["state"]),
+            "the journal replays",
+            lambda: f"{record['seq']}: {record['action']} ({record['reason']}), again: {again.action} ({again.reason})",
+        )
+
+    # --- after a turn, and at the end
+
+    def turn_begins(self) -> None:
+        """Whoever begins from now on was not there when this turn's orders were read."""
+        self._begun_before = len(self.told)
+
+    def on_queued(self, name: str) -> None:
+        """A document waits behind the live release."""
+        if name not in self._queued and name not in {told.entry.name for told in self.told}:
+            self._queued.append(name)
+
+    def after_calm_turn(self, queue: Sequence[str]) -> None:
+        """A turn in which nothing failed and nobody crashed: everything decided is in force."""
+        told = self.newest
+        if told is None or told.acted is None:
+            return
+        shown = self._wire.routes[MODEL]
+        self.require(
+            traffic.to_json(shown) == told.acted["traffic"] and told.confirmed,
+            "what is decided is in force",
+            lambda: f"{told.entry.name} {told.phase}: decided {dict(told.acted['weights'] if told.acted else {})}, "
+            f"on the wire {dict(shown.weights)}, {'confirmed' if told.confirmed else 'not confirmed'}",
+        )
+        if not told.live:
+            alias = self._wire.champions[MODEL]
+            self.require(
+                shown.weights == {alias: 100},
+                "one champion",
+                f"{told.entry.name} is over, the alias is {alias}, on the wire {dict(shown.weights)}",
+            )
+
+    def on_look(self, evidence: Evidence) -> None:
+        """The engine looked at evidence that is what happened, and nothing failed: what is known is acted on."""
+        told = self.newest
+        if told is None:
+            return
+        theirs = evidence.arms.get(told.champion)
+        out = set() if told.last is None else set(told.last["state"]["dropped"])
+        guarded = any(c.metric == "errorRate" and c.relative_to_champion for c in told.release.checks)
+        for version in told.release.candidates:
+            ours = evidence.arms.get(version)
+            if ours is None or theirs is None or not guarded:
+                continue
+            found = told.clean.setdefault(version, Stratum())
+            found.add((ours.requests, ours.errors), (theirs.requests, theirs.errors))
+            self.require(
+                found.z <= 2 * SURE or not told.live or version in out,
+                "known harm is stopped",
+                f"{told.phase}: errors of {version} are {found.z:.0f} sigma above the champion's",
+            )
+
+    def obeyed(self, command: str, to: str | None, before: str | None) -> None:
+        """A person's command has left the mailbox; `before` is the phase that it met."""
+        told = self.newest
+        if told is None or before is None:
+            return
+        expected = {
+            ("abort", "Progressing"): "Aborted",
+            ("abort", "Paused"): "Aborted",
+            ("rollback", "Progressing"): "RolledBack",
+            ("rollback", "Paused"): "RolledBack",
+            ("rollback", "Promoted"): "RolledBack",
+        }.get((command, before))
+        if (command, before) == ("pause", "Progressing"):
+            going = told.phase == "Progressing" and len(self.told) == self._begun_before
+            self.require(not going, "commands are obeyed", "pause, and it goes on")
+        self.require(
+            expected is None or any(known.phase == expected for known in self.told[-2:]),
+            "commands are obeyed",
+            f"{command} met {before}, now {told.phase}",
+        )
+
+    def at_end(self, queue: Sequence[str], now: datetime) -> None:
+        """Every release has ended, or holds and says why."""
+        scenario = self._scenario
+        live = [told for told in self.told if told.live]
+        for told in live:
+            last = told.last
+            self.require(
+                last is not None and bool(last["reason"]), "ends or holds with a reason", f"{told.entry.name} is silent"
+            )
+            strategy = told.release.strategy
+            if isinstance(strategy, Experiment | Bandit) and told.entered and told.phase == "Progressing":
+                lasted = now - datetime.fromisoformat(told.entered["at"]) - told.paused
+                self.require(
+                    lasted <= strategy.max_duration + strategy.outcome_delay + timedelta(minutes=10),
+                    "an experiment ends when its time is over",
+                    f"{told.entry.name} has lasted {durations.format(lasted)}",
+                )
+        waits = [name for name in queue if name not in {told.entry.name for told in self.told}]
+        self.require(bool(live) or not waits, "the queue moves", f"nothing is live, {waits} wait")
+        self.require(bool(self.told), "ends or holds with a reason", "the release never began")
+        first = next((told for told in self.told if told.entry.name == scenario.release.name), None)
+        if first is not None and not scenario.interfered:
+            self._check_special(first)
+
+    def _check_special(self, told: Told) -> None:
+        scenario, phase = self._scenario, told.phase
+        last: Record = told.last or {"reason": "", "state": {"alert": None}}
+        if scenario.special in ("misspelled", "stuck", "crooked", "bothFail"):
+            self.require(
+                phase != "Promoted", "never promoted", f"{scenario.special}: promoted, {last['reason']}"
+            )
+        if scenario.special == "bothFail":
+            self.require(
+                phase == "Progressing" or phase == "Paused",
+                "an outage is nobody's fault",
+                f"both versions fail alike: {phase}, {last['reason']}",
+            )
+        if scenario.special in ("crooked", "bothFail"):
+            alerted = last["state"]["alert"] is not None or phase == "RolledBack" or phase == "Paused"
+            self.require(alerted, "a hold that needs a person says so", f"{phase}: {last['reason']}")
+        if scenario.special == "stuck" and phase not in ("RolledBack", "Paused"):
+            wants_abort = scenario.release.when_inconclusive == "abort"
+            ended = phase == "Aborted" if wants_abort else last["state"]["alert"] is not None
+            self.require(ended, "a stuck release ends or alerts", f"{phase}: {last['reason']}")
+        if scenario.special == "refused":
+            self.require(phase == "Aborted", "a refused release ends", f"{phase}: {last['reason']}")
+
+
+def _requests(record: Record, versions: Sequence[str]) -> int:
+    counts = record["state"]["requests"]
+    return sum(counts[version]["n"] for version in versions if version in counts)
+
+
+def _observed(check: Check, arm: Any, paired: Mapping[str, Sequence[float]]) -> tuple[int, int]:
+    """Observations of a guardrail's metric, and how many were what it counts."""
+    if check.metric == "errorRate":
+        return arm.requests, arm.errors
+    if check.metric == "featureSkew":
+        return arm.skew_checked, arm.skew_mismatched
+    if METRICS[check.metric].paired:
+        values = paired.get(check.metric, ())
+        return len(values), sum(1 for value in values if value >= 0.5)
+    if METRICS[check.metric].unit == "latency":
+        if arm.latencies is None:
+            return 0, 0
+        return arm.latencies.n, 0 if check.bound is None else arm.latencies.above(check.bound)
+    return arm.requests, 0

@@ -1,0 +1,209 @@
+"""The backend `knative` against an API server on the wire, and KServe and Knative as their controllers split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kubernetes_server import KubernetesServer
+
+from serving.release.backend import RejectedError, TrafficBackend
+from serving.release.cluster.api import KubernetesApi
+from serving.release.cluster.knative import KnativeBackend, Plan, Revisions, plan
+from serving.release.cluster.waiting import Patience
+from serving.release.traffic import Traffic, all_to
+
+SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/prod/inferenceservices/flights"
+REVISIONS = "/apis/serving.knative.dev/v1/namespaces/prod/revisions"
+
+
+def predictor(model: str, version: str) -> dict[str, Any]:
+    return {"model": {"modelFormat": {"name": "windlass"}, "storageUri": f"pvc://models/{model}/{version}"}}
+
+
+def champion() -> dict[str, Any]:
+    return {
+        "metadata": {
+            "annotations": {"windlass.dev/version": "12", "serving.kserve.io/deploymentMode": "Serverless"}
+        },
+        "spec": {"predictor": predictor("flights", "12")},
+    }
+
+
+class Knative:
+    """The status that KServe and Knative write: a revision for each model, and traffic by the rules of both.
+
+    Attributes:
+        broken: versions whose revision never gets ready.
+        split: every split that was ever in force, as version -> percent.
+    """
+
+    def __init__(self, server: KubernetesServer) -> None:
+        self.broken: set[str] = set()
+        self.split: list[dict[str, int]] = []
+        self._server = server
+        self._revisions: list[tuple[str, str]] = []  # version and model, oldest first
+
+    def __call__(self, path: str, live: dict[str, Any]) -> None:
+        if path != SERVICE:
+            return
+        version = live["metadata"]["annotations"]["windlass.dev/version"]
+        model = str(live["spec"]["predictor"]["model"])
+        if not self._revisions or self._revisions[-1][1] != model:
+            self._revisions.append((version, model))
+            self._server.put(
+                f"{REVISIONS}/{self._name(len(self._revisions))}",
+                {"metadata": {"annotations": {"windlass.dev/version": version}}},
+            )
+        status = live.setdefault("status", {}).setdefault("components", {}).setdefault("predictor", {})
+        ready = [n for n, (v, _) in enumerate(self._revisions, 1) if v not in self.broken]
+        latest = self._name(ready[-1]) if ready else ""
+        percent, rolled = (
+            live["spec"]["predictor"].get("canaryTrafficPercent"),
+            status.get("latestRolledoutRevision"),
+        )
+        if percent is None or rolled is None:
+            percent = 100
+        if rolled == latest and percent < 100 and status.get("previousRolledoutRevision"):
+            rolled = status["latestRolledoutRevision"] = status["previousRolledoutRevision"]
+        traffic = [{"latestRevision": True, "revisionName": latest, "percent": percent}]
+        if percent < 100:
+            traffic.append({"revisionName": rolled, "percent": 100 - percent, "tag": "prev"})
+        elif rolled != latest:
+            status |= {"previousRolledoutRevision": rolled or "", "latestRolledoutRevision": latest}
+        status |= {"traffic": traffic, "latestReadyRevision": latest}
+        split: dict[str, int] = {}
+        for target in traffic:
+            version = self._revisions[int(str(target["revisionName"])[-5:]) - 1][0]
+            if target["percent"]:
+                split[version] = split.get(version, 0) + int(str(target["percent"]))
+        if not self.split or self.split[-1] != split:
+            self.split.append(split)
+
+    def _name(self, number: int) -> str:
+        return f"flights-predictor-{number:05d}"
+
+
+@pytest.fixture
+def knative(server: KubernetesServer) -> Knative:
+    controller = Knative(server)
+    server.controllers.append(controller)
+    return controller
+
+
+@pytest.fixture
+def backend(api: KubernetesApi, patience: Patience) -> KnativeBackend:
+    return KnativeBackend(api, "prod", predictor, patience=patience)
+
+
+def test_a_whole_release_and_its_rollback(
+    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+) -> None:
+    """Verify each step of a release, going back after promotion, and that nobody ever got traffic in between."""
+    server.put(SERVICE, champion())
+    told: TrafficBackend = backend
+    assert told.traffic("flights") == all_to("12")
+    steps = ({"12": 90, "13": 10}, {"12": 50, "13": 50}, {"13": 100}, {"12": 100})
+    for weights in steps:
+        told.set_traffic("flights", Traffic(weights))
+        assert told.traffic("flights") == Traffic(weights)
+    assert knative.split == [{"12": 100}, *steps]
+
+
+def test_a_new_version_starts_without_traffic(
+    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+) -> None:
+    """Verify that after an aborted release the bad version gets nothing while the next one starts."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    backend.set_traffic("flights", all_to("12"))
+    server.asked.clear()
+    backend.set_traffic("flights", Traffic({"12": 95, "14": 5}))
+    first, second = server.writes()
+    assert first.body["spec"]["predictor"] == {
+        "model": {"storageUri": "pvc://models/flights/14"}
+    }  # 0 percent as it was
+    assert first.body["metadata"]["annotations"] == {"windlass.dev/version": "14"}
+    assert second.body["spec"]["predictor"] == {"canaryTrafficPercent": 5}
+    assert knative.split[-2:] == [{"12": 100}, {"12": 95, "14": 5}]
+
+
+def test_a_version_that_does_not_come_up_gets_nothing(
+    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+) -> None:
+    """Verify that a revision which never gets ready ends the step, with all traffic where it was."""
+    server.put(SERVICE, champion())
+    knative.broken.add("13")
+    with pytest.raises(RejectedError, match=r"the revision of version 13 is not ready .* it gets no traffic"):
+        backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    assert backend.traffic("flights") == all_to("12")
+    assert knative.split == [{"12": 100}]
+
+
+def test_a_percentage_that_nobody_obeys_is_caught(
+    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+) -> None:
+    """Verify that what Knative says counts, and that the percentage is put back."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers.clear()
+    with pytest.raises(RejectedError, match=r"Knative says \{'13': 10, '12': 90\}, not .*put back"):
+        backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    assert server.objects[SERVICE]["spec"]["predictor"]["canaryTrafficPercent"] == 10
+
+
+@pytest.mark.parametrize("mode", ["Standard", "RawDeployment"])
+def test_standard_mode_is_refused(server: KubernetesServer, backend: KnativeBackend, mode: str) -> None:
+    """Verify that the mode in which KServe ignores the percentage is found out before anything is written."""
+    service = champion()
+    service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] = mode
+    server.put(SERVICE, service)
+    with pytest.raises(
+        RejectedError, match=f"runs in {mode} mode, where KServe ignores canaryTrafficPercent"
+    ):
+        backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    assert server.writes() == []
+
+
+def test_a_missing_service_and_a_foreign_revision(
+    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+) -> None:
+    """Verify that a revision which does not say its version is shown by its own name."""
+    assert backend.traffic("flights") is None
+    with pytest.raises(RejectedError, match="does not exist"):
+        backend.set_traffic("flights", all_to("12"))
+    server.put(SERVICE, champion())
+    server.objects[f"{REVISIONS}/flights-predictor-00001"]["metadata"].pop("annotations")
+    assert backend.traffic("flights") == all_to("flights-predictor-00001")
+
+
+@pytest.mark.parametrize(
+    ("revisions", "weights", "decided"),
+    [
+        pytest.param(Revisions("12", "12", None), {"12": 100}, Plan(None, 100), id="nothing-to-do"),
+        pytest.param(Revisions("12", "12", None), {"12": 90, "13": 10}, Plan("13", 10), id="first-step"),
+        pytest.param(Revisions("13", "12", None), {"12": 50, "13": 50}, Plan(None, 50), id="next-step"),
+        pytest.param(Revisions("13", "12", None), {"13": 100}, Plan(None, 100), id="promote"),
+        pytest.param(Revisions("13", "12", None), {"12": 100}, Plan(None, 0), id="abort"),
+        pytest.param(Revisions("13", "13", "12"), {"12": 100}, Plan(None, 0), id="rollback-after-promotion"),
+        pytest.param(Revisions("13", "13", "12"), {"13": 80, "14": 20}, Plan("14", 20), id="next-release"),
+        pytest.param(Revisions("13", "12", "11"), {"11": 100}, Plan("11", 100), id="older-version"),
+        pytest.param(Revisions("13", "13", "12"), {"13": 20, "12": 80}, Plan(None, 20), id="back-in-part"),
+    ],
+)
+def test_how_weights_are_reached(revisions: Revisions, weights: dict[str, int], decided: Plan) -> None:
+    """Verify each row of what KServe can do from where it stands."""
+    assert plan("flights", revisions, weights) == decided
+
+
+@pytest.mark.parametrize(
+    ("revisions", "weights"),
+    [
+        pytest.param(Revisions("13", "12", None), {"13": 50, "14": 50}, id="canary-and-a-new-one"),
+        pytest.param(Revisions(None, None, None), {"12": 90, "13": 10}, id="nothing-known"),
+    ],
+)
+def test_what_kserve_cannot_split_is_refused(revisions: Revisions, weights: dict[str, int]) -> None:
+    """Verify that two versions of which none is rolled out are never told as something else."""
+    with pytest.raises(RejectedError, match="KServe splits between the latest revision"):
+        plan("flights", revisions, weights)
