@@ -179,7 +179,7 @@ class _Judging:
     def _arms(self) -> tuple[ArmEvidence, ArmEvidence]:
         arms, champion = self.evidence.arms, self.state.champion
         ours = arms.get(self.version, _NO_ARM)
-        if self.version == champion:
+        if isinstance(self.state.release.strategy, Bandit) and self.check.metric != "reward":
             # the champion may have few requests, or be the one that fails: each is held to all others together,
             # those that are out included, since counts must not go backwards
             everybody = (*self.state.release.candidates, champion)
@@ -211,16 +211,28 @@ class _Judging:
         if comparable and (check.relative_to_champion or self.state.rules > 1):
             memory = replace(memory, comparison=checks.compare(check, memory.comparison, now))
         if check.relative_to_champion:
-            forgive = METRICS[check.metric].unit == "latency" and self.state.rules > 1
-            verdict = checks.judge_comparison(
-                check, memory.comparison, now, self.alpha, forgive_a_spell=forgive
-            )
-            return memory, verdict, False
+            return *self._relative(memory, now), False
         verdict = checks.judge_rate(check, now.candidate, self.alpha)
         if not comparable or self.state.rules == 1:
             return memory, verdict, False
         excused = checks.shared_fault(check, verdict, now.champion, memory.comparison)
         return memory, excused, excused is not verdict
+
+    def _relative(self, memory: Memory, now: ArmCounts) -> tuple[Memory, Verdict]:
+        check, champion = self.check, self.state.champion
+        forgive = METRICS[check.metric].unit == "latency" and self.state.rules > 1
+        bandit = isinstance(self.state.release.strategy, Bandit)
+        if not bandit or self.version == champion or len(self.state.release.candidates) == 1:
+            return memory, checks.judge_comparison(
+                check, memory.comparison, now, self.alpha, forgive_a_spell=forgive
+            )
+        # of two bad candidates each hides the other among "all others": half of alpha for the champion alone
+        alpha, theirs = self.alpha / 2, self.evidence.arms.get(champion, _NO_ARM)
+        alone = replace(now, champion=counts.of_arm(check, theirs, check.bound))
+        memory = replace(memory, alone=checks.compare(check, memory.alone, alone))
+        first = checks.judge_comparison(check, memory.comparison, now, alpha, forgive_a_spell=forgive)
+        second = checks.judge_comparison(check, memory.alone, alone, alpha, forgive_a_spell=forgive)
+        return memory, second if second.outcome == "FAIL" and first.outcome != "FAIL" else first
 
     def _tail(self, memory: Memory) -> tuple[Memory, Verdict]:
         ours, theirs = self._arms
@@ -314,8 +326,9 @@ def _outage(
 def recovered(memory: Memory) -> Memory:
     """What a check remembers when what the versions had in common is over: an outage, or another that fails as well."""
     comparison = replace(memory.comparison, harm=arms.rebalanced(memory.comparison.harm))
+    alone = replace(memory.alone, harm=arms.rebalanced(memory.alone.harm))
     after = memory.tail and replace(memory.tail, harm=arms.rebalanced(memory.tail.harm))
-    return replace(memory, comparison=comparison, tail=after)
+    return replace(memory, comparison=comparison, alone=alone, tail=after)
 
 
 def _with_secondary(all_checks: tuple[Check, ...], verdicts: list[Verdict]) -> list[Verdict]:

@@ -53,10 +53,12 @@ class Memory:
     """What one check of one candidate remembers between looks; each uses its own part.
 
     Attributes:
+        alone: of a bandit's candidate against the champion only, where `comparison` is against all others.
         pairs: paired values that `distance` has taken.
     """
 
     comparison: Comparison = Comparison()
+    alone: Comparison = Comparison()
     tail: Tail | None = None
     distance: Distance | None = None
     pairs: int = 0
@@ -180,11 +182,10 @@ _UNUSED = asdict(Memory())
 
 def _memory(plain: Mapping[str, Any]) -> Memory:
     told: dict[str, Any] = dict(plain)
-    if "comparison" in told:
-        comparison = told["comparison"]
-        told["comparison"] = Comparison(
-            _arm_counts(comparison["seen"]), _guard(comparison["harm"]), tuple(comparison["safety"])
-        )
+    for name in ("comparison", "alone"):
+        if name in told:
+            found = told[name]
+            told[name] = Comparison(_arm_counts(found["seen"]), _guard(found["harm"]), tuple(found["safety"]))
     if told.get("tail") is not None:
         found = told["tail"]
         told["tail"] = Tail(

@@ -61,7 +61,9 @@ def _check(arguments: argparse.Namespace, workers: int) -> None:
     if workers < 1:
         raise UsageError(f"--workers {workers} leaves nobody to work; give 1 or more")
     if arguments.log is not None and arguments.seeds != 1:
-        raise UsageError(f"--log {arguments.log} holds one seed, --seeds {arguments.seeds} are more; give --seeds 1")
+        raise UsageError(
+            f"--log {arguments.log} holds one seed, --seeds {arguments.seeds} are more; give --seeds 1"
+        )
 
 
 def _write_log(seed: int, path: Path) -> None:
@@ -92,7 +94,9 @@ def _table(document: dict[str, Any]) -> str:
         ),
     ]
     if document["promises_broken"]:
-        lines.append("seeds that did not end as they must: " + ", ".join(map(str, document["promises_broken"])))
+        lines.append(
+            "seeds that did not end as they must: " + ", ".join(map(str, document["promises_broken"]))
+        )
     if document["planted_bugs"]:
         lines.append(f"planted bugs caught: {document['caught']} of {document['planted_bugs']}")
         lines += [f"  missed: {name}" for name in document["missed"]]

@@ -1,5 +1,7 @@
 """The backend `gateway`: one InferenceService for each version, and one HTTPRoute of ours over their Services.
 
+The InferenceServices bear the label `networking.kserve.io/visibility: cluster-local`, so that KServe makes no route.
+
 A change is one server-side apply of the whole route; it is in force when the Gateway's controller has accepted that
 very generation. If it does not, what was before is applied again, because a route that a controller refused serves
 nobody. The Gateway API tells of the controller, not of the proxies: they follow within moments.
@@ -23,7 +25,7 @@ from serving.release.cluster.api import (
 from serving.release.cluster.waiting import Patience
 from serving.release.release import Gateway
 from serving.release.traffic import Assignment, Traffic
-from windlass.errors import WindlassError
+from windlass.errors import UsageError, WindlassError
 
 _ACCEPTED = ("Accepted", "ResolvedRefs")
 
@@ -50,7 +52,10 @@ class GatewayBackend:
         reason = http_route.refusal(traffic, self._gateway)
         if reason is not None:
             raise RejectedError(f"model {model}: {reason}")
-        content = http_route.manifest(model, self._namespace, traffic, self._gateway)
+        try:
+            content = http_route.manifest(model, self._namespace, traffic, self._gateway)
+        except UsageError as error:
+            raise RejectedError(str(error)) from error
         before, script_before = self._route(model), self._policy(model)
         try:
             # the script first: a bucket that no rule knows goes to the rule for everybody, while a rule for buckets

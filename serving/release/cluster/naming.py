@@ -11,9 +11,6 @@ TRAFFIC_ANNOTATION = "windlass.dev/traffic"
 MODEL_LABEL = "windlass.dev/model"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "windlass"}
 
-#: KServe makes no route of its own for an InferenceService with these labels.
-CLUSTER_LOCAL = {"networking.kserve.io/visibility": "cluster-local"}
-
 _PREDICTOR = "-predictor"
 #: A Service's name is a DNS label that begins with a letter.
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -49,11 +46,6 @@ def route(model: str) -> str:
 def canary(version: str) -> str:
     """`predictor.name` of a version within one InferenceService: KServe's Service is `<model>-<name>-predictor`."""
     return f"v{version}"
-
-
-def canary_predictor(model: str, version: str) -> str:
-    """The Service of a version within the InferenceService `model`."""
-    return _checked(model, f"{model}-{canary(version)}") + _PREDICTOR
 
 
 def _checked(model: str, name: str) -> str:

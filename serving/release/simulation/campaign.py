@@ -154,7 +154,7 @@ def report(found: Campaign, start: int, hunts: Sequence[Hunt] | None, seconds: f
 def holds(document: dict[str, Any]) -> bool:
     """Whether nothing was violated, promises were kept, and planted bugs were caught as they must be."""
     good, harmful = document["good_promoted"], document["harmful_rolled_back"]
-    return (
+    return bool(
         document["violations"] == 0
         and (good is None or good >= 0.99 or document["good"] < 100)
         and (harmful is None or harmful == 1)

@@ -69,7 +69,9 @@ class Gateway:
         self._lease.require()
         wire.told(model, traffic)
         if wire.refuses.intersection(traffic.versions):
-            raise RejectedError(f"route of {model}: version {min(wire.refuses)} has no cluster; fix its address")
+            raise RejectedError(
+                f"route of {model}: version {min(wire.refuses)} has no cluster; fix its address"
+            )
         if wire.mode == "conflict":
             raise WindlassError(f"route of {model}: somebody else changed it (409); read it and try again")
         if wire.mode == "rejected":
@@ -77,7 +79,9 @@ class Gateway:
         if wire.mode == "unreachable":
             raise UnreachableError(f"route of {model}: connection refused; start the proxy")
         if wire.mode == "disobeyed":
-            raise RejectedError(f"route of {model}: taken, but the wire shows {dict(wire.routes[model].weights)}")
+            raise RejectedError(
+                f"route of {model}: taken, but the wire shows {dict(wire.routes[model].weights)}"
+            )
         if wire.mode == "partial":
             wire.put(model, _half(wire.routes[model], traffic))
             raise UnreachableError(f"route of {model}: the connection broke while it was written; try again")

@@ -154,8 +154,10 @@ class Watch:
         self.require(
             told is not None and told.acted is not None and told.acted["traffic"] == traffic.to_json(wanted),
             "journal before act",
-            lambda: f"the router is told {dict(wanted.weights)} and the newest decision in the journal says "
-            f"{None if told is None or told.acted is None else dict(told.acted['weights'])}",
+            lambda: (
+                f"the router is told {dict(wanted.weights)} and the newest decision in the journal says "
+                f"{None if told is None or told.acted is None else dict(told.acted['weights'])}"
+            ),
         )
 
     def on_wire(self, model: str, shown: Traffic) -> None:
@@ -176,7 +178,9 @@ class Watch:
             "journal before act",
             f"the alias moves to {version}, which no decision says",
         )
-        self.require(version in self._aliases, "one champion", f"the alias moves to {version}, never promoted")
+        self.require(
+            version in self._aliases, "one champion", f"the alias moves to {version}, never promoted"
+        )
 
     # --- the journal
 
@@ -218,7 +222,9 @@ class Watch:
     def _on_confirmed(self, told: Told, record: Record) -> None:
         acted = told.acted
         if acted is None or record["seq"] != acted["seq"]:
-            self.require(False, "confirmed is in force", f"confirms {record['seq']}, which does not wait for it")
+            self.require(
+                False, "confirmed is in force", f"confirms {record['seq']}, which does not wait for it"
+            )
             return
         shown = traffic.to_json(self._wire.routes[MODEL])
         self.require(
@@ -263,7 +269,9 @@ class Watch:
             before_n = told.last["state"]["requests"]
             now_n = after["requests"]
             back = [v for v in before_n if v in now_n and now_n[v]["n"] < before_n[v]["n"]]
-            self.require(not back, "counts never go backwards", f"{action}: {back} have fewer requests than before")
+            self.require(
+                not back, "counts never go backwards", f"{action}: {back} have fewer requests than before"
+            )
         nonsense = any(verdict["outcome"] == "ERROR" for verdict in record["verdicts"])
         self.require(
             not nonsense or action != "hold" or after["phase"] != "Progressing" or after["alert"] is not None,
@@ -301,14 +309,20 @@ class Watch:
             target = cause.get("to") or told.champion
             if action == "roll_back" and record["champion"] is not None:
                 self._aliases.add(record["champion"])
-            self.require(weights == {target: 100}, "an end is all on one", f"{action}: {weights}, not {target}")
+            self.require(
+                weights == {target: 100}, "an end is all on one", f"{action}: {weights}, not {target}"
+            )
             if before == "Promoted":
                 self.require(
-                    record["champion"] == target, "one champion", f"back to {target}, alias {record['champion']}"
+                    record["champion"] == target,
+                    "one champion",
+                    f"back to {target}, alias {record['champion']}",
                 )
             if cause.get("command") == "rollback":
                 self.require(
-                    record["champion"] == target, "one champion", f"back to {target}, alias {record['champion']}"
+                    record["champion"] == target,
+                    "one champion",
+                    f"back to {target}, alias {record['champion']}",
                 )
         if record["acts"] or record["seq"] % REPLAY_EVERY == 0:
             self._check_replay(told, record, at)
@@ -326,11 +340,15 @@ class Watch:
         """Weights move where an action says so, and a canary's only upwards."""
         action, last = record["action"], told.last
         if last is None:
-            self.require(action == "start" or record["cause"] is not None, "phases follow actions", f"first: {action}")
+            self.require(
+                action == "start" or record["cause"] is not None, "phases follow actions", f"first: {action}"
+            )
             return
         if action in ("hold", "pause", "resume"):
             self.require(
-                record["traffic"] == last["traffic"], "weights move for a cause", f"{action}: {record['weights']}"
+                record["traffic"] == last["traffic"],
+                "weights move for a cause",
+                f"{action}: {record['weights']}",
             )
         if action == "advance":
             candidate = told.release.candidate
@@ -393,7 +411,9 @@ class Watch:
             self.require(fault is None, "no promotion without evidence", f"{what}, {check.metric}: {fault}")
         for version, arm in seen["arms"].items():
             sane = 0 <= arm["errors"] <= arm["requests"]
-            self.require(sane, "no promotion without evidence", f"{what}, {version} has {arm['errors']} errors")
+            self.require(
+                sane, "no promotion without evidence", f"{what}, {version} has {arm['errors']} errors"
+            )
 
     def _check_advance(self, told: Told, record: Record, at: datetime) -> None:
         strategy = told.release.strategy
@@ -418,7 +438,9 @@ class Watch:
             self._check_step(told, record, at, strategy.steps[-1])
             last = told.last["state"]["step"] if told.last is not None else -1
             self.require(
-                last == len(strategy.steps) - 1, "no promotion before its time", f"promotes in step {last + 1}"
+                last == len(strategy.steps) - 1,
+                "no promotion before its time",
+                f"promotes in step {last + 1}",
             )
         elif isinstance(strategy, BlueGreen):
             self._check_step(told, record, at, Step(100, strategy.min_samples, strategy.keep_warm))
@@ -439,8 +461,10 @@ class Watch:
         self.require(
             lasted >= step.min_duration,
             "no promotion before its time",
-            lambda: f"{record['action']} after {durations.format(lasted)}, the step takes "
-            f"{durations.format(step.min_duration)}",
+            lambda: (
+                f"{record['action']} after {durations.format(lasted)}, the step takes "
+                f"{durations.format(step.min_duration)}"
+            ),
         )
         now = _requests(record, told.release.candidates)
         then = _requests(entered, told.release.candidates)
@@ -479,7 +503,9 @@ class Watch:
                     f"{record['action']}, {check.name} has {events} of {n}, bound {bound:g}",
                 )
         found = told.harm.get(("errors", version))
-        if found is not None and any(c.metric == "errorRate" and c.relative_to_champion for c in told.release.checks):
+        if found is not None and any(
+            c.metric == "errorRate" and c.relative_to_champion for c in told.release.checks
+        ):
             self.require(
                 found.z <= SURE,
                 "no promotion of known harm",
@@ -542,7 +568,9 @@ class Watch:
         self.require(
             same and json.dumps(state.to_json(again.state)) == json.dumps(record["state"]),
             "the journal replays",
-            lambda: f"{record['seq']}: {record['action']} ({record['reason']}), again: {again.action} ({again.reason})",
+            lambda: (
+                f"{record['seq']}: {record['action']} ({record['reason']}), again: {again.action} ({again.reason})"
+            ),
         )
 
     # --- after a turn, and at the end
@@ -565,8 +593,10 @@ class Watch:
         self.require(
             traffic.to_json(shown) == told.acted["traffic"] and told.confirmed,
             "what is decided is in force",
-            lambda: f"{told.entry.name} {told.phase}: decided {dict(told.acted['weights'] if told.acted else {})}, "
-            f"on the wire {dict(shown.weights)}, {'confirmed' if told.confirmed else 'not confirmed'}",
+            lambda: (
+                f"{told.entry.name} {told.phase}: decided {dict(told.acted['weights'] if told.acted else {})}, "
+                f"on the wire {dict(shown.weights)}, {'confirmed' if told.confirmed else 'not confirmed'}"
+            ),
         )
         if not told.live:
             alias = self._wire.champions[MODEL]
@@ -624,7 +654,9 @@ class Watch:
         for told in live:
             last = told.last
             self.require(
-                last is not None and bool(last["reason"]), "ends or holds with a reason", f"{told.entry.name} is silent"
+                last is not None and bool(last["reason"]),
+                "ends or holds with a reason",
+                f"{told.entry.name} is silent",
             )
             strategy = told.release.strategy
             if isinstance(strategy, Experiment | Bandit) and told.entered and told.phase == "Progressing":

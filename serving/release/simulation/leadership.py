@@ -36,4 +36,6 @@ class Lease:
     def require(self) -> None:
         """Raises FencedError where a newer leader is."""
         if self.epoch != self._leadership.epoch:
-            raise FencedError(f"epoch {self.epoch} is over, {self._leadership.epoch} leads; stop this process")
+            raise FencedError(
+                f"epoch {self.epoch} is over, {self._leadership.epoch} leads; stop this process"
+            )

@@ -24,7 +24,9 @@ class Source:
     def read(self, true: Evidence, fault: Fault | None) -> tuple[Evidence, bool]:
         """The evidence of this look, and whether it is what happened up to now."""
         if self._missing is not None:
-            true = _without(true, self._missing, f"there is no series for {self._missing}; is its name right?")
+            true = _without(
+                true, self._missing, f"there is no series for {self._missing}; is its name right?"
+            )
         self._true.append(true)
         if fault is None:
             self._said = true
@@ -47,7 +49,9 @@ class Source:
 
     def _silent(self, true: Evidence, fault: Fault) -> Evidence:
         sources = {check.source for check in self._release.checks}
-        return Evidence(true.at, silent=dict.fromkeys(sorted(sources), "no answer within 5 s"), smoke=true.smoke)
+        return Evidence(
+            true.at, silent=dict.fromkeys(sorted(sources), "no answer within 5 s"), smoke=true.smoke
+        )
 
     def _partial(self, true: Evidence, fault: Fault) -> Evidence:
         versions = sorted(true.arms) or [""]
@@ -79,7 +83,9 @@ def _nan(source: Source, true: Evidence, fault: Fault) -> Evidence:
         )
         for version, arm in true.arms.items()
     }
-    rates = {check.metric: "NaN" for check in source._release.checks if check.metric in ("errorRate", "latencyP99")}
+    rates = {
+        check.metric: "NaN" for check in source._release.checks if check.metric in ("errorRate", "latencyP99")
+    }
     return replace(true, arms=arms, paired=paired, faults=rates)
 
 

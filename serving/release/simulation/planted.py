@@ -52,10 +52,23 @@ ENGINE = (
         '    if ratio.outcome == "FAIL":\n',
         '    if ratio.outcome == "ERROR":\n',
     ),
-    Bug("an outage is the candidate's fault or nobody's", "engine", "    return _outage(seen)\n", "    return None\n"),
-    Bug("a fault that both versions share is no news", "engine", "    for name in seen.shared:\n", "    for name in ():\n"),
     Bug(
-        "no progress is told to nobody", "engine", "        alert = alert or late\n", "        alert = alert or None\n"
+        "an outage is the candidate's fault or nobody's",
+        "engine",
+        "    return _outage(seen)\n",
+        "    return None\n",
+    ),
+    Bug(
+        "a fault that both versions share is no news",
+        "engine",
+        "    for name in seen.shared:\n",
+        "    for name in ():\n",
+    ),
+    Bug(
+        "no progress is told to nobody",
+        "engine",
+        "        alert = alert or late\n",
+        "        alert = alert or None\n",
     ),
     Bug(
         "whenInconclusive is not asked",

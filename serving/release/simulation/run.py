@@ -29,7 +29,7 @@ from serving.release.simulation.scenario import CALM, CHAMPION, MODEL, Scenario
 from serving.release.simulation.store import Disk, MemoryOrders, MemoryStore
 from serving.release.simulation.world import TICK, VirtualClock, World
 from serving.release.store import Entry, Record
-from serving.release.traffic import all_to
+from serving.release.traffic import Traffic, all_to
 from windlass.errors import UsageError, WindlassError
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -139,7 +139,9 @@ class Run:
         self._prepare(now)
         if self._world is not None:
             self._world.tick(
-                self._wire.routes[MODEL], outage="outage" in kinds, crooked=self._scenario.special == "crooked"
+                self._wire.routes[MODEL],
+                outage="outage" in kinds,
+                crooked=self._scenario.special == "crooked",
             )
         self._wish()
         if "watchGone" in kinds:
@@ -189,7 +191,7 @@ class Run:
             return
         share = 1 + number % 99
         versions = {told.champion: share, told.release.candidate: 100 - share}
-        self._wire.put(MODEL, all_to(told.champion) if number % 3 == 0 else _weights(versions))
+        self._wire.put(MODEL, all_to(told.champion) if number % 3 == 0 else Traffic(versions))
 
     def _wish(self) -> None:
         while self._wishes and self._wishes[0].tick <= self._tick:
@@ -235,7 +237,11 @@ class Run:
         if controller.live(MODEL) is not None:
             if evidence is None or self._reading != self._name():
                 evidence = self._look(None)
-            if evidence is not None and self._try("look", lambda: controller.observe(MODEL, evidence)) and self._clean:
+            if (
+                evidence is not None
+                and self._try("look", lambda: controller.observe(MODEL, evidence))
+                and self._clean
+            ):
                 self._watch.on_look(evidence)
         elif not self._try("settle", lambda: controller.settle(MODEL)):
             return
@@ -290,7 +296,12 @@ class Run:
 
     def _haunt(self, zombie: Process, evidence: Evidence | None) -> None:
         """A process that does not know that it leads no longer: nothing of what it does may happen."""
-        before = (len(self._watch.told), self._watch.decisions, self._wire.routes[MODEL], dict(self._wire.champions))
+        before = (
+            len(self._watch.told),
+            self._watch.decisions,
+            self._wire.routes[MODEL],
+            dict(self._wire.champions),
+        )
         for attempt in (
             zombie.controller.recover,
             lambda: zombie.controller.observe(MODEL, evidence or Evidence(self._clock.now())),
@@ -300,7 +311,12 @@ class Run:
                 attempt()
             except (WindlassError, Crash):
                 continue
-        after = (len(self._watch.told), self._watch.decisions, self._wire.routes[MODEL], dict(self._wire.champions))
+        after = (
+            len(self._watch.told),
+            self._watch.decisions,
+            self._wire.routes[MODEL],
+            dict(self._wire.champions),
+        )
         self._watch.require(before == after, "one leader", "a process that leads no longer changed something")
 
     def _restart(self, why: str) -> None:
@@ -398,7 +414,12 @@ class Run:
         promised = drawn.promises(name)
         phases = {told.entry.name: told.phase for told in watch.told}
         first = next((told for told in watch.told if told.entry.name == name), None)
-        if first is not None and first.phase == "Aborted" and first.last and first.last["check"] == engine.BACKEND:
+        if (
+            first is not None
+            and first.phase == "Aborted"
+            and first.last
+            and first.last["check"] == engine.BACKEND
+        ):
             promised = None  # the router refused it so often that giving up was right
         if drawn.onset and self._promoted_at.get(name, 1000) <= drawn.onset + 1:
             promised = None  # it did no harm yet
@@ -414,10 +435,3 @@ class Run:
             phases.get(name, ""),
             self._log,
         )
-
-
-def _weights(weights: dict[str, int]) -> object:
-    from serving.release.traffic import Traffic
-
-    return Traffic(weights)
-

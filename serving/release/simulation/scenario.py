@@ -95,7 +95,7 @@ def draw(seed: int) -> Scenario:
     rng = random.Random(f"scenario/{seed}")  # noqa: S311 - a simulation
     strategy = rng.choice(STRATEGIES)
     special = _special(rng, strategy)
-    quality: Quality = rng.choices(("good", "harmful", "equal"), (5, 5, 2))[0]  # type: ignore[assignment]
+    quality: Quality = rng.choices(("good", "harmful", "equal"), (5, 5, 2))[0]
     if special in ("misspelled", "crooked", "refused", "stuck"):
         quality = "good"
     elif special == "bothFail":
@@ -112,7 +112,9 @@ def draw(seed: int) -> Scenario:
     release = spec.parse(document)
     behaviours = _behaviours(rng, candidates, quality, harm, decides)
     if special == "bothFail":
-        bounded = any(check.metric == "latencyP99" and not check.relative_to_champion for check in release.checks)
+        bounded = any(
+            check.metric == "latencyP99" and not check.relative_to_champion for check in release.checks
+        )
         failing = Behaviour(slow=0.3) if bounded and rng.random() < 0.7 else Behaviour(error=0.4)
         behaviours = dict.fromkeys(behaviours, failing)
     missing = None
@@ -185,7 +187,11 @@ def _strategy(rng: random.Random, strategy: str, candidates: tuple[str, ...]) ->
         steps = rng.choice(
             (
                 [{"weight": 10, "minSamples": 100, "minDuration": "3m"}, {"weight": 50, "minSamples": 400}],
-                [{"weight": 5, "minSamples": 50}, {"weight": 25, "minSamples": 200}, {"weight": 60, "minSamples": 500}],
+                [
+                    {"weight": 5, "minSamples": 50},
+                    {"weight": 25, "minSamples": 200},
+                    {"weight": 60, "minSamples": 500},
+                ],
                 [{"weight": 40, "minSamples": 300, "minDuration": "5m"}],
             )
         )
@@ -208,7 +214,14 @@ def _strategy(rng: random.Random, strategy: str, candidates: tuple[str, ...]) ->
             "maxDuration": "12h",
         }
     policy = rng.choice(("thompson", "epsilonGreedy"))
-    return {"type": "bandit", "policy": policy, "floor": 10, "update": "2m", "minDuration": "4m", "maxDuration": "12h"}
+    return {
+        "type": "bandit",
+        "policy": policy,
+        "floor": 10,
+        "update": "2m",
+        "minDuration": "4m",
+        "maxDuration": "12h",
+    }
 
 
 def _checks(rng: random.Random, strategy: str, kind: str, decides: bool) -> list[dict[str, Any]]:

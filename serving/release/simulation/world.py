@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -239,7 +240,7 @@ class World:
 
 def worse(true: Behaviour, kind: str) -> Behaviour:
     """A version that does harm of one kind."""
-    changed: dict[str, float | bool] = {
+    changed: dict[str, Any] = {
         "errors": {"error": 0.2},
         "latency": {"slow": 0.25},
         "skew": {"skew": 0.15},
@@ -249,4 +250,4 @@ def worse(true: Behaviour, kind: str) -> Behaviour:
         "reward": {"reward": true.reward * 0.4},
         "smoke": {"smoke": False},
     }[kind]
-    return replace(true, **changed)  # type: ignore[arg-type]
+    return replace(true, **changed)

@@ -11,7 +11,6 @@ from release_stories import Router
 
 from serving.release import mailbox, spec
 from serving.release.controller import ReleaseController
-from serving.release.envoy import EnvoyBackend
 from serving.release.store import DiskStore
 from windlass import settings as settings_module
 from windlass.cli import app
@@ -146,59 +145,6 @@ def test_explain_tells_who_decided_what(home, document, windlass):
     ]
     assert windlass("explain", "flights", "--release", "flights-13")[1] == said
     assert windlass("explain", "flights", "--release", "other")[0] == 2
-
-
-def test_rollback_flips_the_real_proxy_with_no_engine_running(home, proxy, document, windlass, monkeypatch):
-    monkeypatch.setattr(type(home), "run_dir", property(lambda self: proxy.backend.directory.parent))
-    champions = {}
-    running = controller(home, proxy.backend, champions)
-    running.start(spec.parse(document))
-    running.command("flights", "promote")
-    running.close()
-    assert (proxy.caller().ask().body, champions) == ("13", {"flights": "13"})
-
-    code, said = windlass("rollback", "flights")
-    assert (code, said["from"], said["to"]) == (0, {"13": 100}, "12")
-    assert proxy.caller().ask().body == "12"
-
-    # the engine that starts later agrees: it moves the alias and does not repair the weights
-    later = controller(home, EnvoyBackend.attach(proxy.backend.directory), champions)
-    later.obey_commands()
-    assert champions == {"flights": "12"}
-    assert later.newest("flights").phase == "RolledBack"
-    assert proxy.caller().ask().body == "12"
-
-
-def test_rollback_of_a_live_canary_goes_to_its_champion(home, proxy, windlass, monkeypatch):
-    monkeypatch.setattr(type(home), "run_dir", property(lambda self: proxy.backend.directory.parent))
-    proxy.backend.set_weights("flights", {"12": 90, "13": 10}, mirror_to="13")
-    code, said = windlass("rollback", "flights")
-    assert (code, said["to"]) == (0, "12")
-    assert proxy.backend.weights("flights") == {"12": 100}
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        pytest.param(("taxis",), "no such model", id="unknown-model"),
-        pytest.param(("flights", "--to", "99"), "version 99 has no server", id="unknown-version"),
-        pytest.param(("flights",), "no version before 12", id="nothing-before"),
-    ],
-)
-def test_a_rollback_that_cannot_be_is_refused_and_leaves_no_order(
-    home, proxy, windlass, monkeypatch, argv, message
-):
-    monkeypatch.setattr(type(home), "run_dir", property(lambda self: proxy.backend.directory.parent))
-    code, said = windlass("rollback", *argv)
-    assert code == 2
-    assert message in said["error"]["message"]
-    assert list(mailbox.orders(mailbox.commands(home))) == []
-
-
-def test_a_rollback_without_a_proxy_says_what_to_do(home, windlass):
-    code, said = windlass("rollback", "flights")
-    assert code == 1
-    assert "windlass up" in said["error"]["message"]
 
 
 def test_people_read_sentences(home, document, capsys):

@@ -258,6 +258,28 @@ def test_pairs_are_refused(backend: GatewayBackend, server: KubernetesServer) ->
     assert server.asked == []
 
 
+@pytest.mark.parametrize(
+    ("model", "traffic", "words"),
+    [
+        pytest.param("flights_late", CANARY, "cannot name a Service", id="name"),
+        pytest.param("flights", Traffic({"1.0": 100}), "cannot name a Service", id="version"),
+        pytest.param(
+            "flights",
+            replace(CANARY, matches=(Match("cookie", "group", "a;b", "13"),)),
+            "without comma",
+            id="cookie",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    server: KubernetesServer, backend: GatewayBackend, model: str, traffic: Traffic, words: str
+) -> None:
+    """Verify that a name which no route can hold is refused as any other traffic is, before anything is asked."""
+    with pytest.raises(RejectedError, match=words):
+        backend.set_traffic(model, traffic)
+    assert server.asked == []
+
+
 def test_a_conflict_is_read_again(
     server: KubernetesServer, backend: GatewayBackend, slept: list[float]
 ) -> None:

@@ -78,6 +78,21 @@ def test_the_result_of_a_look_is_what_was_counted():
     assert found.lower < 0.5 < found.upper
 
 
+@pytest.mark.parametrize(
+    ("events", "inside"),
+    [
+        pytest.param((60, 300), (-0.9, -0.5), id="far-below"),
+        pytest.param((300, 60), (1.5, 8.0), id="far-above"),
+        pytest.param((100, 100), (-0.5, 0.7), id="alike"),
+    ],
+)
+def test_the_bounds_are_near_the_estimate_and_not_only_on_its_side(events, inside):
+    found = comparison.result(
+        BINARY, comparison.add(BINARY, START, *(counts(1000, count) for count in events))
+    )
+    assert inside[0] < found.lower < found.estimate < found.upper < inside[1]
+
+
 def test_a_verdict_stays():
     """Verify that a verdict survives data that would not have given it: it was reached, and nothing flaps."""
     decided = run(BINARY, (0.2, 0.1), np.random.default_rng(3))
@@ -128,6 +143,12 @@ def test_nothing_yet_is_no_result(kind):
     [
         pytest.param(BINARY, counts(99, 5), "candidate has 99 observations after 100", id="restarted"),
         pytest.param(BINARY, counts(120, 121), "121 events among 120", id="more-events-than-requests"),
+        pytest.param(
+            BINARY,
+            counts(120, 30),
+            "30 events among 120 observations .before: 5 among 100",
+            id="too-many-new",
+        ),
         pytest.param(BINARY, counts(120, 4), "4 events among 120 observations .before: 5", id="events-gone"),
         pytest.param(MEAN, Moments(120, math.nan, 5.0), "not finite", id="missing-sum"),
         pytest.param(MEAN, Moments(120, 5.0, math.inf), "not finite", id="infinite-sum"),

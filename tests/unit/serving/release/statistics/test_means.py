@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from serving.release.statistics import means
+from serving.release.statistics import covariate, means
 from serving.release.statistics.design import Design
 from serving.release.statistics.moments import Moments
 
@@ -42,8 +42,9 @@ def test_a_small_calm_arm_gets_the_pooled_variance():
     calm, wild = [1.0, 1.1, 0.9, 1.0] * 5, [1.0] * 170 + [100.0] * 10
     found = means.contrast(design(), Moments.of(calm), Moments.of(wild))
     _, variance = found.against(0.0)
-    separate = np.var(calm, ddof=1) / 20 + np.var(wild, ddof=1) / 180
-    assert variance > 5 * separate
+    pooled = (19 * np.var(calm, ddof=1) + 179 * np.var(wild, ddof=1)) / 198
+    assert variance == pytest.approx(pooled * (1 / 20 + 1 / 180))
+    assert variance > 5 * (np.var(calm, ddof=1) / 20 + np.var(wild, ddof=1) / 180)
 
 
 def test_the_variance_of_a_ratio_is_the_resampled_one():
@@ -145,6 +146,30 @@ def test_a_negative_mean_keeps_the_direction():
     assert 0 < lower < 0.5 < upper < 1
 
 
+def test_a_ratio_with_a_covariate_is_adjusted_per_denominator():
+    """Verify means and variances of y - R z - theta x over the mean of z by hand."""
+    rng = np.random.default_rng(9)
+    plan = Design("ratio", "increase", 0.05, 0.1, covariate=True)
+    arms = []
+    for size in (300, 500):
+        x = rng.gamma(2, 1, size)
+        z = 1.0 + rng.poisson(x)
+        arms.append((0.3 * z + 0.5 * x + rng.normal(0, 1, size), z, x))
+    moments = [Moments.of(*(values.tolist() for values in arm)) for arm in arms]
+    found = means.contrast(plan, *moments)
+    ratio = sum(y.sum() for y, _, _ in arms) / sum(z.sum() for _, z, _ in arms)
+    theta = covariate.coefficient(*moments, ratio)
+    centre = np.concatenate([arms[0][2], arms[1][2]]).mean()
+    variances = []
+    for (y, z, x), mean in zip(arms, (found.candidate, found.champion), strict=True):
+        own = y.sum() / z.sum()
+        assert mean == pytest.approx(own - theta * (x.mean() - centre) / z.mean())
+        variances.append(np.var(y - own * z - theta * x, ddof=1) / z.mean() ** 2)
+    separate = variances[0] / 300 + variances[1] / 500
+    pooled = (299 * variances[0] + 499 * variances[1]) / 798 * (1 / 300 + 1 / 500)
+    assert found.against(0.0)[1] == pytest.approx(max(separate, pooled))
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_the_unit_of_the_metric_does_not_matter(scale):
     rng = np.random.default_rng(7)
@@ -159,11 +184,12 @@ def test_the_unit_of_the_metric_does_not_matter(scale):
         assert other == pytest.approx(one)
 
 
-def test_a_metric_that_never_varies_shows_nothing():
+@pytest.mark.parametrize("other", [2.0, 3.0])
+def test_a_metric_that_never_varies_shows_nothing(other):
+    """Verify that constants, even different ones, are no evidence: there is nothing to measure chance by."""
     plan = design()
-    found = means.contrast(plan, Moments.of([2.0] * 200), Moments.of([2.0] * 200))
-    better, worse = means.log_evidence(plan, found)
-    assert better <= 0 >= worse
+    found = means.contrast(plan, Moments.of([2.0] * 200), Moments.of([other] * 200))
+    assert means.log_evidence(plan, found) == pytest.approx((0, 0))
     assert means.interval(plan, found) is None
 
 
