@@ -142,7 +142,8 @@ def judge_comparison(
 def judge_tail(check: Check, seen: tail.Tail, ours: Histogram, theirs: Histogram, alpha: float) -> Verdict:
     """Slow answers of the candidate where the concurrent champion says what is slow: a quarter beyond its p99."""
     allowed = excess(check)
-    rule = f"betting on 'answers a quarter beyond the champion's p99 at most {allowed:.3g} above its own', alpha {alpha:g}"
+    claim = f"answers a quarter beyond the champion's p99 at most {allowed:.3g} above its own"
+    rule = f"betting on '{claim}', alpha {alpha:g}"
     if seen.threshold_ms is None or ours.n == 0:
         missing = "the candidate" if ours.n == 0 else "the champion"
         reason = (
