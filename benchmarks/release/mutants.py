@@ -26,7 +26,10 @@ PACKAGE = ROOT / "serving" / "release"
 TESTS = ROOT / "tests" / "unit" / "serving" / "release"
 
 #: Seconds that one mutant's tests may take before it counts as killed (it loops).
-LIMIT_S = 90.0
+LIMIT_S = 120.0
+
+#: The place of no change at all.
+UNCHANGED = -1
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -152,7 +155,13 @@ def _of_expression(node: ast.AST) -> Iterator[Change]:
         yield Change(node.lineno, what, lambda: setattr(node, "operand", twice))
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
         value = node.value
-        other = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value * 1.5 + 0.01
+        other = (
+            not value
+            if isinstance(value, bool)
+            else value + 1
+            if isinstance(value, int)
+            else value * 1.5 + 0.01
+        )
         yield Change(node.lineno, f"{value} -> {other}", lambda: setattr(node, "value", other))
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "replace":
         for place, keyword in enumerate(node.keywords):
@@ -210,9 +219,16 @@ def tests_of(module: str) -> list[Path]:
     near += [f"test_{name}.py"] if folder != "statistics" else []
     near += sorted(path.name for path in TESTS.glob(f"test_engine_{name}*.py"))
     usual = ["test_engine.py", "test_checks.py", "test_bandit.py", "test_experiment.py", "test_shadow.py"]
-    usual += ["test_blue_green.py", "test_outcome.py", *sorted(p.name for p in TESTS.glob("test_engine_*.py"))]
+    usual += [
+        "test_blue_green.py",
+        "test_outcome.py",
+        *sorted(p.name for p in TESTS.glob("test_engine_*.py")),
+    ]
     if folder == "statistics":
-        usual += [f"statistics/test_{other}.py" for other in ("comparison", "tail", "quantiles", "planning", "means")]
+        usual += [
+            f"statistics/test_{other}.py"
+            for other in ("comparison", "tail", "quantiles", "planning", "means")
+        ]
     usual += ["simulation/test_run.py", "simulation/test_boundaries.py"]
     found = [TESTS / file for file in dict.fromkeys([*near, *usual])]
     return [path for path in found if path.exists()]
@@ -221,7 +237,23 @@ def tests_of(module: str) -> list[Path]:
 def survivors(
     mutants: Sequence[Mutant], workers: int, progress: Callable[[int, int, str], None]
 ) -> list[Mutant]:
-    """Those that no test kills, in their order."""
+    """Those that no test kills, in their order.
+
+    Raises:
+        RuntimeError: a test fails without any change.
+    """
+    concerned = dict.fromkeys(path for mutant in mutants for path in tests_of(mutant.module))
+    if not _survivors([Mutant("engine", UNCHANGED, 0, "no change")], 1, lambda *line: None, list(concerned)):
+        raise RuntimeError("a test fails without a mutant and would kill whatever comes; mend it first")
+    return _survivors(mutants, workers, progress)
+
+
+def _survivors(
+    mutants: Sequence[Mutant],
+    workers: int,
+    progress: Callable[[int, int, str], None],
+    tests: Sequence[Path] | None = None,
+) -> list[Mutant]:
     import hypothesis  # noqa: F401 - what is heavy and stays the same, once
     import numpy  # noqa: F401
     import pytest  # noqa: F401
@@ -235,7 +267,7 @@ def survivors(
     while waiting or running:
         while waiting and len(running) < workers:
             number, mutant = waiting.pop(0)
-            running[_fork(mutant)] = (number, mutant, time.monotonic() + LIMIT_S)
+            running[_fork(mutant, tests)] = (number, mutant, time.monotonic() + LIMIT_S)
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             for late, (_, _, deadline) in running.items():
@@ -251,18 +283,18 @@ def survivors(
     return [mutant for _, mutant in sorted(alive, key=lambda pair: pair[0])]
 
 
-def _fork(mutant: Mutant) -> int:
+def _fork(mutant: Mutant, tests: Sequence[Path] | None) -> int:
     pid = os.fork()
     if pid:
         return pid
     try:
-        code = _judge(mutant)
+        code = _judge(mutant, tests_of(mutant.module) if tests is None else tests)
     except BaseException:
         code = 1  # it does not even import: killed
     os._exit(code)
 
 
-def _judge(mutant: Mutant) -> int:
+def _judge(mutant: Mutant, tests: Sequence[Path]) -> int:
     """0 where every test passes with the mutant."""
     import pytest
 
@@ -272,7 +304,7 @@ def _judge(mutant: Mutant) -> int:
     sys.meta_path.insert(0, _Finder(mutant))
     os.chdir(ROOT)
     options = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "--no-header"]
-    return int(pytest.main([*options, *map(str, tests_of(mutant.module))]))
+    return int(pytest.main([*options, *map(str, tests)]))
 
 
 class _Finder:

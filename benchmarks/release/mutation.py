@@ -26,7 +26,9 @@ def measure(options: Options, progress: Progress) -> Part:
     for family, count in total.items():
         killed = 100 * (1 - alive[family] / count)
         part.measurements.append(
-            measurement("mutants killed", "windlass", killed, "%", family, mutants=count, survivors=alive[family])
+            measurement(
+                "mutants killed", "windlass", killed, "%", family, mutants=count, survivors=alive[family]
+            )
         )
         name = f"mutation: share of mutants killed, {family}"
         part.targets.append(target(name, 1 - alive[family] / count, ">=", KILLED))
@@ -36,14 +38,23 @@ def measure(options: Options, progress: Progress) -> Part:
     )
     names = list(total)
     shares = [100 * (1 - alive[name] / total[name]) for name in names]
-    chart = Chart("Mutants killed", "", "percent", {"windlass": (names, shares)}, kind="bar", bound=100 * KILLED)
+    chart = Chart(
+        "Mutants killed", "", "percent", {"windlass": (names, shares)}, kind="bar", bound=100 * KILLED
+    )
     part.plots["mutation"] = [chart]
     return part
 
 
 def _run(count: int, options: Options, progress: Progress) -> dict[str, Any]:
     """In a process of its own: this one may have imported the engine."""
-    command = [sys.executable, "-m", "benchmarks.release.mutation", str(count), str(options.seed), str(options.workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.release.mutation",
+        str(count),
+        str(options.seed),
+        str(options.workers),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         text = child.stdout.read()
@@ -55,7 +66,9 @@ def _run(count: int, options: Options, progress: Progress) -> dict[str, Any]:
 
 
 def _family(module: str) -> str:
-    return "statistics" if module.startswith("statistics/") else "next_step (engine, look, checks, strategies)"
+    return (
+        "statistics" if module.startswith("statistics/") else "next_step (engine, look, checks, strategies)"
+    )
 
 
 def main(count: int, seed: int, workers: int) -> None:

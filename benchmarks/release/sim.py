@@ -46,7 +46,9 @@ def measure(options: Options, progress: Progress) -> Part:
     needed = sorted(one.seeds for one in hunts if one.caught)
     share = [100 * (place + 1) / len(hunts) for place in range(len(needed))]
     part.plots["sim"] = [
-        Chart("Planted bugs caught", "seeds simulated", "percent", {"windlass": (needed, share)}, kind="step"),
+        Chart(
+            "Planted bugs caught", "seeds simulated", "percent", {"windlass": (needed, share)}, kind="step"
+        ),
         Chart(
             "Faults injected",
             "",

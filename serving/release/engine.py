@@ -39,6 +39,9 @@ def next_step(state: ReleaseState, evidence: Evidence, now: datetime) -> Decisio
     failed = _failed(seen, "decision")
     if failed:
         return _reject(seen, failed)
+    if state.dropped_at == now:
+        # the same look once more, after a crash: what was taken out then is all that follows from it
+        return seen.decide("hold", "a version was taken out at this look", state)
     obstacle = _trouble(seen) or strategy.waiting_for(seen) or _uncounted(state, seen)
     if obstacle is None:
         return strategy.forward(seen)

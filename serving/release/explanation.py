@@ -97,16 +97,16 @@ def _shown(told: Account, verdict: Record) -> dict[str, Any]:
         "interval": None if low is None or high is None else [low, high],
         "threshold": verdict.get("bound"),
         "evidence": verdict.get("evidence"),
-        "evidence_needed": None if check is None else _needed(told, check),
+        "evidence_needed": None if check is None else _needed(told, check, version),
         "rule": verdict["rule"],
         "reason": verdict["reason"],
         "query": None if check is None else queries.query(told.release, check, version),
     }
 
 
-def _needed(told: Account, check: Check) -> float:
+def _needed(told: Account, check: Check, version: str) -> float:
     """Odds from which the check decides; an effect's level is shared by its two sides."""
-    level = words.level(told.release, check)
+    level = words.level(told.release, check, version)
     return 2 / level if check.metric == "reward" else 1 / level
 
 

@@ -76,6 +76,7 @@ class ReleaseState:
         dropped: candidates that are out, and why.
         step_base: observations by check when the step began; "requests" are the candidate's.
         updated_at: when a bandit's weights were last worked out.
+        dropped_at: when a version was last taken out.
         silent_since: since when some source has said nothing, at every look; None where all spoke at the last one.
         requests: by version, what was seen at the last look.
         window: by version, what had been seen when the newest window began: the requests in which an outage shows.
@@ -95,6 +96,7 @@ class ReleaseState:
     step_started_at: datetime | None = None
     updated_at: datetime | None = None
     paused_at: datetime | None = None
+    dropped_at: datetime | None = None
     silent_since: datetime | None = None
     step_base: Mapping[str, int] = field(default_factory=dict)
     requests: Mapping[str, Counts] = field(default_factory=dict)
@@ -136,7 +138,7 @@ def recounted(state: ReleaseState) -> ReleaseState:
     return state if state.rules == 1 else replace(state, ratio=Ratio(state.ratio.settled, ()))
 
 
-_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "silent_since")
+_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "dropped_at", "silent_since")
 _COUNTS = ("requests", "window", "outage")
 
 

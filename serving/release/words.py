@@ -35,12 +35,18 @@ def compares(check: Check) -> bool:
     return check.relative_to_champion or METRICS[check.metric].unit == "value"
 
 
-def level(release: Release, check: Check) -> float:
-    """A check's alpha for one version: it is shared by all that the check judges, a bandit's champion among them."""
+def level(release: Release, check: Check, version: str | None = None) -> float:
+    """A check's alpha for one version: it is shared by all that the check judges, a bandit's champion among them.
+
+    Of several candidates of a bandit each is compared twice, with all others and with the champion alone.
+    """
     versions = len(release.candidates)
-    if isinstance(release.strategy, Bandit) and check.kind == "guardrail" and check.metric != "reward":
-        versions += 1
-    return check.alpha / versions
+    if not isinstance(release.strategy, Bandit) or check.kind != "guardrail" or check.metric == "reward":
+        return check.alpha / versions
+    bounded = METRICS[check.metric].unit != "latency" or check.bound is not None
+    candidate = version is None or version in release.candidates
+    twice = versions > 1 and check.relative_to_champion and bounded and candidate
+    return check.alpha / (versions + 1) / (2 if twice else 1)
 
 
 def what(check: Check) -> str:

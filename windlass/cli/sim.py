@@ -17,13 +17,13 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "sim",
         help="simulate releases under faults",
-        description="Runs the real release engine on a virtual clock, before a router, a metrics source and an API that "
-        "fail on purpose, and holds what happens to invariants; then plants bugs into the engine and looks whether they "
-        "are found.",
+        description="Runs the real release engine on a virtual clock, before a router, a metrics source and an API "
+        "that fail on purpose, and holds what happens to invariants; then plants bugs into the engine and looks "
+        "whether they are found.",
         epilog="example: windlass sim --seeds 1000 --json\n"
         "         windlass sim --seeds 1 --start 42 --log 42.log --no-bugs\n"
-        "The same seed gives the same log. Exit code 1: an invariant was violated, a release did not end as it must, or "
-        "too few of the planted bugs were caught.",
+        "The same seed gives the same log. Exit code 1: an invariant was violated, a release did not end as it must, "
+        "or too few of the planted bugs were caught.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seeds", type=int, default=1000, metavar="N", help="how many seeds (default 1000)")

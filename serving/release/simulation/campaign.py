@@ -14,7 +14,7 @@ from serving.release.simulation.bugs import Bug, Hunt, hunt
 #: Seeds of one piece of work, violations that are told in full, seeds that a planted bug is given.
 PIECE = 25
 TOLD = 20
-CAP = 200
+CAP = 300
 
 #: Share of the planted bugs that must be caught.
 MUST_CATCH = 0.95

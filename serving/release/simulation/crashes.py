@@ -107,7 +107,11 @@ def in_memory() -> Stores:
 
 
 def write(
-    release: Release, behaviours: dict[str, Behaviour], orders: dict[int, str], seed: int = 1, rewards: str = "binary"
+    release: Release,
+    behaviours: dict[str, Behaviour],
+    orders: dict[int, str],
+    seed: int = 1,
+    rewards: str = "binary",
 ) -> Script:
     """Live through a release without a crash, and note what came from outside.
 

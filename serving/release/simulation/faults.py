@@ -21,7 +21,7 @@ KINDS: Mapping[str, tuple[int, int]] = {
     # the router and the API before it
     "conflict": (2, 2),
     "rejected": (2, 2),
-    "unreachable": (2, 4),
+    "unreachable": (3, 6),
     "partial": (2, 2),
     "unanswered": (2, 2),
     "disobeyed": (1, 2),

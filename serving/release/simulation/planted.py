@@ -22,7 +22,8 @@ ENGINE = (
         '    failed = _failed(seen, "guardrail")\n    if failed:\n        return _reject(seen, failed)\n',
         '    failed = _failed(seen, "guardrail")\n    if failed:\n'
         "        news = failed[0].check if failed[0].check != state.alert else None\n"
-        '        return seen.decide("hold", failed[0].reason, replace(seen.state, alert=failed[0].check), alert=news)\n',
+        "        told = replace(seen.state, alert=failed[0].check)\n"
+        '        return seen.decide("hold", failed[0].reason, told, alert=news)\n',
         known="argoproj/argo-rollouts#1411: a failed analysis run does not stop the rollout",
     ),
     Bug(
@@ -123,8 +124,8 @@ ENGINE = (
     Bug(
         "a person's abort leaves the candidate its traffic",
         "engine",
-        'after = replace(state, phase="Aborted", traffic=all_to(state.champion))\n        return Decision("abort", f"aborted',
-        'after = replace(state, phase="Aborted")\n        return Decision("abort", f"aborted',
+        'phase="Aborted", traffic=all_to(state.champion))\n        return Decision("abort", f"aborted',
+        'phase="Aborted")\n        return Decision("abort", f"aborted',
     ),
 )
 
@@ -407,8 +408,8 @@ CONTROLLER = (
     Bug(
         "a restart forgets when the pause began",
         "state",
-        '_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "silent_since")',
-        '_TIMES = ("started_at", "step_started_at", "updated_at", "silent_since")',
+        '_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "dropped_at", "silent_since")',
+        '_TIMES = ("started_at", "step_started_at", "updated_at", "dropped_at", "silent_since")',
     ),
     Bug(
         "a restart forgets the evidence of the decision metric",

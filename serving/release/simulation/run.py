@@ -235,14 +235,14 @@ class Run:
             if self._start(release):
                 self._inbox.remove(release)
         if controller.live(MODEL) is not None:
-            if evidence is None or self._reading != self._name():
-                evidence = self._look(None)
+            # what was read before a release began, or before a crash, may be of another
+            seen = evidence if self._reading == self._name() and evidence is self._last else self._look(None)
             if (
-                evidence is not None
-                and self._try("look", lambda: controller.observe(MODEL, evidence))
+                seen is not None
+                and self._try("look", lambda: controller.observe(MODEL, seen))
                 and self._clean
             ):
-                self._watch.on_look(evidence)
+                self._watch.on_look(seen)
         elif not self._try("settle", lambda: controller.settle(MODEL)):
             return
         waiting: list[Release] = []

@@ -95,7 +95,7 @@ def draw(seed: int) -> Scenario:
     rng = random.Random(f"scenario/{seed}")  # noqa: S311 - a simulation
     strategy = rng.choice(STRATEGIES)
     special = _special(rng, strategy)
-    quality: Quality = rng.choices(("good", "harmful", "equal"), (5, 5, 2))[0]
+    quality: Quality = rng.choices(("good", "harmful", "equal"), (5, 6, 2))[0]
     if special in ("misspelled", "crooked", "refused", "stuck"):
         quality = "good"
     elif special == "bothFail":
@@ -125,14 +125,28 @@ def draw(seed: int) -> Scenario:
     found = faults.schedule(random.Random(f"faults/{seed}"), begin, calm_from, without)  # noqa: S311
     if special == "stuck":
         found = [fault for fault in found if fault.kind not in ("clockForward", "clockBackward")]
-    onset = rng.randint(2, 7) if harm in ("errors", "latency") and rng.random() < 0.5 else 0
+    onset = rng.randint(2, 7) if harm in ("errors", "latency") and rng.random() < 0.6 else 0
     wishes = _wishes(random.Random(f"wishes/{seed}"), calm_from)  # noqa: S311
+    wishes, more = _together(random.Random(f"together/{seed}"), wishes, special, onset, calm_from)  # noqa: S311
+    found += more
     for wish in wishes:
         if wish.release is not None:
             behaviours[wish.release.candidate] = Behaviour()
     return Scenario(
-        seed, strategy, release, quality, harm, special, behaviours, rewards, tuple(found), wishes, calm_from, onset, missing
-    )  # fmt: skip
+        seed=seed,
+        strategy=strategy,
+        release=release,
+        quality=quality,
+        harm=harm,
+        special=special,
+        behaviours=behaviours,
+        rewards=rewards,
+        faults=tuple(found),
+        wishes=wishes,
+        calm_from=calm_from,
+        onset=onset,
+        missing=missing,
+    )
 
 
 def _special(rng: random.Random, strategy: str) -> Special:
@@ -284,12 +298,31 @@ def _wishes(rng: random.Random, calm_from: int) -> tuple[Wish, ...]:
     if rng.random() < 0.35:
         for name in ("15", "16")[: rng.randint(1, 2)]:
             wishes.append(Wish(rng.randint(1, calm_from), release=_next(name)))
-    if rng.random() < 0.22:
+    if rng.random() < 0.25:
         command = rng.choice(("abort", "promote", "rollback", "rollback"))
         to = CHAMPION if command == "rollback" and rng.random() < 0.5 else None
         # late ones come after a promotion
         wishes.append(Wish(rng.randint(1, calm_from + 30), command, to=to))
     return tuple(sorted(wishes, key=lambda wish: wish.tick))
+
+
+def _together(
+    rng: random.Random, wishes: tuple[Wish, ...], special: Special, onset: int, calm_from: int
+) -> tuple[tuple[Wish, ...], list[Fault]]:
+    """What happens at the same time more often than chance has it: things go wrong while people act."""
+    found = []
+    if onset and rng.random() < 0.7:
+        others = [wish for wish in wishes if wish.command not in ("pause", "resume")]
+        wishes = (*others, Wish(onset + 1, "pause"), Wish(onset + 6, "resume"))
+    if special == "bothFail":
+        found = [Fault("duplicatedEvent", tick, tick + 1, 0) for tick in range(2, calm_from, 3)]
+    rollback = next((wish.tick for wish in wishes if wish.command == "rollback"), calm_from)
+    if 8 <= rollback < calm_from - 3 and rng.random() < 0.9:
+        # a version is taken back, the next one is submitted, and the registry is down
+        wishes = tuple(wish for wish in wishes if wish.release is None)
+        wishes = (*wishes, Wish(rollback + rng.randint(1, 2), release=_next("15")))
+        found.append(Fault("registryDown", rollback, rollback + 2, 0))
+    return tuple(sorted(wishes, key=lambda wish: wish.tick)), found
 
 
 def _next(version: str) -> Release:

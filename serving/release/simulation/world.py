@@ -240,7 +240,7 @@ class World:
 
 def worse(true: Behaviour, kind: str) -> Behaviour:
     """A version that does harm of one kind."""
-    changed: dict[str, Any] = {
+    changes: dict[str, dict[str, Any]] = {
         "errors": {"error": 0.2},
         "latency": {"slow": 0.25},
         "skew": {"skew": 0.15},
@@ -249,5 +249,5 @@ def worse(true: Behaviour, kind: str) -> Behaviour:
         "loss": {"loss": 0.06},
         "reward": {"reward": true.reward * 0.4},
         "smoke": {"smoke": False},
-    }[kind]
-    return replace(true, **changed)
+    }
+    return replace(true, **changes[kind])

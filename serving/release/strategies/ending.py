@@ -80,4 +80,6 @@ def without(seen: Look, out: Mapping[str, str]) -> ReleaseState:
         traffic = replace(traffic, assignment=replace(traffic.assignment, buckets=moved))
     # a bandit's guardrails held the others to those who are out now
     memory = {key: recovered(held) for key, held in state.memory.items()}
-    return replace(retarget(state, traffic), dropped={**state.dropped, **out}, memory=memory)
+    return replace(
+        retarget(state, traffic), dropped={**state.dropped, **out}, dropped_at=seen.now, memory=memory
+    )

@@ -14,9 +14,27 @@ from serving.release.store import DiskStore
 USUAL = Behaviour()
 BETTER = Behaviour(loss=-0.03, reward=0.2)
 
-ERRORS = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "envoy", "relativeToChampion": True}
-SLOW = {"name": "slow", "kind": "guardrail", "metric": "latencyP99", "source": "envoy", "relativeToChampion": True}
-DISTANCE = {"name": "far", "kind": "guardrail", "metric": "scoreDistance", "source": "predictions", "bound": 10}
+ERRORS = {
+    "name": "errors",
+    "kind": "guardrail",
+    "metric": "errorRate",
+    "source": "envoy",
+    "relativeToChampion": True,
+}
+SLOW = {
+    "name": "slow",
+    "kind": "guardrail",
+    "metric": "latencyP99",
+    "source": "envoy",
+    "relativeToChampion": True,
+}
+DISTANCE = {
+    "name": "far",
+    "kind": "guardrail",
+    "metric": "scoreDistance",
+    "source": "predictions",
+    "bound": 10,
+}
 BRIER = {"name": "brier", "kind": "decision", "metric": "brier", "source": "feedback", "margin": 0.01}
 REWARD = {"name": "reward", "kind": "decision", "metric": "reward", "source": "feedback"}
 
@@ -82,7 +100,9 @@ RELEASES = [
         ["start", "drop", "update", "promote"],
         id="bandit-of-three",
     ),
-    pytest.param(script_of(CANARY, [ERRORS], USUAL, {2: "abort"}), ["start", "abort"], id="aborted-by-a-person"),
+    pytest.param(
+        script_of(CANARY, [ERRORS], USUAL, {2: "abort"}), ["start", "abort"], id="aborted-by-a-person"
+    ),
 ]
 
 
