@@ -22,7 +22,8 @@ class Journal:
         self.path = path
         self._durable = durable
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab+")
+        # without a buffer: a line that could not be written must not be written later with the next one
+        self._file = path.open("ab+", buffering=0)
         self._cut_torn_tail()
 
     def _cut_torn_tail(self) -> None:
@@ -41,14 +42,19 @@ class Journal:
         line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         start = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(line)
-            self._file.flush()
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
             if self._durable:
                 os.fsync(self._file.fileno())
         except OSError as error:
-            self._file.truncate(start)
+            said = "nothing was acknowledged"
+            try:
+                self._file.truncate(start)
+            except OSError:
+                said += ", and a torn line is cut off when it is next opened"
             raise WindlassError(
-                f"cannot append to the journal {self.path}: {error.strerror}; nothing was acknowledged"
+                f"cannot append to the journal {self.path}: {error.strerror}; {said}"
             ) from error
 
     def close(self) -> None:

@@ -215,21 +215,23 @@ def _is_text(node: ast.BinOp) -> bool:
 def tests_of(module: str) -> list[Path]:
     """The test files that concern a module, nearest first."""
     folder, _, name = module.rpartition("/")
-    near: list[str] = [f"{folder}/test_{name}.py"] if folder == "statistics" else []
-    near += [f"test_{name}.py"] if folder != "statistics" else []
-    near += sorted(path.name for path in TESTS.glob(f"test_engine_{name}*.py"))
-    usual = ["test_engine.py", "test_checks.py", "test_bandit.py", "test_experiment.py", "test_shadow.py"]
-    usual += [
-        "test_blue_green.py",
+    near = [
+        f"{folder}/test_{name}.py" if folder == "statistics" else f"test_{name}.py",
+        "test_engine_pinned.py",
+    ]
+    usual = [
+        "test_engine.py",
+        "test_checks.py",
         "test_outcome.py",
         *sorted(p.name for p in TESTS.glob("test_engine_*.py")),
     ]
+    usual += [f"test_{strategy}.py" for strategy in ("bandit", "experiment", "shadow", "blue_green")]
     if folder == "statistics":
         usual += [
             f"statistics/test_{other}.py"
             for other in ("comparison", "tail", "quantiles", "planning", "means")
         ]
-    usual += ["simulation/test_run.py", "simulation/test_boundaries.py"]
+    usual += ["simulation/test_boundaries.py"]
     found = [TESTS / file for file in dict.fromkeys([*near, *usual])]
     return [path for path in found if path.exists()]
 
@@ -279,6 +281,8 @@ def _survivors(
         done += 1
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
             alive.append((number, mutant))
+            if mutant.place != UNCHANGED:
+                print(f"survives: {mutant}", file=sys.stderr)
         progress(done, len(mutants), f"{len(alive)} survive")
     return [mutant for _, mutant in sorted(alive, key=lambda pair: pair[0])]
 

@@ -10,7 +10,7 @@ from serving.release import buckets
 from serving.release.traffic import Assignment, Segments, Traffic
 from windlass.errors import UsageError
 
-__all__ = ["canonical", "require_meant"]
+__all__ = ["canonical", "fault_of_name", "fault_of_value", "require_meant"]
 
 # RFC 9110, section 5.6.2: a token. Other characters cannot stand in a header's or a cookie's name.
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -39,6 +39,22 @@ def canonical(traffic: Traffic) -> Traffic:
     )
 
 
+def fault_of_name(kind: str, name: str) -> str | None:
+    """Why no request can have a header or cookie of this name, as a remedy; None where it can."""
+    if not _TOKEN.fullmatch(name):
+        return f"cannot be a {kind}'s name; give letters, digits and dashes"
+    if kind == "header" and name.lower().startswith(_OURS) and name.lower() not in _ALLOWED_OURS:
+        return "is the proxy's own header, callers cannot send it; choose another"
+    return None
+
+
+def fault_of_value(kind: str, value: str) -> str | None:
+    """Why no request can carry this value in a header or cookie, as a remedy; None where it can."""
+    if (_VALUE if kind == "header" else _COOKIE_VALUE).fullmatch(value):
+        return None
+    return f"no request carries it in a {kind}; give visible ASCII without blanks around it"
+
+
 def require_meant(model: str, traffic: Traffic, servers: Collection[str]) -> None:
     """Raise unless `traffic` can be carried out with the versions that have `servers`.
 
@@ -58,12 +74,9 @@ def require_meant(model: str, traffic: Traffic, servers: Collection[str]) -> Non
         raise UsageError(f"mirror of {model}: {traffic.mirror_percent} percent; give 0 to 100")
     for match in traffic.matches:
         _require_name(model, match.kind, match.name)
-        allowed = _VALUE if match.kind == "header" else _COOKIE_VALUE
-        if not allowed.fullmatch(match.value):
-            raise UsageError(
-                f"{match.kind} {match.name} of {model}: no request carries the value {match.value!r}; "
-                "give visible ASCII without blanks around it"
-            )
+        fault = fault_of_value(match.kind, match.value)
+        if fault is not None:
+            raise UsageError(f"{match.kind} {match.name} = {match.value!r} of {model}: {fault}")
     if traffic.segments is not None:
         if traffic.assignment is not None:
             raise UsageError(
@@ -78,8 +91,9 @@ def require_meant(model: str, traffic: Traffic, servers: Collection[str]) -> Non
 def _require_segments(model: str, segments: Segments) -> None:
     _require_name(model, "header", segments.header)
     for value, weights in segments.weights.items():
-        if not _VALUE.fullmatch(value):
-            raise UsageError(f"segment {value!r} of {model}: no request carries it in {segments.header}")
+        fault = fault_of_value("header", value)
+        if fault is not None:
+            raise UsageError(f"header {segments.header} = {value!r} of {model}: {fault}")
         _require_weights(f"weights {dict(weights)} of {model} where {segments.header} is {value}", weights)
 
 
@@ -101,14 +115,9 @@ def _require_weights(what: str, weights: Mapping[str, int]) -> None:
 
 
 def _require_name(model: str, kind: str, name: str) -> None:
-    if not _TOKEN.fullmatch(name):
-        raise UsageError(
-            f"{kind} {name!r} of {model} cannot be a {kind}'s name; give letters, digits and dashes"
-        )
-    if kind == "header" and name.lower().startswith(_OURS) and name.lower() not in _ALLOWED_OURS:
-        raise UsageError(
-            f"header {name} of {model} is the proxy's own; callers cannot send it, choose another"
-        )
+    fault = fault_of_name(kind, name)
+    if fault is not None:
+        raise UsageError(f"{kind} {name!r} of {model} {fault}")
 
 
 def _shares(weights: Mapping[str, int]) -> dict[str, int]:

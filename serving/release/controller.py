@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from serving.release import admission, engine, history, spec, state, traffic
@@ -34,6 +35,10 @@ class Orders(Protocol):
         ...
 
     def done(self, token: Any) -> None: ...
+
+
+#: Of a step that has lasted for long, records of looks that only held: so many in its time.
+RECORDS_PER_AGE = 1000
 
 
 class Conflict(UsageError):  # noqa: N818 - what happened, not a kind of error
@@ -71,6 +76,7 @@ class ReleaseController:
         self._commands = commands
         self._listener = listener
         self._histories: dict[str, History] = {}
+        self._repairing: dict[str, Traffic] = {}
         for model in store.models():
             found = _newest(store, model)
             if found is not None:
@@ -97,6 +103,11 @@ class ReleaseController:
         pending = None if current is None else current.unconfirmed
         if pending is not None and pending["champion"] is not None:
             champion = pending["champion"]  # the alias moves there before anything else begins
+        if release.champion is not None and champion not in (None, release.champion):
+            raise UsageError(
+                f"release {release.name!r}: spec.champion = {release.champion!r}, and version {champion} is in force; "
+                "state that one, or leave it out"
+            )
         champion = release.champion or champion
         if champion is None:
             raise UsageError(
@@ -140,7 +151,14 @@ class ReleaseController:
         except WindlassError:
             self._overtake(model, evidence)
             raise
-        self._repair(model)
+        try:
+            self._repair(model)
+        except WindlassError:
+            # a router that does not take the decided traffic may take less of it
+            overtaken = self._overtake(model, evidence)
+            if overtaken is None:
+                raise
+            return overtaken
         return self._advance(model, evidence)
 
     def settle(self, model: str) -> None:
@@ -163,7 +181,10 @@ class ReleaseController:
         if self._commands is None:
             return decisions
         for token, order in self._commands.waiting():
-            if order.model in self._histories:
+            newest = self._histories.get(order.model)
+            if newest is not None and order.release not in (None, newest.release.name):
+                pass  # what it was meant for is over, and what runs now it was not meant for
+            elif newest is not None:
                 decisions[order.model] = self.command(order.model, order.command, by=order.by, to=order.to)
             elif order.command == "rollback" and order.to is not None:
                 # a model that was never released, only started: the traffic has been moved, the alias has not
@@ -193,6 +214,10 @@ class ReleaseController:
             self._store.dequeue(model, name)
         return None
 
+    def drop_queued(self, release: Release) -> None:
+        """Take a release out of the queue that can never start."""
+        self._store.dequeue(release.model, release.name)
+
     def close(self) -> None:
         self._store.close()
 
@@ -202,9 +227,22 @@ class ReleaseController:
         current = self._history(model)
         decision = engine.next_step(current.state, evidence, self._clock.now())
         # a look that saw nothing new leaves no trace, so that the same evidence twice is the same as once
-        if decision.state != current.state or decision.alert is not None:
+        if decision.alert is not None or (decision.state != current.state and self._tells(current, decision)):
             self._carry_out(model, decision)
         return decision
+
+    def _tells(self, current: History, decision: Decision) -> bool:
+        """Whether a decision is worth its record.
+
+        Guardrails look every second for as long as a release lives, and an old step's look adds little: one that only
+        holds is forgotten where the last record is young beside the step. Evidence is cumulative, so the next look
+        sees all of it.
+        """
+        began = decision.state.step_started_at
+        if decision.action != "hold" or current.last is None or began is None:
+            return True
+        last = datetime.fromisoformat(current.last["at"])
+        return decision.at - last >= (decision.at - began) / RECORDS_PER_AGE
 
     def _refused(self, model: str, evidence: Evidence, error: RejectedError) -> Decision:
         """The router does not take what was decided: watch the guardrails, and give up after a few tries."""
@@ -243,7 +281,7 @@ class ReleaseController:
             pairs={**current.pairs, **paired},
         )
         if decision.acts:
-            after = replace(after, unconfirmed=record, failures=0)
+            after = replace(after, unconfirmed=record, failures=0, noted=False)
         self._histories[model] = after
         if self._listener is not None:
             self._listener(current.release.name, decision)
@@ -257,18 +295,25 @@ class ReleaseController:
         record = current.unconfirmed
         try:
             # users first: an alias that waits harms nobody
-            self._backend.set_traffic(model, _traffic(record))
+            self._tell(model, _traffic(record))
             if record["champion"] is not None:
                 self._set_champion(model, record["champion"])
         except WindlassError as error:
             self._note_failure(model, record, error)
             raise
         self._store.append(current.entry, {"kind": "confirmed", "seq": record["seq"]})
-        self._histories[model] = replace(current, unconfirmed=None, failures=0)
+        self._histories[model] = replace(current, unconfirmed=None, failures=0, noted=False)
+
+    def _tell(self, model: str, wanted: Traffic) -> None:
+        try:
+            self._backend.set_traffic(model, wanted)
+        except UsageError as error:
+            # a router that says it can never be meant has refused it
+            raise RejectedError(str(error)) from error
 
     def _note_failure(self, model: str, record: Record, error: WindlassError) -> None:
         current, refused = self._histories[model], isinstance(error, RejectedError)
-        if current.failures and not refused:
+        if current.noted and not refused:
             return  # an API that is down is noted once, not at every look
         note = {
             "kind": "failed",
@@ -278,7 +323,7 @@ class ReleaseController:
             "reason": str(error),
         }
         self._store.append(current.entry, note)
-        self._histories[model] = replace(current, failures=current.failures + 1)
+        self._histories[model] = replace(current, failures=current.failures + refused, noted=True)
 
     def _repair(self, model: str) -> None:
         """Set the decided traffic again where the wire shows other."""
@@ -297,9 +342,12 @@ class ReleaseController:
             "found": traffic.to_json(shown),
             "weights": dict(current.state.weights),
         }
-        self._store.append(current.entry, record)
-        self._histories[model] = replace(current, state=state.recounted(current.state))
-        self._backend.set_traffic(model, current.state.traffic)
+        if self._repairing.get(model) != shown:  # one that does not succeed is written down once
+            self._store.append(current.entry, record)
+            self._repairing[model] = shown
+            self._histories[model] = replace(current, state=state.recounted(current.state))
+        self._tell(model, current.state.traffic)
+        self._repairing.pop(model, None)
 
     def _shown(self, model: str) -> Traffic | None:
         try:

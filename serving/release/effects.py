@@ -96,6 +96,15 @@ def _verdict(check: Check, plan: Design, found: Result) -> Verdict:
         # told with others: the evidence against "no difference", and the outcome it leans to (see `secondary`)
         evidence = multiplicity.either(found.log_better, found.log_worse)
         found = replace(found, decided=leaning)
+    if found.decided == "better" and found.log_worse >= math.log(needed):
+        # a verdict that was reached stays, but what came after it must not be promoted
+        reason = (
+            f"was better once, and now is worse: {check.metric} {found.estimate:+.1%} against the champion"
+        )
+        return Verdict(
+            check.name, check.kind, "INCONCLUSIVE", n, rule, reason, found.estimate, found.lower, found.upper,
+            plan.null, evidence,
+        )  # fmt: skip
     interval = (
         f"between {found.lower:+.1%} and {found.upper:+.1%}"
         if found.lower is not None and found.upper is not None

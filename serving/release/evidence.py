@@ -56,15 +56,34 @@ class Smoke:
     detail: str = ""
 
 
+#: Distances of scores are kept in this many steps from 0 to 1, so that what is kept does not grow with the requests.
+DISTANCE_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Requests that two versions answered, compared.
+
+    Attributes:
+        n: pairs.
+        differing: those on which the two decide differently.
+        distances: distance of the two scores in thousandths, rounded -> pairs.
+    """
+
+    n: int = 0
+    differing: int = 0
+    distances: Mapping[int, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Everything seen up to `at`.
 
     Attributes:
         arms: by version; a version without an entry was not measured.
-        paired: metric -> one value for each request that both versions answered, in an order that only grows at its
-            end: "brier" the difference of squared errors candidate - champion where the label is known,
-            "scoreDistance" |candidate - champion|, "disagreement" 0 or 1.
+        paired: metric -> one value for each request that both versions answered: "brier", the difference of squared
+            errors candidate - champion where the label is known.
+        pairs: what the two versions said of the same requests; None where nobody compares.
         silent: source -> why it said nothing at this look (it is down, late, or knows no such series).
         faults: metric -> why what was said cannot be true (NaN, negative counts).
         smoke: None where none was run.
@@ -73,6 +92,7 @@ class Evidence:
     at: datetime
     arms: Mapping[str, ArmEvidence] = field(default_factory=dict)
     paired: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    pairs: Pairs | None = None
     silent: Mapping[str, str] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
     smoke: Smoke | None = None

@@ -34,6 +34,7 @@ class History:
     Attributes:
         unconfirmed: the decision that is not known to be in force; None where all are.
         failures: times that carrying it out was refused.
+        noted: whether a failure of carrying it out is in the journal.
         last: the newest decision.
         pairs: paired values up to it.
     """
@@ -43,6 +44,7 @@ class History:
     seq: int = 0
     unconfirmed: Record | None = None
     failures: int = 0
+    noted: bool = False
     last: Record | None = None
     pairs: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
@@ -55,6 +57,7 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
     """What the records say; None where not even the first was completed."""
     current: ReleaseState | None = None
     seq = failures = 0
+    noted = False
     unconfirmed: Record | None = None
     last: Record | None = None
     pairs: dict[str, Sequence[float]] = {}
@@ -70,15 +73,20 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
             if current.rules > 1 and told is not None and told.get("paired"):
                 pairs.update(evidence_json.from_json(told, pairs).paired)
             if record["acts"]:
-                unconfirmed, failures = record, 0
+                unconfirmed, failures, noted = record, 0, False
         elif record["kind"] == "repaired" and current is not None:
             current = state.recounted(current)
         elif unconfirmed is not None and record.get("seq") == unconfirmed["seq"]:
             if record["kind"] == "confirmed":
                 unconfirmed = None
-            elif record["kind"] == "failed" and record["refused"]:
-                failures += 1
-    return None if current is None else History(entry, current, seq, unconfirmed, failures, last, pairs)
+            elif record["kind"] == "failed":
+                failures += record["refused"]
+                noted = True
+    if current is None:
+        return None
+    if unconfirmed is None:
+        failures, noted = 0, False
+    return History(entry, current, seq, unconfirmed, failures, noted, last, pairs)
 
 
 def read(path: Path) -> History | None:

@@ -11,13 +11,14 @@ that is down: it is carried out when the next one starts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass import atomic
+from windlass.errors import WindlassError
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,13 +31,19 @@ COMMANDS: tuple[Command, ...] = ("pause", "resume", "abort", "rollback", "promot
 
 @dataclass(frozen=True)
 class Order:
-    """What a person wants; `to` is the version a rollback goes to, None for the previous one."""
+    """What a person wants.
+
+    Attributes:
+        to: version that a rollback goes to, None for the previous one; the candidate that is promoted.
+        release: the release that is meant; None for whichever is the model's newest.
+    """
 
     model: str
     command: Command
     by: str
     at: str
     to: str | None = None
+    release: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,22 @@ class Mailbox:
         atomic.write_text(path, json.dumps(content))
         return path
 
-    def letters(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Letters in order; remove each by `unlink` once it is acted on."""
+    def letters(self, read: Callable[[dict[str, Any]], Any] = dict) -> Iterator[tuple[Path, Any]]:
+        """Letters in order, each as `read` makes it of its content; remove each by `unlink` once it is acted on.
+
+        One that cannot be read is moved aside (`.unreadable` after its name): it must not keep others waiting.
+        """
         if not self.folder.is_dir():
             return
         for path in sorted(self.folder.glob("[!.]*.json")):
-            yield path, json.loads(path.read_bytes())
+            try:
+                content = read(json.loads(path.read_bytes()))
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError, WindlassError):
+                path.rename(path.with_name(f"{path.name}.unreadable"))
+                continue
+            yield path, content
 
 
 def inbox(settings: Settings) -> Mailbox:
@@ -78,8 +95,7 @@ def submissions(box: Mailbox) -> Iterator[tuple[Path, Release]]:
     """Releases that wait to be started, oldest first; they were validated when they were written."""
     from serving.release import spec
 
-    for path, letter in box.letters():
-        yield path, spec.parse(letter["document"])
+    yield from box.letters(lambda letter: spec.parse(letter["document"]))
 
 
 def order(box: Mailbox, wanted: Order, at: datetime) -> Path:
@@ -89,8 +105,13 @@ def order(box: Mailbox, wanted: Order, at: datetime) -> Path:
 
 def orders(box: Mailbox) -> Iterator[tuple[Path, Order]]:
     """Commands that wait, oldest first."""
-    for path, letter in box.letters():
-        yield path, Order(**letter)
+    yield from box.letters(_order)
+
+
+def _order(letter: dict[str, Any]) -> Order:
+    if letter["command"] not in COMMANDS:
+        raise ValueError(f"{letter['command']!r} is no command")
+    return Order(**letter)
 
 
 class OrderBox:

@@ -183,7 +183,7 @@ def command(
             raise UsageError(
                 f"promote {model}: --version {version} is no candidate that is in; it has: {', '.join(left)}"
             )
-    order = Order(model, wanted, getpass.getuser(), clock.now().isoformat(), version)
+    order = Order(model, wanted, getpass.getuser(), clock.now().isoformat(), version, found.release.name)
     mailbox.order(mailbox.commands(settings), order, clock.now())
     return {
         "model": model,

@@ -6,9 +6,11 @@ have been read by then.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
+from serving.release import admission
 from serving.release.metrics import METRICS
 from serving.release.reading import Problem
 from serving.release.release import (
@@ -49,6 +51,30 @@ def _problem(path: str, value: object, remedy: str) -> Problem:
 
 
 # --- versions
+
+
+#: What Kubernetes takes for a name, and what is safe as a file's, a host's and a cluster's.
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+#: Names of checks that the engine adds itself, and a key of its own.
+RESERVED = ("requests", "sampleRatio", "novelty", "smoke", "backend")
+
+
+def _names(release: Release) -> Found:
+    remedy = "use up to 63 letters, digits, dots, dashes and underscores, a letter or digit at both ends"
+    named = [("metadata.name", release.name), ("spec.model", release.model)]
+    field = "spec.candidate" if len(release.candidates) == 1 else "spec.candidates"
+    named += [(field, version) for version in release.candidates]
+    if release.champion is not None:
+        named.append(("spec.champion", release.champion))
+    for path, value in named:
+        if not _NAME.fullmatch(value):
+            yield _problem(path, value, remedy)
+    for index, check in enumerate(release.checks):
+        if check.name in RESERVED or "@" in check.name:
+            yield _problem(
+                f"spec.checks[{index}].name", check.name, "is a name of the engine's own; choose another"
+            )
 
 
 def _versions(release: Release) -> Found:
@@ -213,6 +239,18 @@ def _bandit(release: Release) -> Found:
         yield _problem(
             "spec.strategy.update", str(strategy.update), "must be longer than nothing, for example 1m"
         )
+    if strategy.min_duration >= strategy.max_duration:
+        yield _problem(
+            "spec.strategy.minDuration", str(strategy.min_duration), "must be shorter than maxDuration"
+        )
+    if strategy.context is not None:
+        fault = admission.fault_of_name("header", strategy.context.header)
+        if fault is not None:
+            yield _problem("spec.strategy.context.header", strategy.context.header, fault)
+        for value in strategy.context.values:
+            fault = admission.fault_of_value("header", value)
+            if fault is not None:
+                yield _problem("spec.strategy.context.values", value, fault)
     if strategy.context is not None and len(set(strategy.context.values)) < 2:
         yield _problem(
             "spec.strategy.context.values",
@@ -231,10 +269,12 @@ def _bandit(release: Release) -> Found:
 def _named(named: Named, path: str, *, with_value: bool) -> Found:
     if (named.header is None) == (named.cookie is None):
         yield _problem(path, named.name, "name either a header or a cookie: {header: x-user-id}")
-    elif named.kind == "header" and named.name.lower().startswith("x-windlass-"):
-        yield _problem(f"{path}.header", named.name, "is a header of the router's own; choose another name")
+    elif (fault := admission.fault_of_name(named.kind, named.name)) is not None:
+        yield _problem(f"{path}.{named.kind}", named.name, fault)
     if with_value and not named.value:
         yield _problem(f"{path}.value", named.value, "give the value that is meant")
+    elif with_value and (fault := admission.fault_of_value(named.kind, named.value or "")) is not None:
+        yield _problem(f"{path}.value", named.value, fault)
     if not with_value and named.value is not None:
         yield _problem(f"{path}.value", named.value, "every value is a unit; leave it out")
 
@@ -309,6 +349,7 @@ def _check(release: Release, index: int, check: Check) -> Found:
 _LATENCIES = ("latencyP50", "latencyP95", "latencyP99")
 
 _RULES: tuple[Callable[[Release], Found], ...] = (
+    _names,
     _versions,
     _backend,
     _canary,

@@ -115,4 +115,5 @@ class DiskStore:
         self._open.clear()
 
     def _waiting(self, model: str, name: str) -> Path | None:
-        return next(iter(sorted((self.directory / model / "queue").glob(f"*-{name}.json"))), None)
+        waiting = sorted((self.directory / model / "queue").glob("[!.]*.json"))
+        return next((path for path in waiting if path.stem.partition("-")[2] == name), None)

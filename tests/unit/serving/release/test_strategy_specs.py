@@ -135,7 +135,7 @@ BAD = [
         "experiment",
         {"strategy__unit": {"header": "x-windlass-bucket"}},
         "spec.strategy.unit.header = 'x-windlass-bucket'",
-        "choose another name",
+        "choose another",
     ),
     (
         "experiment",
