@@ -12,9 +12,10 @@ import math
 from dataclasses import dataclass, replace
 
 from serving.release.counts import NOTHING, ArmCounts, Counts
+from serving.release.evidence import DISTANCE_STEPS, Pairs
 from serving.release.metrics import METRICS
 from serving.release.release import Check
-from serving.release.statistics import arms, asymptotic, betting, paired, tail
+from serving.release.statistics import arms, asymptotic, betting, tail
 from serving.release.statistics.histogram import Histogram
 from serving.release.statistics.ratio import log_evidence as ratio_evidence
 from serving.release.verdict import Outcome, Verdict
@@ -87,13 +88,21 @@ def judge_rate(check: Check, counts: Counts, alpha: float) -> Verdict:
     )
 
 
-def shared_fault(check: Check, verdict: Verdict, champion: Counts, comparison: Comparison) -> Verdict:
-    """A failed bound that the concurrent champion fails as well, no less than the candidate, is not its fault."""
-    if verdict.outcome != "FAIL" or champion.n < check.min_samples:
+def shared_fault(
+    check: Check, verdict: Verdict, champion: Counts, comparison: Comparison, *, outage: bool = False
+) -> Verdict:
+    """A failed bound that the concurrent champion fails as well, no less than the candidate, is not its fault.
+
+    Args:
+        outage: all versions fail now, whatever the champion's whole history says.
+    """
+    needed = math.log(1 / check.alpha)
+    if verdict.outcome != "FAIL" or arms.log_evidence(comparison.harm.wealth) >= needed:
+        return verdict
+    if not outage and champion.n < check.min_samples:
         return verdict
     theirs = judge_rate(check, champion, check.alpha)
-    needed = math.log(1 / check.alpha)
-    if theirs.outcome != "FAIL" or arms.log_evidence(comparison.harm.wealth) >= needed:
+    if not outage and theirs.outcome != "FAIL":
         return verdict
     reason = f"both versions fail it alike, not the candidate's fault ({verdict.reason}; champion: {theirs.reason})"
     return replace(verdict, outcome="INCONCLUSIVE", reason=reason)
@@ -144,6 +153,9 @@ def judge_tail(check: Check, seen: tail.Tail, ours: Histogram, theirs: Histogram
     allowed = excess(check)
     claim = f"answers a quarter beyond the champion's p99 at most {allowed:.3g} above its own"
     rule = f"betting on '{claim}', alpha {alpha:g}"
+    if seen.threshold_ms is not None and seen.harm == arms.Guard():
+        reason = f"slow is beyond {seen.threshold_ms:g} ms from now on: no answer was held to it yet"
+        return Verdict(check.name, check.kind, "INCONCLUSIVE", 0, rule, reason, bound=allowed)
     if seen.threshold_ms is None or ours.n == 0:
         missing = "the candidate" if ours.n == 0 else "the champion"
         reason = (
@@ -166,26 +178,31 @@ def judge_tail(check: Check, seen: tail.Tail, ours: Histogram, theirs: Histogram
     )
 
 
-def judge_distance(check: Check, seen: paired.Distance, alpha: float) -> Verdict:
+def judge_distance(check: Check, pairs: Pairs, alpha: float) -> Verdict:
     """The mean distance of the two versions' scores against its bound."""
-    rule = f"betting on 'mean distance of the scores at most {seen.bound:g}', alpha {alpha:g}"
-    mean = seen.mean
-    if mean is None:
-        return Verdict(check.name, check.kind, "INCONCLUSIVE", 0, rule, "no pairs", bound=seen.bound)
-    harm = seen.log_evidence_above
-    lower, upper = seen.interval
+    bound = check.bound or 0.0
+    rule = f"betting on 'mean distance of the scores at most {bound:g}', alpha {alpha:g}"
+    if not pairs.distances:
+        return Verdict(check.name, check.kind, "INCONCLUSIVE", 0, rule, "no pairs", bound=bound)
+    steps = sorted(pairs.distances)
+    sample = betting.Sample(
+        tuple(step / DISTANCE_STEPS for step in steps), tuple(pairs.distances[step] for step in steps)
+    )
+    harm = betting.log_evidence_above(sample, bound, betting.RATE_BETS)
+    safe = betting.log_evidence_below(sample, bound, betting.RATE_BETS)
+    lower, upper = betting.bounds(sample, alpha, betting.RATE_BETS, 1e-4)
     return Verdict(
         check.name,
         check.kind,
-        _outcome(harm, seen.log_evidence_below, alpha),
-        seen.n,
+        _outcome(harm, safe, alpha),
+        sample.size,
         rule,
-        f"scores differ by {mean:.4f} in the mean of {seen.n} pairs, bound {seen.bound:g}; {_odds(harm)}, "
+        f"scores differ by {sample.mean:.4f} in the mean of {sample.size} pairs, bound {bound:g}; {_odds(harm)}, "
         f"{1 / alpha:.0f}:1 stops",
-        estimate=mean,
+        estimate=sample.mean,
         lower=lower,
         upper=upper,
-        bound=seen.bound,
+        bound=bound,
         evidence=_exp(harm),
     )
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.release.evidence import ArmEvidence
-from serving.release.metrics import METRICS
+from serving.release.evidence import DISTANCE_STEPS, ArmEvidence, Pairs
 from serving.release.release import Check
 
 
@@ -31,6 +30,12 @@ class Counts:
 class ArmCounts:
     candidate: Counts
     champion: Counts
+
+    def __sub__(self, other: ArmCounts) -> ArmCounts:
+        return ArmCounts(self.candidate - other.candidate, self.champion - other.champion)
+
+    def __add__(self, other: ArmCounts) -> ArmCounts:
+        return ArmCounts(self.candidate + other.candidate, self.champion + other.champion)
 
 
 #: Before anything was seen.
@@ -55,11 +60,27 @@ def fault_of(arm: str, counts: Counts) -> str | None:
     return None
 
 
-def pair_fault(metric: str, values: tuple[float, ...]) -> str | None:
-    """Why these paired values cannot be true; None where they can."""
-    low = -1 if METRICS[metric].unit == "value" else 0
+def backwards(before: ArmCounts, now: ArmCounts) -> str | None:
+    """Why counts that only grow cannot have become these; None where they can."""
+    new = now - before
+    for arm, counts in (("candidate", new.candidate), ("champion", new.champion)):
+        if counts.n < 0 or counts.events < 0:
+            return f"the {arm}'s counts make no sense: they went backwards by {-min(counts.n, counts.events)}"
+    return None
+
+
+def difference_fault(values: tuple[float, ...]) -> str | None:
+    """Why these differences of squared errors cannot be true; None where they can."""
     for value in values:
-        if not low <= value <= 1:
-            what = "a difference of squared errors" if low else f"a {metric}"
-            return f"{what} of {value} is outside [{low}, 1]"
+        if not -1 <= value <= 1:
+            return f"a difference of squared errors of {value} is outside [-1, 1]"
+    return None
+
+
+def pairs_fault(pairs: Pairs) -> str | None:
+    """Why these counts of pairs cannot be true; None where they can."""
+    if pairs.n < 0 or not 0 <= pairs.differing <= pairs.n:
+        return f"{pairs.differing} differing pairs of {pairs.n} make no sense"
+    if any(not 0 <= step <= DISTANCE_STEPS or count < 0 for step, count in pairs.distances.items()):
+        return "distances of scores outside [0, 1] make no sense"
     return None

@@ -23,6 +23,7 @@ from serving.release.verdict import Verdict
 
 __all__ = ["Action", "Command", "Decision", "next_step", "obey"]
 
+
 def next_step(state: ReleaseState, evidence: Evidence, now: datetime) -> Decision:
     """Decide; the same arguments always give the same decision."""
     if not state.live:
@@ -45,6 +46,7 @@ def next_step(state: ReleaseState, evidence: Evidence, now: datetime) -> Decisio
     obstacle = _trouble(seen) or strategy.waiting_for(seen) or _uncounted(state, seen)
     if obstacle is None:
         return strategy.forward(seen)
+    seen = _blocked(seen, obstacle)
     return strategy.meanwhile(seen, obstacle) or _hold(seen, obstacle)
 
 
@@ -60,8 +62,13 @@ def obey(
         return Decision("pause", f"paused by {by}", now, replace(state, phase="Paused", paused_at=now))
     if command == "resume" and state.phase == "Paused":
         pause = now - (state.paused_at or now)
-        begun = None if state.step_started_at is None else state.step_started_at + pause
-        resumed = replace(state, phase="Progressing", paused_at=None, step_started_at=begun)
+        begun, blocked = (
+            None if moment is None else moment + pause
+            for moment in (state.step_started_at, state.blocked_since)
+        )
+        resumed = replace(
+            state, phase="Progressing", paused_at=None, step_started_at=begun, blocked_since=blocked
+        )
         return Decision("resume", f"resumed by {by}", now, resumed)
     if command == "abort" and state.live:
         after = replace(state, phase="Aborted", traffic=all_to(state.champion))
@@ -153,8 +160,10 @@ def _trouble(seen: Look) -> Obstacle | None:
 
 
 def _uncounted(before: ReleaseState, seen: Look) -> Obstacle | None:
-    """The wire was found to differ from the decided: whether it is obeyed now is known at the next look."""
-    if before.ratio.base != ():
+    """The wire was found to differ from the decided: whether it is obeyed now is known once requests were counted."""
+    if before.ratio.base is None or seen.verdict(SAMPLE_RATIO).n or before.rules == 1:
+        return None
+    if len(seen.state.weights) < 2 or seen.state.traffic.segments is not None:
         return None
     return Obstacle(SAMPLE_RATIO, "no requests were counted since the weights on the wire were repaired")
 
@@ -171,15 +180,26 @@ def _outage(seen: Look) -> Obstacle | None:
     return Obstacle(None, f"{alert} ({counts} of late)", alert)
 
 
+def _blocked(seen: Look, obstacle: Obstacle) -> Look:
+    """Since when there has been no progress: waiting as planned is none of it, a source that is silent is."""
+    state = seen.state
+    if state.rules == 1:
+        return seen
+    asked = {check.source for check in state.release.checks}
+    blocked = not obstacle.planned or any(source in asked for source in seen.evidence.silent)
+    since = (state.blocked_since or seen.now) if blocked else None
+    return replace(seen, state=replace(state, blocked_since=since))
+
+
 def _hold(seen: Look, obstacle: Obstacle) -> Decision:
     state, reason, alert = seen.state, obstacle.reason, obstacle.alert
     limit = state.release.inconclusive_after
-    # waiting as planned is no lack of progress, but a source that says nothing is part of no plan
-    since = state.silent_since if obstacle.planned else state.step_started_at
+    since = state.step_started_at if state.rules == 1 else state.blocked_since
     if seen.now - (since or seen.now) >= limit:
         late = f"no progress for {durations.format(limit)}"
         reason = f"{late}: {reason}"
-        if state.release.when_inconclusive == "abort":
+        # back to a champion that a guardrail has taken out is no way out
+        if state.release.when_inconclusive == "abort" and state.champion not in state.dropped:
             return end(seen, "abort", reason, obstacle.check)
         alert = alert or late
     news = alert if alert != state.alert else None

@@ -12,14 +12,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from serving.release.evidence import ArmEvidence, Evidence, Smoke
+from serving.release.evidence import ArmEvidence, Evidence, Pairs, Smoke
 from serving.release.statistics.histogram import Histogram
 from serving.release.statistics.moments import Moments
 
-Pairs = Mapping[str, Sequence[float]]
+Values = Mapping[str, Sequence[float]]
 
 
-def to_json(evidence: Evidence, before: Pairs) -> dict[str, Any]:
+def to_json(evidence: Evidence, before: Values) -> dict[str, Any]:
     """Plain values; `before` are the paired values up to the record before this one."""
     plain: dict[str, Any] = {"at": evidence.at.isoformat()}
     plain["arms"] = {version: _arm(arm) for version, arm in evidence.arms.items()}
@@ -27,14 +27,18 @@ def to_json(evidence: Evidence, before: Pairs) -> dict[str, Any]:
     for name, value in (("paired", paired), ("silent", evidence.silent), ("faults", evidence.faults)):
         if value:
             plain[name] = dict(value)
+    if evidence.pairs is not None:
+        pairs = evidence.pairs
+        distances = {str(step): count for step, count in sorted(pairs.distances.items())}
+        plain["pairs"] = {"n": pairs.n, "differing": pairs.differing, "distances": distances}
     if evidence.smoke is not None:
         plain["smoke"] = asdict(evidence.smoke)
     return plain
 
 
-def from_json(plain: Mapping[str, Any], before: Pairs) -> Evidence:
+def from_json(plain: Mapping[str, Any], before: Values) -> Evidence:
     """The inverse of `to_json`, given the same `before`."""
-    smoke = plain.get("smoke")
+    smoke, pairs = plain.get("smoke"), plain.get("pairs")
     return Evidence(
         at=datetime.fromisoformat(plain["at"]),
         arms={version: _read_arm(arm) for version, arm in plain["arms"].items()},
@@ -42,6 +46,9 @@ def from_json(plain: Mapping[str, Any], before: Pairs) -> Evidence:
             name: (*before.get(name, ())[: told["from"]], *map(_read_number, told["values"]))
             for name, told in plain.get("paired", {}).items()
         },
+        pairs=None
+        if pairs is None
+        else Pairs(pairs["n"], pairs["differing"], {int(s): c for s, c in pairs["distances"].items()}),
         silent=dict(plain.get("silent", {})),
         faults=dict(plain.get("faults", {})),
         smoke=None if smoke is None else Smoke(**smoke),

@@ -12,11 +12,11 @@ from typing import Any
 from serving.release import checks, counts, effects
 from serving.release.counts import ArmCounts, Counts
 from serving.release.decision import Action, Decision
-from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.evidence import ArmEvidence, Evidence, Pairs
 from serving.release.metrics import METRICS
 from serving.release.release import Bandit, Check, Experiment
 from serving.release.state import Memory, Ratio, ReleaseState
-from serving.release.statistics import arms, betting, paired, tail
+from serving.release.statistics import arms, tail
 from serving.release.statistics.moments import Moments
 from serving.release.verdict import Verdict
 
@@ -95,8 +95,9 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
     for check in release.checks:
         for version in _judged(state, check):
             key = state.key(check.name, version)
-            judging = _Judging(state, check, version, evidence)
-            fault = backwards if check.kind == "guardrail" else None
+            judging = _Judging(state, check, version, evidence, bool(outage))
+            counts_answers = check.metric == "errorRate" or METRICS[check.metric].unit == "latency"
+            fault = backwards if counts_answers or (state.rules == 1 and check.kind == "guardrail") else None
             memory[key], verdict, excused = judging.judge(memory.get(key, Memory()), fault)
             if excused:
                 shared.append(check.name)
@@ -107,7 +108,6 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
     ratio, ratio_verdict = _ratio(state, seen, evidence)
     verdicts.append(ratio_verdict)
     memory = {key: held for key, held in memory.items() if held != Memory()}
-    silent_since = (state.silent_since or now) if evidence.silent and state.rules > 1 else None
     after = replace(
         state,
         requests=seen,
@@ -115,7 +115,6 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
         outage=outage,
         memory=memory,
         ratio=ratio,
-        silent_since=silent_since,
     )
     new = {version: seen[version] - before.get(version, Counts()) for version in seen}
     by_name = {(v.check, v.version): v for v in verdicts}
@@ -147,6 +146,7 @@ class _Judging:
     check: Check
     version: str
     evidence: Evidence
+    outage: bool
 
     @property
     def alpha(self) -> float:
@@ -159,7 +159,7 @@ class _Judging:
         reason = self.evidence.silent.get(check.source)
         if reason is not None:
             return memory, checks.silent(check, reason), False
-        fault = self.evidence.faults.get(check.metric) or fault or self._fault()
+        fault = self.evidence.faults.get(check.metric) or fault or self._fault(memory)
         if fault is not None:
             return memory, checks.unusable(check, fault), False
         excused = False
@@ -193,17 +193,22 @@ class _Judging:
         check = self.check
         return ArmCounts(counts.of_arm(check, ours, check.bound), counts.of_arm(check, theirs, check.bound))
 
-    def _fault(self) -> str | None:
+    def _fault(self, memory: Memory) -> str | None:
         metric = METRICS[self.check.metric]
+        if self.check.metric == "brier":
+            return counts.difference_fault(self.evidence.paired.get("brier", ()))
         if metric.paired:
-            return counts.pair_fault(self.check.metric, self.evidence.paired.get(self.check.metric, ()))
+            return counts.pairs_fault(self._pairs)
         if metric.unit == "value":
             return None
         try:
             found = self._counts()
         except ValueError as error:
             return str(error)
-        return counts.fault_of("candidate", found.candidate) or counts.fault_of("champion", found.champion)
+        fault = counts.fault_of("candidate", found.candidate) or counts.fault_of("champion", found.champion)
+        if fault is not None or self.state.rules == 1:
+            return fault
+        return counts.backwards(memory.comparison.seen, found)
 
     def _rates(self, memory: Memory) -> tuple[Memory, Verdict, bool]:
         check, now = self.check, self._counts()
@@ -212,10 +217,14 @@ class _Judging:
             memory = replace(memory, comparison=checks.compare(check, memory.comparison, now))
         if check.relative_to_champion:
             return *self._relative(memory, now), False
-        verdict = checks.judge_rate(check, now.candidate, self.alpha)
         if not comparable or self.state.rules == 1:
-            return memory, verdict, False
-        excused = checks.shared_fault(check, verdict, now.champion, memory.comparison)
+            return memory, checks.judge_rate(check, now.candidate, self.alpha), False
+        # what was answered while all versions failed says nothing of a version, then or later
+        new = now - memory.last
+        memory = replace(memory, last=now, excused=memory.excused + new if self.outage else memory.excused)
+        judged = now - memory.excused
+        verdict = checks.judge_rate(check, judged.candidate, self.alpha)
+        excused = checks.shared_fault(check, verdict, judged.champion, memory.comparison, outage=self.outage)
         return memory, excused, excused is not verdict
 
     def _relative(self, memory: Memory, now: ArmCounts) -> tuple[Memory, Verdict]:
@@ -250,18 +259,16 @@ class _Judging:
 
     def _paired(self, memory: Memory) -> tuple[Memory, Verdict]:
         check = self.check
-        values = self.evidence.paired.get(check.metric, ())
         if check.metric == "brier":
-            return memory, checks.judge_pairs(check, values)
+            return memory, checks.judge_pairs(check, self.evidence.paired.get("brier", ()))
+        pairs = self._pairs
         if check.metric == "disagreement":
-            differing = sum(1 for value in values if value)
-            return memory, checks.judge_rate(check, Counts(len(values), differing), self.alpha)
-        assert check.bound is not None  # noqa: S101 - the document must state it
-        seen = memory.distance or paired.against(check.bound, self.alpha, betting.RATE_BETS)
-        seen = paired.add(seen, values[memory.pairs :])
-        return replace(memory, distance=seen, pairs=max(memory.pairs, len(values))), checks.judge_distance(
-            check, seen, self.alpha
-        )
+            return memory, checks.judge_rate(check, Counts(pairs.n, pairs.differing), self.alpha)
+        return memory, checks.judge_distance(check, pairs, self.alpha)
+
+    @property
+    def _pairs(self) -> Pairs:
+        return self.evidence.pairs or Pairs()
 
     def _reward(self, memory: Memory) -> tuple[Memory, Verdict]:
         ours, theirs = self._arms
@@ -315,6 +322,8 @@ def _outage(
         for version in seen
         if version not in state.dropped
     }
+    if state.rules > 1 and any(not 0 <= arm.events <= arm.n for arm in (*seen.values(), *answered.values())):
+        return state.window, state.outage  # nonsense is the end of no outage
     judged = [arm for arm in answered.values() if arm.n >= OUTAGE_REQUESTS]
     if any(arm.events < OUTAGE_SHARE * arm.n for arm in judged):
         return dict(seen), {}

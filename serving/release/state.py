@@ -13,13 +13,10 @@ from typing import Any, Literal
 
 from serving.release import traffic as traffic_json
 from serving.release.checks import Comparison
-from serving.release.counts import ArmCounts, Counts
+from serving.release.counts import NOTHING, ArmCounts, Counts
 from serving.release.release import Release
 from serving.release.statistics import arms
-from serving.release.statistics.bernstein import EmpiricalBernstein
-from serving.release.statistics.betting import Bets
 from serving.release.statistics.design import START, Evidence
-from serving.release.statistics.paired import Distance
 from serving.release.statistics.tail import Slow, Tail
 from serving.release.traffic import Traffic, all_to
 
@@ -54,14 +51,15 @@ class Memory:
 
     Attributes:
         alone: of a bandit's candidate against the champion only, where `comparison` is against all others.
-        pairs: paired values that `distance` has taken.
+        last: counts at the last look, of an absolute check.
+        excused: of them, what all versions answered while all of them failed.
     """
 
     comparison: Comparison = Comparison()
     alone: Comparison = Comparison()
     tail: Tail | None = None
-    distance: Distance | None = None
-    pairs: int = 0
+    last: ArmCounts = NOTHING
+    excused: ArmCounts = NOTHING
     effect: Evidence = START
 
 
@@ -77,7 +75,7 @@ class ReleaseState:
         step_base: observations by check when the step began; "requests" are the candidate's.
         updated_at: when a bandit's weights were last worked out.
         dropped_at: when a version was last taken out.
-        silent_since: since when some source has said nothing, at every look; None where all spoke at the last one.
+        blocked_since: since when every look has found something in the way that is no part of the plan.
         requests: by version, what was seen at the last look.
         window: by version, what had been seen when the newest window began: the requests in which an outage shows.
         outage: what every version answered in the last full window, where all of them failed; else empty.
@@ -97,7 +95,7 @@ class ReleaseState:
     updated_at: datetime | None = None
     paused_at: datetime | None = None
     dropped_at: datetime | None = None
-    silent_since: datetime | None = None
+    blocked_since: datetime | None = None
     step_base: Mapping[str, int] = field(default_factory=dict)
     requests: Mapping[str, Counts] = field(default_factory=dict)
     window: Mapping[str, Counts] = field(default_factory=dict)
@@ -138,7 +136,7 @@ def recounted(state: ReleaseState) -> ReleaseState:
     return state if state.rules == 1 else replace(state, ratio=Ratio(state.ratio.settled, ()))
 
 
-_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "dropped_at", "silent_since")
+_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "dropped_at", "blocked_since")
 _COUNTS = ("requests", "window", "outage")
 
 
@@ -199,15 +197,9 @@ def _memory(plain: Mapping[str, Any]) -> Memory:
                 "safety": tuple(found["safety"]),
             }
         )
-    if told.get("distance") is not None:
-        found = told["distance"]
-        told["distance"] = Distance(
-            found["bound"],
-            Bets(tuple(found["bets"]["fractions"]), tuple(found["bets"]["shares"])),
-            tuple(found["above"]),
-            tuple(found["below"]),
-            EmpiricalBernstein(**found["seen"]),
-        )
+    for name in ("last", "excused"):
+        if name in told:
+            told[name] = _arm_counts(told[name])
     if "effect" in told:
         told["effect"] = Evidence.of(told["effect"])
     return Memory(**told)

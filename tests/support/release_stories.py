@@ -15,7 +15,7 @@ from typing import Any
 from serving.release import spec
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
-from serving.release.evidence import ArmEvidence, Evidence, Smoke
+from serving.release.evidence import ArmEvidence, Evidence, Pairs, Smoke
 from serving.release.statistics.histogram import Histogram
 from serving.release.statistics.moments import Moments
 from serving.release.store import DiskStore
@@ -197,8 +197,8 @@ class Story:
         return Evidence(
             now,
             {version: self._arm(arm, kind) for version, arm in self.arms.items()},
-            {"disagreement": tuple(self.pairs)} if kind == "shadow" else {},
-            silent,
+            pairs=Pairs(len(self.pairs), int(sum(self.pairs))) if kind == "shadow" else None,
+            silent=silent,
             smoke=self.smoke,
         )
 

@@ -15,6 +15,7 @@ from serving.release import durations, engine, evidence_json, state, traffic
 from serving.release.checks import SAMPLE_RATIO
 from serving.release.evidence import Evidence
 from serving.release.release import Bandit, Experiment, Release, Shadow
+from serving.release.simulation.faults import METRICS
 from serving.release.simulation.gateway import Wire
 from serving.release.simulation.recount import SURE, Recount
 from serving.release.simulation.scenario import CHAMPION, MODEL, Scenario
@@ -203,7 +204,8 @@ class Watch:
             f"decided: {weights}",
         )
         out = [version for version in after["dropped"] if version in weights]
-        self.require(not out or not told.live, "who is out gets nothing", f"{out} in {weights}")
+        ends = after["phase"] not in ("Progressing", "Paused")
+        self.require(not out or ends, "who is out gets nothing", f"{out} in {weights}")
         plain = {**record["traffic"], "weights": {}}
         self.require(
             after["phase"] in ("Progressing", "Paused") or plain == _PLAIN,
@@ -225,9 +227,7 @@ class Watch:
         )
         crooked = any(v["check"] == SAMPLE_RATIO and v["outcome"] == "FAIL" for v in record["verdicts"])
         # counts that were wrong for a while are outweighed by right ones, which takes longer than a seed
-        wrong = {"reset", "late", "partialMetrics", "reorderedMetrics"} & {
-            f.kind for f in self._scenario.faults
-        }
+        wrong = {*METRICS} & {fault.kind for fault in self._scenario.faults}
         calm = self.tick > self._scenario.calm_from + 10 and self._scenario.special != "crooked" and not wrong
         self.require(
             not (crooked and calm and told.live),
@@ -473,14 +473,16 @@ class Watch:
             self.require(
                 phase != "Promoted", "never promoted", f"{scenario.special}: promoted, {last['reason']}"
             )
+        # a candidate that breaks its bound while nobody says how the champion does has only itself
+        unseen = any(fault.kind == "partialMetrics" for fault in scenario.faults) and phase == "RolledBack"
         if scenario.special == "bothFail":
             self.require(
-                phase == "Progressing" or phase == "Paused",
+                phase in ("Progressing", "Paused") or last.get("check") == engine.BACKEND or unseen,
                 "an outage is nobody's fault",
                 f"both versions fail alike: {phase}, {last['reason']}",
             )
         if scenario.special in ("crooked", "bothFail"):
-            alerted = last["state"]["alert"] is not None or phase == "RolledBack" or phase == "Paused"
+            alerted = last["state"]["alert"] is not None or phase in ("RolledBack", "Aborted", "Paused")
             self.require(alerted, "a hold that needs a person says so", f"{phase}: {last['reason']}")
         if scenario.special == "stuck" and phase not in ("RolledBack", "Paused", "Aborted"):
             ended = scenario.release.when_inconclusive == "hold" and last["state"]["alert"] is not None

@@ -62,17 +62,17 @@ class Source:
 def _without(true: Evidence, source: str, reason: str) -> Evidence:
     """Without all that comes from `source`."""
     arms: Mapping[str, ArmEvidence] = true.arms
-    paired = dict(true.paired)
+    paired, pairs = dict(true.paired), true.pairs
     if source in ("envoy", "prometheus"):
         arms = {v: replace(arm, requests=0, errors=0, latencies=None) for v, arm in arms.items()}
         arms = {} if source == "envoy" else arms
     elif source == "predictions":
         arms = {v: replace(arm, skew_checked=0, skew_mismatched=0) for v, arm in arms.items()}
-        paired = {name: values for name, values in paired.items() if name == "brier"}
+        pairs = None
     else:
         arms = {v: replace(arm, outcomes={}) for v, arm in arms.items()}
         paired.pop("brier", None)
-    return replace(true, arms=arms, paired=paired, silent={source: reason})
+    return replace(true, arms=arms, paired=paired, pairs=pairs, silent={source: reason})
 
 
 def _nan(source: Source, true: Evidence, fault: Fault) -> Evidence:
@@ -84,7 +84,9 @@ def _nan(source: Source, true: Evidence, fault: Fault) -> Evidence:
         for version, arm in true.arms.items()
     }
     rates = {
-        check.metric: "NaN" for check in source._release.checks if check.metric in ("errorRate", "latencyP99")
+        check.metric: "NaN"
+        for check in source._release.checks
+        if check.metric in ("errorRate", "latencyP99", "disagreement", "scoreDistance")
     }
     return replace(true, arms=arms, paired=paired, faults=rates)
 

@@ -74,8 +74,8 @@ ENGINE = (
     Bug(
         "whenInconclusive is not asked",
         "engine",
-        '        if state.release.when_inconclusive == "abort":\n',
-        '        if state.release.when_inconclusive == "never":\n',
+        'if state.release.when_inconclusive == "abort" and',
+        'if state.release.when_inconclusive == "never" and',
     ),
     Bug(
         "the same alert at every look",
@@ -105,8 +105,8 @@ ENGINE = (
     Bug(
         "the time of a pause counts as observed",
         "engine",
-        "else state.step_started_at + pause\n",
-        "else state.step_started_at\n",
+        "None if moment is None else moment + pause\n",
+        "None if moment is None else moment\n",
     ),
     Bug(
         "a router that refuses for ever is asked for ever",
@@ -152,7 +152,7 @@ LOOK = (
     Bug(
         "paired values are never checked",
         "look",
-        "            return counts.pair_fault(self.check.metric, self.evidence.paired.get(self.check.metric, ()))\n",
+        '            return counts.difference_fault(self.evidence.paired.get("brier", ()))\n',
         "            return None\n",
     ),
     Bug(
@@ -164,8 +164,8 @@ LOOK = (
     Bug(
         "more errors than requests make sense",
         "counts",
-        "    if counts.n < 0 or counts.events < 0 or counts.events > counts.n:\n",
-        "    if counts.n < 0:\n",
+        "    if counts.n < 0 or counts.events < 0 or counts.events > counts.n:\n        return f\"the {arm}'s counts make no",
+        "    if counts.n < 0:\n        return f\"the {arm}'s counts make no",
     ),
     Bug(
         "the arms are compared the wrong way round",
@@ -205,9 +205,13 @@ LOOK = (
     ),
     Bug(
         "a distance is bet on the wrong side",
-        "statistics.paired",
-        "        over = value / state.bound - 1\n",
-        "        over = (1 - value / state.bound) / (1 / state.bound)\n",
+        "checks",
+        "    harm = betting.log_evidence_above(sample, bound, betting.RATE_BETS)\n"
+        "    safe = betting.log_evidence_below(sample, bound, betting.RATE_BETS)\n"
+        "    lower, upper = betting.bounds(sample, alpha, betting.RATE_BETS, 1e-4)\n",
+        "    safe = betting.log_evidence_above(sample, bound, betting.RATE_BETS)\n"
+        "    harm = betting.log_evidence_below(sample, bound, betting.RATE_BETS)\n"
+        "    lower, upper = betting.bounds(sample, alpha, betting.RATE_BETS, 1e-4)\n",
     ),
 )
 
@@ -402,14 +406,14 @@ CONTROLLER = (
     Bug(
         "what was not confirmed is forgotten by a restart",
         "history",
-        "                unconfirmed, failures = record, 0\n",
-        "                failures = 0\n",
+        "                unconfirmed, failures, noted = record, 0, False\n",
+        "                failures, noted = 0, False\n",
     ),
     Bug(
         "a restart forgets when the pause began",
         "state",
-        '_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "dropped_at", "silent_since")',
-        '_TIMES = ("started_at", "step_started_at", "updated_at", "dropped_at", "silent_since")',
+        '_TIMES = ("started_at", "step_started_at", "updated_at", "paused_at", "dropped_at", "blocked_since")',
+        '_TIMES = ("started_at", "step_started_at", "updated_at", "dropped_at", "blocked_since")',
     ),
     Bug(
         "a restart forgets the evidence of the decision metric",

@@ -7,11 +7,12 @@ matter of taste.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from serving.release import durations, evidence_json
+from serving.release.evidence import Pairs
 from serving.release.metrics import METRICS
 from serving.release.release import BlueGreen, Canary, Check, Shadow, Step
 from serving.release.simulation.told import Stratum, Told
@@ -137,7 +138,7 @@ class Recount:
         for check in told.release.checks:
             if check.kind != "guardrail":
                 continue
-            n, events = _observed(check, arm, seen.paired)
+            n, events = _observed(check, arm, seen.pairs)
             self.require(
                 n >= check.min_samples,
                 "enough samples of every guardrail",
@@ -149,7 +150,7 @@ class Recount:
                 z = (events - n * bound) / math.sqrt(max(n * bound * (1 - bound), 1e-9))
                 excused = False
                 if theirs is not None:
-                    m, their_events = _observed(check, theirs, {})
+                    m, their_events = _observed(check, theirs, None)
                     excused = m > 0 and their_events / m > bound
                 self.require(
                     z <= SURE or excused,
@@ -201,15 +202,14 @@ def _requests(record: Record, versions: Sequence[str]) -> int:
     return sum(counts[version]["n"] for version in versions if version in counts)
 
 
-def _observed(check: Check, arm: Any, paired: Mapping[str, Sequence[float]]) -> tuple[int, int]:
+def _observed(check: Check, arm: Any, pairs: Pairs | None) -> tuple[int, int]:
     """Observations of a guardrail's metric, and how many were what it counts."""
     if check.metric == "errorRate":
         return arm.requests, arm.errors
     if check.metric == "featureSkew":
         return arm.skew_checked, arm.skew_mismatched
     if METRICS[check.metric].paired:
-        values = paired.get(check.metric, ())
-        return len(values), sum(1 for value in values if value >= 0.5)
+        return (0, 0) if pairs is None else (pairs.n, pairs.differing)
     if METRICS[check.metric].unit == "latency":
         if arm.latencies is None:
             return 0, 0

@@ -6,7 +6,7 @@ drawn from the versions' true rates, so that the simulator knows who is good and
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.release.evidence import ArmEvidence, Evidence, Smoke
+from serving.release.evidence import ArmEvidence, Evidence, Pairs, Smoke
 from serving.release.statistics.histogram import Histogram, with_edges
 from serving.release.statistics.moments import Moments
 from serving.release.traffic import Traffic
@@ -135,7 +135,9 @@ class World:
         self._smoke = smoke
         self.age = 0
         self.arms = {version: Arm() for version in (champion, *candidates)}
-        self._pairs: dict[str, list[float]] = {"brier": [], "scoreDistance": [], "disagreement": []}
+        self._pairs: dict[str, list[float]] = {"brier": []}
+        self._distances: Counter[int] = Counter()
+        self._differing = 0
 
     def tick(self, traffic: Traffic, *, outage: bool = False, crooked: bool = False) -> None:
         """Answer one tick's requests.
@@ -172,9 +174,10 @@ class World:
         if self._smoke and self.age >= 2:
             right = self.behaviours[self._candidates[0]].smoke
             smoke = Smoke(self._smoke, 0) if right else Smoke(0, self._smoke, "status 500")
-        return Evidence(
-            at, arms, {name: tuple(values) for name, values in self._pairs.items() if values}, smoke=smoke
-        )
+        paired = {name: tuple(values) for name, values in self._pairs.items() if values}
+        both = self._distances.total()
+        pairs = Pairs(both, self._differing, dict(self._distances)) if both else None
+        return Evidence(at, arms, paired, pairs, smoke=smoke)
 
     def _answer(self, version: str, count: int, mirrored: int, outage: bool) -> None:
         true = self.behaviours[version if self.age > self._onset else self._champion]
@@ -223,8 +226,8 @@ class World:
         up = 0.2 + true.loss * 5
         brier = np.where(draws[0] < up, 0.1, np.where(draws[0] < 0.4, -0.1, 0.0))
         self._pairs["brier"] += brier.tolist()
-        self._pairs["scoreDistance"] += np.where(draws[1] < true.distance, 0.3, 0.02).tolist()
-        self._pairs["disagreement"] += (draws[2] < true.disagree).astype(float).tolist()
+        self._distances.update(np.where(draws[1] < true.distance, 300, 20).tolist())
+        self._differing += int((draws[2] < true.disagree).sum())
 
     def _evidence(self, arm: Arm) -> ArmEvidence:
         return ArmEvidence(

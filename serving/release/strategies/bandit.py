@@ -60,13 +60,18 @@ def meanwhile(seen: Look, obstacle: Obstacle) -> Decision | None:
     if seen.now - (state.step_started_at or seen.now) >= strategy.max_duration + strategy.outcome_delay:
         duration = durations.format(strategy.max_duration)
         reason = f"the planned {duration} are over and no version was shown to be better: {obstacle.reason}"
+        if state.champion in state.dropped:
+            # back to a version that a guardrail has taken out is no way out: a person must choose
+            alert = f"version {state.champion} is out and the planned {duration} are over; promote a version or abort"
+            news = alert if alert != state.alert else None
+            return seen.decide("hold", f"{alert}: {reason}", replace(state, alert=alert), alert=news)
         return end(seen, "abort", reason, obstacle.check)
     if obstacle.alert is not None or seen.evidence.silent:
         return None
     if seen.now - (state.updated_at or seen.now) < strategy.update:
         return None
     traffic = _traffic(state, seen.evidence)
-    after = replace(state, updated_at=seen.now, alert=None)
+    after = replace(state, updated_at=seen.now)
     if traffic == state.traffic:
         return seen.decide("hold", f"rewards leave the weights as they are; {obstacle.reason}", after)
     after = retarget(after, traffic)

@@ -49,6 +49,8 @@ def enter(
         step_started_at=now,
         step_base=base,
         ratio=Ratio(settled=settled),
+        # a step begins with nothing; the first look that finds it as planned clears this
+        blocked_since=None if state.rules == 1 else now,
         alert=None,
     )
 
@@ -64,8 +66,11 @@ def without(seen: Look, out: Mapping[str, str]) -> ReleaseState:
     state = seen.state
     gone = {*out, *state.dropped}
     weights = {version: weight for version, weight in state.weights.items() if version not in gone}
+    living = [v for v in (state.champion, *state.release.candidates) if v not in gone]
     heir = (
-        state.champion if state.champion not in gone else max(weights, key=lambda version: weights[version])
+        state.champion
+        if state.champion in living
+        else max(living, key=lambda version: weights.get(version, 0))
     )
     weights[heir] = weights.get(heir, 0) + 100 - sum(weights.values())
     traffic = replace(

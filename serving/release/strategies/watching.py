@@ -39,4 +39,4 @@ def too_early(seen: Look, least: timedelta) -> Obstacle | None:
     if lasted >= least:
         return None
     so_far = f"{durations.format(lasted)} of {durations.format(least)}"
-    return Obstacle(None, f"step {seen.state.step + 1} has lasted {so_far}")
+    return Obstacle(None, f"step {seen.state.step + 1} has lasted {so_far}", planned=True)

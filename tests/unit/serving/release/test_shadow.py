@@ -8,7 +8,7 @@ import pytest
 
 from serving.release import spec, state
 from serving.release.engine import next_step
-from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.evidence import ArmEvidence, Evidence, Pairs
 from serving.release.statistics.histogram import Histogram, with_edges
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -67,12 +67,7 @@ def evidence(n, *, differing=0, distance=0.01, errors=0, slow=0, **more):
         "12": ArmEvidence(n, 0, quick),
         "13": ArmEvidence(n, errors, Histogram.of((90.0,) * slow + (4.0,) * (n - slow), with_edges(50))),
     }
-    # the differing ones last, as a fault that begins would have it
-    paired = {
-        "disagreement": (0.0,) * (n - differing) + (1.0,) * differing,
-        "scoreDistance": (distance,) * n,
-    }
-    return Evidence(START, arms, paired, **more)
+    return Evidence(START, arms, pairs=Pairs(n, differing, {round(1000 * distance): n}), **more)
 
 
 @pytest.fixture

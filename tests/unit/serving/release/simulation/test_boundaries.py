@@ -78,7 +78,7 @@ RELEASES = [
         id="a-canary-is-promoted-and-rolled-back",
     ),
     pytest.param(
-        script_of(CANARY, [ERRORS, SLOW], worse(USUAL, "latency"), {2: "pause", 4: "resume"}),
+        script_of(CANARY, [ERRORS, SLOW], worse(USUAL, "latency"), {2: "pause", 7: "resume"}),
         ["start", "pause", "roll_back"],
         id="a-slow-canary-is-rolled-back-in-its-pause",
     ),

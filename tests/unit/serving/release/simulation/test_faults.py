@@ -92,7 +92,7 @@ def test_a_journal_holds_text_and_no_nan():
 
 def seen(requests):
     arm = ArmEvidence(requests, 1, outcomes={"reward": Moments(n=requests, y=2.0, yy=2.0)})
-    return Evidence(START, {"12": arm, "13": arm}, {"disagreement": (0.0, 1.0)})
+    return Evidence(START, {"12": arm, "13": arm}, {"brier": (0.0, 1.0)})
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def read(source, kind, number=0):
     ("kind", "what"),
     [
         pytest.param(
-            "nan", lambda e: math.isnan(e.paired["disagreement"][-1]) and "errorRate" in e.faults, id="nan"
+            "nan", lambda e: math.isnan(e.paired["brier"][-1]) and "errorRate" in e.faults, id="nan"
         ),
         pytest.param("negative", lambda e: e.arms["13"].errors == -1, id="negative"),
         pytest.param("reset", lambda e: e.arms["13"].requests == 10, id="reset"),
