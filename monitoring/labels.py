@@ -29,10 +29,12 @@ class Label:
     """What became known of one request at `at` (epoch seconds).
 
     Attributes:
+        at: the caller's word; a batch may be sent long after it.
         label: the outcome, 0 or 1; None where only a reward came.
         reward: what the answer was worth, in the workload's own unit; None stands for the label.
         per: denominator of a ratio metric (items shown, minutes watched).
         covariate: something of the user from before the release, for variance reduction.
+        received: when it arrived here, epoch seconds; None of one that was kept before this was noted.
     """
 
     request_id: str
@@ -41,6 +43,7 @@ class Label:
     reward: float | None = None
     per: float | None = None
     covariate: float | None = None
+    received: float | None = None
 
     @property
     def worth(self) -> float | None:
@@ -60,7 +63,7 @@ def validate(record: object, *, now: float, place: str = "") -> Label:
     """Turn a decoded feedback record into a label.
 
     Args:
-        now: the time that stands for a missing `at`.
+        now: when it arrived, which also stands for a missing `at`.
         place: how to name the record in an error, for example "[3].".
 
     Raises:
@@ -87,7 +90,7 @@ def validate(record: object, *, now: float, place: str = "") -> Label:
         raise UsageError(f"field '{place}label' is {_shown(label)}; send 0 or 1")
     numbers = {name: _number(record.get(name), f"{place}{name}") for name in NUMBERS}
     moment = now if at is None else _time(at, f"{place}at")
-    return Label(request_id, None if label is None else int(label), moment, **numbers)
+    return Label(request_id, None if label is None else int(label), moment, **numbers, received=now)
 
 
 def _number(value: object, name: str) -> float | None:
@@ -156,7 +159,8 @@ def parse(record: Mapping[str, Any]) -> Label:
         KeyError, TypeError, ValueError: it is not a label.
     """
     request_id, label = record["request_id"], record.get("label")
-    numbers = {name: None if record.get(name) is None else float(record[name]) for name in NUMBERS}
+    kept = (*NUMBERS, "received")
+    numbers = {name: None if record.get(name) is None else float(record[name]) for name in kept}
     if not isinstance(request_id, str) or (label not in (0, 1) and numbers["reward"] is None):
         raise ValueError(f"not a label: {record!r}")
     return Label(request_id, None if label is None else int(label), float(record["at"]), **numbers)
@@ -164,7 +168,7 @@ def parse(record: Mapping[str, Any]) -> Label:
 
 def plain(label: Label) -> dict[str, Any]:
     """The record that `parse` reads back; what was not sent is left out."""
-    found = {name: getattr(label, name) for name in ("request_id", "label", *NUMBERS, "at")}
+    found = {name: getattr(label, name) for name in ("request_id", "label", *NUMBERS, "at", "received")}
     return {name: value for name, value in found.items() if value is not None}
 
 

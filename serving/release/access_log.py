@@ -6,6 +6,8 @@ Mirrored copies are not in it: nobody waited for them. The model servers' predic
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +33,8 @@ class Access:
         duration_ms: from the first byte read of the caller to the last one written.
         upstream_ms: the part of it that the server took; None where no server answered.
         flags: Envoy's response flags, empty where all went well.
-        event_at: the header x-windlass-at, where the caller sent it.
+        event_at: the header x-windlass-at, where the caller sent a number. Anybody can send one, so only a replay,
+            whose caller is our own, may take it for the time of the request.
         route: why this version: "weights", "segment" (weights by a header's value), "arm" (its unit is assigned),
             "unassigned" (units are, but the request names none), "match" (the caller's header or cookie chose) or
             "version" (its path did).
@@ -81,7 +84,7 @@ def parse(record: Mapping[str, Any]) -> Access | None:
     cluster = _cluster(record["cluster"] or "")
     if cluster is None:
         return None
-    event_at, flags = record["event_at"], record["flags"]
+    flags = record["flags"]
     kind, detail = _route(record["route"])
     assigned = kind == "arm"
     return Access(
@@ -93,7 +96,7 @@ def parse(record: Mapping[str, Any]) -> Access | None:
         duration_ms=_milliseconds(record["duration_us"]) or 0.0,
         upstream_ms=_milliseconds(record["upstream_us"]),
         flags="" if flags in (None, "-") else str(flags),
-        event_at=None if event_at in (None, "-") else float(event_at),
+        event_at=_finite(record["event_at"]),
         route=kind,
         segment=detail if kind == "segment" else None,
         bucket=int(record["bucket"]) if assigned else None,
@@ -130,6 +133,8 @@ class AccessLog:
     def _lines(self) -> list[bytes]:
         try:
             with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset = 0  # it was cut: what it holds now was never read
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
@@ -137,6 +142,15 @@ class AccessLog:
         end = data.rfind(b"\n") + 1
         self._offset += end
         return data[:end].splitlines()
+
+
+def _finite(stated: Any) -> float | None:
+    # whatever a caller writes into a header, its request was answered and counts
+    try:
+        value = float(stated)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _milliseconds(microseconds: Any) -> float | None:

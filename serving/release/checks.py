@@ -58,6 +58,11 @@ def compare(check: Check, before: Comparison, now: ArmCounts) -> Comparison:
     )
 
 
+def harms(comparison: Comparison, alpha: float) -> bool:
+    """Whether the candidate is shown to fail more than the concurrent champion."""
+    return arms.log_evidence(comparison.harm.wealth) >= math.log(1 / alpha)
+
+
 def judge_rate(check: Check, counts: Counts, alpha: float) -> Verdict:
     """A rate of the candidate against an absolute bound."""
     slow_share = METRICS[check.metric].slow_share
@@ -96,8 +101,7 @@ def shared_fault(
     Args:
         outage: all versions fail now, whatever the champion's whole history says.
     """
-    needed = math.log(1 / check.alpha)
-    if verdict.outcome != "FAIL" or arms.log_evidence(comparison.harm.wealth) >= needed:
+    if verdict.outcome != "FAIL" or harms(comparison, check.alpha):
         return verdict
     if not outage and champion.n < check.min_samples:
         return verdict

@@ -47,13 +47,15 @@ class Smoke:
     """What came of the smoke requests to a version that gets no traffic yet.
 
     Attributes:
-        passed, failed: requests.
-        detail: the first failure in words.
+        passed, failed: requests; failing warm-ups count as one of the failed.
+        detail: the first failure in words, or why nothing could be sent.
+        warmed: warm-up requests that were answered with 200.
     """
 
     passed: int = 0
     failed: int = 0
     detail: str = ""
+    warmed: int = 0
 
 
 #: Distances of scores are kept in this many steps from 0 to 1, so that what is kept does not grow with the requests.

@@ -38,6 +38,8 @@ def pairs(records: Iterable[Record]) -> Pairs:
     """By check, the longest list of paired values that the journal holds."""
     longest: dict[str, tuple[float, ...]] = {}
     for record in records:
+        if record["kind"] == "release" and record.get("rules", 1) != 1:
+            return {}  # today's pairs are counts
         for name, told in ((record.get("evidence") or {}).get("pairs") or {}).items():
             values = tuple(told.get("values", ()))
             if len(values) > len(longest.get(name, ())):

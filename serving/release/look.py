@@ -223,7 +223,9 @@ class _Judging:
         new = now - memory.last
         memory = replace(memory, last=now, excused=memory.excused + new if self.outage else memory.excused)
         judged = now - memory.excused
-        verdict = checks.judge_rate(check, judged.candidate, self.alpha)
+        # unless it fails far more than the others do
+        alone = self.outage and checks.harms(memory.comparison, self.alpha)
+        verdict = checks.judge_rate(check, now.candidate if alone else judged.candidate, self.alpha)
         excused = checks.shared_fault(check, verdict, judged.champion, memory.comparison, outage=self.outage)
         return memory, excused, excused is not verdict
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serving.release import history, mailbox, spec
+from serving.release import history, mailbox, replay, spec
+from serving.release.backend import RejectedError, UnreachableError
 from serving.release.controller import Conflict, ReleaseController
 from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.mailbox import Mailbox, Order, OrderBox
@@ -342,3 +343,195 @@ def test_commands_are_obeyed_in_their_order(tmp_path, document):
 def test_observing_a_model_without_a_release_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="no release"):
         World(tmp_path).controller().observe("flights", Evidence(START))
+
+
+# --- what must not keep the guardrails from looking
+
+
+def failing(hours=3):
+    """A candidate whose every answer fails, beside a champion that is well."""
+    quick = latencies(3.0, 400)
+    return START + timedelta(hours=hours), Evidence(
+        START + timedelta(hours=hours),
+        {"12": ArmEvidence(400, 0, quick), "13": ArmEvidence(60, 54, latencies(3.0, 60), 600, 0)},
+    )
+
+
+def refusing(world, *, only=lambda traffic: True):
+    """Let the router refuse traffic that `only` picks."""
+    working = world.set_traffic
+
+    def refuse(model, traffic):
+        if only(traffic):
+            raise RejectedError("the router says no")
+        working(model, traffic)
+
+    world.set_traffic = refuse
+    return working
+
+
+def test_a_repair_that_is_refused_does_not_blind_the_guardrails(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    world.routes["flights"] = {"12": 20, "13": 80}
+    refusing(world, only=lambda traffic: len(traffic.weights) > 1)
+    when, seen = failing()
+    world.clock.advance_to(when)
+    assert controller.observe("flights", seen).action == "roll_back"
+    assert world.routes["flights"] == {"12": 100}
+
+
+def test_a_repair_that_is_refused_again_and_again_is_written_once(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    world.routes["flights"] = {"12": 20, "13": 80}
+    refusing(world)
+    for _ in range(5):
+        with pytest.raises(RejectedError):
+            controller.observe("flights", Evidence(START))
+    (_, _, path), *_ = history.files(tmp_path, "flights")
+    kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+    assert kinds.count("repaired") == 1
+
+
+def test_a_router_that_refuses_for_good_ends_the_release_with_its_reason(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    refusing(world, only=lambda traffic: len(traffic.weights) > 1)
+    with pytest.raises(RejectedError):
+        controller.start(release_of(document))
+    decisions = [controller.observe("flights", Evidence(START)) for _ in range(4)]
+    assert decisions[-1].action == "abort" or controller.newest("flights").phase == "Aborted"
+    ended = next(decision for decision in decisions if decision.action == "abort")
+    assert (ended.check, "the router says no" in ended.reason) == ("backend", True)
+    assert [v.outcome for v in ended.verdicts] == ["ERROR"]
+    assert world.routes["flights"] == {"12": 100}
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["one-engine", "restarted"])
+def test_an_api_that_is_down_is_no_refusal(tmp_path, document, restart):
+    """Verify that tries are counted alike by an engine that lives on and by one that read the journal."""
+    world = World(tmp_path)
+    controller = world.controller()
+    working = world.set_traffic
+
+    def unreachable(model, traffic):
+        raise UnreachableError("nobody answers")
+
+    world.set_traffic = unreachable
+    with pytest.raises(UnreachableError):
+        controller.start(release_of(document))
+    for _ in range(3):
+        with pytest.raises(UnreachableError):
+            controller.observe("flights", Evidence(START))
+    world.set_traffic = working
+    refusing(world, only=lambda traffic: len(traffic.weights) > 1)
+    if restart:
+        controller = world.controller()
+    actions = [controller.observe("flights", Evidence(START)).action for _ in range(3)]
+    assert actions == ["hold", "hold", "abort"]
+
+
+def test_a_router_that_says_it_can_never_be_meant_has_refused(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+
+    def never(model, traffic):
+        raise UsageError("no such version")
+
+    world.set_traffic = never
+    with pytest.raises(RejectedError, match="no such version"):
+        controller.start(release_of(document))
+
+
+def test_an_order_for_another_release_is_not_obeyed(tmp_path, document):
+    """Verify that a promotion that came too late promotes nothing that came after."""
+    world = World(tmp_path / "journal")
+    box = Mailbox(tmp_path / "commands")
+    controller = world.controller(commands=box)
+    controller.start(release_of(document))
+    controller.command("flights", "abort")
+    controller.start(release_of(document, name="flights-14", candidates=("14",)))
+    mailbox.order(box, Order("flights", "promote", "ada", "now", release="flights-13"), START)
+    assert controller.obey_commands() == {}
+    assert list(box.letters()) == []
+    assert controller.live("flights").release.name == "flights-14"
+
+
+@pytest.mark.parametrize(
+    "letter",
+    ["{", '{"model": "flights"}', '{"model": "flights", "command": "explode", "by": "x", "at": "y"}', "[]"],
+)
+def test_an_order_that_nobody_can_read_keeps_no_other_waiting(tmp_path, document, letter):
+    world = World(tmp_path / "journal")
+    box = Mailbox(tmp_path / "commands")
+    controller = world.controller(commands=box)
+    controller.start(release_of(document))
+    box.folder.mkdir(parents=True, exist_ok=True)
+    (box.folder / "00000000T000000.000000-broken.json").write_text(letter)
+    mailbox.order(box, Order("flights", "pause", "ada", "now"), START)
+    assert controller.obey_commands()["flights"].action == "pause"
+    assert [path.suffix for path in box.folder.iterdir()] == [".unreadable"]
+
+
+def test_a_champion_that_is_not_in_force_is_not_brought_back(tmp_path, document):
+    with pytest.raises(UsageError, match=r"spec.champion = '12', and version 13 is in force"):
+        World(tmp_path).controller().start(release_of(document, candidates=("14",)), "13")
+
+
+def test_queues_of_names_that_end_alike_are_kept_apart(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    for name, version in (("eu-flights-14", "14"), ("flights-14", "15"), ("14", "16")):
+        world.clock.advance_to(world.clock.now() + timedelta(seconds=1))
+        controller.start(release_of(document, name=name, candidates=(version,), on_conflict="queue"))
+    controller.command("flights", "abort")
+    started = []
+    while (release := controller.next_queued("flights")) is not None:
+        controller.start(release)
+        started.append(release.name)
+        controller.command("flights", "abort")
+    assert started == ["eu-flights-14", "flights-14", "14"]
+
+
+def test_a_queued_release_that_can_never_start_can_be_taken_out(tmp_path, document):
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    second = release_of(document, name="flights-14", candidates=("14",), on_conflict="queue")
+    controller.start(second)
+    controller.command("flights", "abort")
+    controller.drop_queued(second)
+    assert controller.next_queued("flights") is None
+
+
+# --- what is worth a record
+
+
+def test_looks_at_an_old_step_leave_fewer_records_and_lose_nothing(tmp_path, document):
+    """Verify that a step of ten hours is looked at every minute and written down less often, and still stops."""
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    (_, _, path), *_ = history.files(tmp_path, "flights")
+    quick = latencies(3.0, 1)
+    looks = 0
+    for second in range(1, 1200):
+        at = START + timedelta(hours=10, seconds=second)
+        world.clock.advance_to(at)
+        arms = {"12": ArmEvidence(9 * second, 0, quick), "13": ArmEvidence(second, 0, quick, second, 0)}
+        controller.observe("flights", Evidence(at, arms))
+        looks += 1
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(records) < looks / 20
+    when = START + timedelta(hours=11)
+    world.clock.advance_to(when)
+    worse = Evidence(
+        when,
+        {"12": ArmEvidence(20_000, 0, quick), "13": ArmEvidence(3000, 900, quick, 3000, 0)},
+    )
+    assert controller.observe("flights", worse).action == "roll_back"
+    assert replay.replay(map(json.loads, path.read_text().splitlines())).same

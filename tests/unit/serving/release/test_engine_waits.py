@@ -1,0 +1,203 @@
+"""What a release waits for, for how long, and what must not end it: outages, plans, counts that cannot be true."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from serving.release import spec, state
+from serving.release.engine import next_step, obey
+from serving.release.evidence import ArmEvidence, Evidence, Smoke
+from serving.release.statistics.moments import Moments
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+BOUNDED = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "envoy", "bound": 2}
+RELATIVE = {**BOUNDED, "relativeToChampion": True}
+SKEW = {"name": "skew", "kind": "guardrail", "metric": "featureSkew", "source": "predictions", "bound": 2}
+REWARD = {"name": "bought", "kind": "decision", "metric": "reward", "source": "feedback"}
+
+
+def at(hours):
+    return START + timedelta(hours=hours)
+
+
+class Told:
+    """A release that is looked at; what it decided last."""
+
+    def __init__(self, strategy, checks, candidates=("13",), **more):
+        several = strategy["type"] in ("experiment", "bandit")
+        del_bound = [
+            {k: v for k, v in c.items() if k != "bound" or not c.get("relativeToChampion")} for c in checks
+        ]
+        release = spec.parse(
+            {
+                "kind": "Release",
+                "metadata": {"name": "r"},
+                "spec": {
+                    "model": "flights",
+                    **({"candidates": list(candidates)} if several else {"candidate": candidates[0]}),
+                    "champion": "12",
+                    "strategy": strategy,
+                    "checks": del_bound,
+                    **more,
+                },
+            }
+        )
+        self.state = next_step(state.initial(release, "12"), Evidence(START), START).state
+
+    def look(self, hours, arms, **more):
+        decision = next_step(self.state, Evidence(at(hours), arms, **more), at(hours))
+        self.state = decision.state
+        return decision
+
+
+def arm(n, errors=0, bought=None, **more):
+    outcomes = {} if bought is None else {"bought": Moments(n, bought, bought)}
+    return ArmEvidence(n, errors, outcomes=outcomes, **more)
+
+
+CANARY = {
+    "type": "canary",
+    "steps": [{"weight": 10, "minSamples": 1000}, {"weight": 50, "minSamples": 100_000}],
+}
+
+
+def test_an_outage_in_a_later_step_is_not_judged_by_the_champions_good_past():
+    """Verify an absolute bound while both versions fail, and after they have recovered."""
+    told = Told(CANARY, [BOUNDED])
+    told.look(1, {"12": arm(90), "13": arm(10)})
+    assert told.look(100, {"12": arm(18_000, 18), "13": arm(2000, 2)}).action == "advance"
+    told.look(100.1, {"12": arm(18_050, 18), "13": arm(2050, 2)})
+    n, bad = 0, 0
+    for k in range(1, 60):
+        n, bad = 20 * k, 10 * k
+        decision = told.look(100.1 + k / 60, {"12": arm(18_050 + n, 18 + bad), "13": arm(2050 + n, 2 + bad)})
+        assert decision.action == "hold", decision.reason
+    for k in range(1, 60):
+        m = n + 20 * k
+        decision = told.look(102 + k / 60, {"12": arm(18_050 + m, 18 + bad), "13": arm(2050 + m, 2 + bad)})
+        assert decision.action == "hold", decision.reason
+    # its own fault afterwards is still its own
+    decision = told.look(
+        104, {"12": arm(18_050 + m + 300, 18 + bad), "13": arm(2050 + m + 300, 2 + bad + 200)}
+    )
+    assert (decision.action, decision.check) == ("roll_back", "errors")
+
+
+def test_a_candidate_that_is_far_worse_is_stopped_during_an_outage_too():
+    told = Told(CANARY, [BOUNDED])
+    told.look(1, {"12": arm(900), "13": arm(100)})
+    decision = told.look(2, {"12": arm(1800, 200), "13": arm(200, 100)})
+    assert (decision.action, decision.check) == ("roll_back", "errors")
+
+
+EXPERIMENT = {
+    "type": "experiment",
+    "unit": {"header": "x-user"},
+    "allocation": {"12": 50, "13": 50},
+    "maxDuration": "14d",
+}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "checks", "arms", "hours"),
+    [
+        pytest.param(
+            EXPERIMENT,
+            [RELATIVE, REWARD],
+            {"12": arm(15_000, bought=1500), "13": arm(15_000, bought=1500)},
+            72,
+            id="experiment",
+        ),
+        pytest.param(
+            {"type": "canary", "steps": [{"weight": 50, "minSamples": 10, "minDuration": "2d"}]},
+            [BOUNDED],
+            {"12": arm(500), "13": arm(500)},
+            25,
+            id="minDuration",
+        ),
+    ],
+)
+def test_a_planned_wait_is_no_lack_of_progress(strategy, checks, arms, hours):
+    """Verify that neither time in the plan nor one bad look ends what is on its way."""
+    told = Told(strategy, checks, inconclusiveAfter="24h", whenInconclusive="abort")
+    told.look(0.01, {version: arm(0, bought=0) for version in arms})
+    told.look(1, arms)
+    assert told.look(hours, arms).action == "hold"
+    nonsense = told.look(hours + 0.1, arms, faults={"errorRate": "NaN once"})
+    assert (nonsense.action, nonsense.alert is not None) == ("hold", True)
+    # for as long as it is stated, and then it is
+    assert told.look(hours + 20, arms, faults={"errorRate": "NaN again"}).action == "hold"
+    assert told.look(hours + 24.2, arms, faults={"errorRate": "NaN still"}).action == "abort"
+
+
+def test_warm_time_is_part_of_the_plan():
+    told = Told(
+        {"type": "blueGreen", "keepWarm": "2d", "smoke": [{"body": {}}]},
+        [BOUNDED],
+        inconclusiveAfter="24h",
+        whenInconclusive="abort",
+    )
+    assert told.look(1, {"12": arm(100), "13": arm(0)}, smoke=Smoke(1)).action == "advance"
+    assert told.look(2, {"12": arm(100), "13": arm(2000)}, smoke=Smoke(1)).action == "hold"
+    assert told.look(30, {"12": arm(100), "13": arm(20_000)}, smoke=Smoke(1)).action == "hold"
+    assert told.look(49.1, {"12": arm(100), "13": arm(40_000)}, smoke=Smoke(1)).action == "promote"
+
+
+def test_a_pause_does_not_count_as_silence():
+    told = Told(CANARY, [BOUNDED], inconclusiveAfter="2h", whenInconclusive="abort")
+    told.look(1, {"12": arm(90), "13": arm(10)}, silent={"envoy": "down"})
+    told.state = obey(told.state, "pause", at(1.5)).state
+    told.state = obey(told.state, "resume", at(50)).state
+    assert told.look(50.1, {"12": arm(90), "13": arm(10)}, silent={"envoy": "down"}).action == "hold"
+
+
+def test_events_that_go_backwards_are_no_evidence():
+    told = Told({"type": "canary", "steps": [{"weight": 50, "minSamples": 10_000}]}, [RELATIVE])
+    for k in range(1, 20):
+        told.look(k, {"12": arm(100 * k, 3 * k), "13": arm(100 * k, 3 * k)})
+    decision = told.look(20, {"12": arm(2000, 0), "13": arm(2000, 57)})
+    assert (decision.action, decision.check) == ("hold", "errors")
+    assert "backwards" in decision.reason
+
+
+def test_requests_that_go_backwards_blind_only_who_counts_them():
+    told = Told(CANARY, [BOUNDED, SKEW])
+    told.look(1, {"12": arm(90), "13": arm(10, skew_checked=10)})
+    decision = told.look(2, {"12": arm(5), "13": arm(1, skew_checked=200, skew_mismatched=180)})
+    assert (decision.action, decision.check) == ("roll_back", "skew")
+
+
+BANDIT = {"type": "bandit", "floor": 5, "update": "1m", "maxDuration": "1h"}
+
+
+def test_a_bandit_does_not_end_on_a_champion_that_is_out():
+    told = Told(BANDIT, [RELATIVE, REWARD], ("13", "14"), inconclusiveAfter="30m", whenInconclusive="abort")
+    arms = {"12": arm(200, 100, 10), "13": arm(200, 0, 10), "14": arm(200, 0, 10)}
+    assert told.look(0.1, arms).action == "drop"
+    later = {"12": arm(200, 100, 10), "13": arm(2000, 0, 100), "14": arm(2000, 0, 100)}
+    decisions = [told.look(0.1 + k / 10, later) for k in range(1, 20)]
+    assert all("12" not in decision.weights for decision in decisions)
+    assert told.state.live
+    alerts = [decision.alert for decision in decisions if decision.alert]
+    assert any("promote a version or abort" in alert for alert in alerts)
+    assert len(alerts) == len(set(alerts))
+
+
+def test_a_bandit_without_floors_survives_the_end_of_its_champion():
+    told = Told({**BANDIT, "floor": 0}, [BOUNDED, REWARD])
+    told.look(0.1, {"12": arm(5000, 0, 4000), "13": arm(5000, 0, 3900)})
+    decision = told.look(0.2, {"12": arm(9000, 4000, 7000), "13": arm(5000, 0, 3900)})
+    assert decision.action in ("drop", "roll_back")
+    assert sum(decision.weights.values()) == 100
+
+
+def test_what_was_better_once_and_is_worse_now_is_not_promoted():
+    told = Told({**EXPERIMENT, "minDuration": "7d"}, [RELATIVE, REWARD])
+    told.look(0.1, {"12": arm(0, bought=0), "13": arm(0, bought=0)})
+    good = told.look(24, {"12": arm(10_000, bought=500), "13": arm(10_000, bought=900)})
+    assert next(v for v in good.verdicts if v.check == "bought").outcome == "PASS"
+    worse = told.look(24 * 8, {"12": arm(100_000, bought=5000), "13": arm(100_000, bought=3300)})
+    assert worse.action == "hold"
+    assert "now is worse" in worse.reason
