@@ -1,7 +1,7 @@
 """Predictions joined with their labels by request id, whichever of the two comes first.
 
 One request may have several predictions: the answer that the caller got and the mirrored copies. Its label
-holds for all of them; that is what makes two versions comparable request by request.
+holds for all of them.
 """
 
 from __future__ import annotations
@@ -61,21 +61,6 @@ class Window:
         """Return (labels, scores) of the rows whose label is known."""
         known = ~np.isnan(self.labels)
         return self.labels[known], self.scores[known]
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """The same labelled requests as scored by two versions, in the order their labels became known."""
-
-    request_ids: tuple[str, ...]
-    labels: Floats
-    champion: Floats
-    candidate: Floats
-
-    def brier_differences(self) -> tuple[float, ...]:
-        """Squared error of the candidate minus that of the champion: positive where it is worse."""
-        difference = (self.candidate - self.labels) ** 2 - (self.champion - self.labels) ** 2
-        return tuple(difference.tolist())
 
 
 class Joined:
@@ -181,33 +166,3 @@ class Joined:
             latency_ms=gather("latency_ms"),
             features=gather("features") if chosen else np.empty((0, 0)),
         )
-
-    def pairs(self, model: str, champion: str, candidate: str, *, since: float = -np.inf) -> Pairs:
-        """Return the labelled requests from `since` on that both versions scored, live or mirrored."""
-        found: list[tuple[float, str, float, float, float]] = []
-        wanted = {
-            arm: version
-            for (name, version, _), arm in self._arms.items()
-            if name == model and version in (champion, candidate)
-        }
-        for arm in [arm for arm, version in wanted.items() if version == candidate]:
-            known = np.flatnonzero((arm.at.values >= since) & ~np.isnan(arm.label.values))
-            for row in known.tolist():
-                request_id = arm.request_ids[row]
-                for other, other_row in self._rows[request_id]:
-                    if wanted.get(other) == champion:
-                        found.append(
-                            (
-                                arm.label_at[row],
-                                request_id,
-                                arm.label[row],
-                                other.score[other_row],
-                                arm.score[row],
-                            )
-                        )
-                        break
-        # a request is one pair even if both kinds of copy exist on both sides; ties in time go by id, so that
-        # the order, and with it a sequential verdict, never depends on which log was read first
-        unique = sorted({entry[1]: entry for entry in found}.values())
-        table = np.array([entry[2:] for entry in unique]).reshape(len(unique), 3)
-        return Pairs(tuple(entry[1] for entry in unique), table[:, 0], table[:, 1], table[:, 2])

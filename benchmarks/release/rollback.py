@@ -71,7 +71,7 @@ def run(folder: Path, options: Options, progress: Progress) -> tuple[list[Turn],
     from benchmarks.serving import subject
     from benchmarks.serving.contenders.classifier import NAME
     from components import bundle, signing
-    from serving.release.operations import rollback
+    from serving.release.people.operations import rollback
     from windlass.clock import SystemClock
     from windlass.local.plane import DataPlane
     from windlass.local.platform import Platform

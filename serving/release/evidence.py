@@ -49,7 +49,7 @@ class Smoke:
     Attributes:
         passed, failed: requests; failing warm-ups count as one of the failed.
         detail: the first failure in words, or why nothing could be sent.
-        warmed: warm-up requests that were answered with 200.
+        warmed: warm-up requests that were answered as they should be.
     """
 
     passed: int = 0

@@ -71,7 +71,7 @@ def show(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> N
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    from serving.release import operations
+    from serving.release.people import operations
     from windlass import settings
     from windlass.clock import SystemClock
 

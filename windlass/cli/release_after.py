@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from serving.release.people.waiting import Found
     from serving.release.store import Record
-    from serving.release.waiting import Found
 
 ANOTHER_CLOCK = timedelta(days=7)
 """An engine whose newest word is this far from now lives in a time of its own, as a demo's does."""
@@ -92,7 +92,7 @@ def _duration(text: str) -> timedelta:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from serving.release import operations
+    from serving.release.people import operations
     from windlass import settings
     from windlass.cli.release import show
 
@@ -118,7 +118,7 @@ def _standing(release: dict[str, Any]) -> list[str]:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from serving.release import explanation, operations
+    from serving.release.people import explanation, operations
     from windlass import settings
 
     configured = settings.load()
@@ -134,7 +134,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from serving.release import operations, waiting
+    from serving.release.people import operations, waiting
     from windlass import settings
     from windlass.errors import UsageError
 
@@ -169,7 +169,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 def _frame(found: Found, live: bool) -> str:
     import shutil
 
-    from serving.release import view
+    from serving.release.people import view
     from windlass.clock import SystemClock
 
     if found.told is None:
@@ -185,7 +185,7 @@ def _frame(found: Found, live: bool) -> str:
 
 
 def _wait(arguments: argparse.Namespace) -> int:
-    from serving.release import explanation, waiting
+    from serving.release.people import explanation, waiting
     from windlass import settings
     from windlass.cli.release import show
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.release.lint import Linted
-    from serving.release.past import Known
+    from serving.release.people.lint import Linted
+    from serving.release.people.past import Known
     from serving.release.release import Release
     from windlass.settings import Settings
 
@@ -83,7 +83,7 @@ def _share(text: str) -> float:
 
 
 def _lint(arguments: argparse.Namespace) -> int:
-    from serving.release import lint, schema
+    from serving.release.people import lint, schema
     from windlass.errors import UsageError
 
     if arguments.schema:
@@ -145,7 +145,7 @@ def _summary(release: Release) -> str:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from serving.release import operations, plan_text
+    from serving.release.people import operations, plan_text
     from windlass import settings
     from windlass.cli.release import show
     from windlass.clock import SystemClock
@@ -157,7 +157,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _known(arguments: argparse.Namespace, release: Release) -> Known:
-    from serving.release.past import Baseline, Known
+    from serving.release.people.past import Baseline, Known
     from windlass.errors import UsageError
 
     for name in ("traffic", "deviation"):
@@ -179,7 +179,7 @@ def _known(arguments: argparse.Namespace, release: Release) -> Known:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from serving.release import operations
+    from serving.release.people import operations
     from windlass import settings
     from windlass.cli.release import show
 
@@ -219,7 +219,7 @@ def _weights(weights: dict[str, int]) -> str:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from serving.release import operations
+    from serving.release.people import operations
     from windlass import settings
     from windlass.cli.release import show
     from windlass.clock import SystemClock

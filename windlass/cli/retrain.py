@@ -156,7 +156,7 @@ class Runs:
     def _apply(self, result: dict[str, Any]) -> None:
         from pathlib import Path
 
-        from serving.release import operations
+        from serving.release.people import operations
         from windlass.clock import SystemClock
 
         result["release_applied"] = operations.apply(

@@ -166,7 +166,7 @@ class Year:
         await self._settle()
         watch.check_skew()
         began = time.perf_counter()
-        decision = self._controller.observe(watch.model, watch.evidence(self.clock.now(), self.joined))
+        decision = self._controller.observe(watch.model, watch.evidence(self.clock.now()))
         seconds = time.perf_counter() - began
         self._note(released.version, decision)
         if decision.action in ("promote", "roll_back", "abort"):
@@ -259,7 +259,7 @@ class Year:
         )["inputs"]
         release = spec.parse(document)
         self._watch = ReleaseWatch(
-            release, self.champion, now.timestamp(), {candidate.version: inputs}, p.expected
+            release, self.champion, now.timestamp(), {candidate.version: inputs}, p.expected, replay=True
         )
         self._released = candidate
         decision = self._controller.start(release, self.champion)
@@ -433,10 +433,12 @@ class Year:
             predictions: list[Prediction] = self._predictions.poll()
             accesses = self._accesses.poll()
             self.joined.add_predictions(predictions)
-            self.joined.add_labels(self._labels.poll())
+            labels = self._labels.poll()
+            self.joined.add_labels(labels)
             if watch is not None:
                 watch.add_predictions(predictions)
-                watch.add_accesses([a for a in accesses if (a.event_at or 0.0) >= watch.since])
+                watch.add_accesses(accesses)
+                watch.add_labels(labels)
             for p in predictions:
                 if p.request_id in logged:
                     logged[p.request_id] += 1

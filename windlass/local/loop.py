@@ -20,7 +20,7 @@ from serving.release import mailbox
 from serving.release.access_log import AccessLog
 from serving.release.controller import ReleaseController
 from serving.release.envoy_process import free_port
-from serving.release.exporter import Exporter, serve
+from serving.release.people.exporter import Exporter, serve
 from serving.release.state import ReleaseState
 from serving.release.store import DiskStore
 from windlass.clock import SystemClock

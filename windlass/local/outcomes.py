@@ -7,34 +7,51 @@ observation is finished by its first reward, and one without stays unknown.
 
 A binary reward that did not come within the stated time is 0: the purchase did not happen. Any other reward that did
 not come is unknown and counted nowhere.
+
+A request that failed (5xx) or was not understood (4xx) has no outcome: the first is what error rates are for, the
+second its caller's mistake. One whose caller left before the answer has one, that may be what the version did to him.
+Rewards are held to the time at which they arrived and not to the one that they state: a batch that is sent late is
+late, for a look that has been and for a platform that reads it all again.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import islice
 
 from monitoring.labels import Label
 from serving.release.access_log import Access
 from serving.release.release import Bandit, Check, Experiment, Release
 from serving.release.statistics.moments import Moments
+from windlass.local.times import PRESENT, Times
 
-#: Observations without a stated end, and rewards without a request, that are remembered; the oldest are forgotten.
-MOST_WAITING = 200_000
+#: Observations that may wait for a reward where no end of their time is stated; the oldest are forgotten.
+MOST_WAITING = 500_000
+#: Seconds for which a reward waits for its request: two logs are not written at the same moment.
+EARLY_S = 60.0
+#: Share of the rewards that may come too late for what was forgotten before that is a loss that must be told.
+LOST = 0.05
 
 
-@dataclass
+@dataclass(slots=True)
 class _Observation:
-    """One request or unit: where and when it began, and what has come of it."""
+    """One request or unit: where and when it began, and what has come of it; hundreds of thousands are open.
+
+    Attributes:
+        ids: of a unit's requests, whose rewards are its own.
+        rewards: worth and denominator of each.
+    """
 
     version: str
     at: float
     context: str
     requests: int = 0
-    rewards: list[tuple[float, float, float | None]] = field(default_factory=list)
+    ids: list[str] | None = None
+    rewards: list[tuple[float, float | None]] | None = None
     covariate: float | None = None
 
 
@@ -43,28 +60,34 @@ class Outcomes:
 
     Args:
         since: epoch seconds of the release's start.
+
+    Attributes:
+        enrolled_until: epoch seconds after which no unit begins; a pause of the release shifts it.
+        unknown: finished or forgotten observations of which nothing was known.
     """
 
-    def __init__(self, release: Release, champion: str, since: float) -> None:
+    def __init__(self, release: Release, champion: str, since: float, times: Times = PRESENT) -> None:
         strategy = release.strategy
+        self._times = times
         self._checks = [check for check in release.checks if check.metric == "reward"]
         self._versions = (*release.candidates, champion)
         self._since = since
         delayed = isinstance(strategy, Experiment | Bandit)
-        self._delay: timedelta = strategy.outcome_delay if delayed else timedelta(0)  # type: ignore[union-attr]
+        delay: timedelta = strategy.outcome_delay if delayed else timedelta(0)  # type: ignore[union-attr]
+        self._delay = delay.total_seconds()
         self._by_unit = isinstance(strategy, Experiment)
-        self._until = (
-            strategy.max_duration.total_seconds() if isinstance(strategy, Experiment) else float("inf")
-        )
+        self.enrolled_until = math.inf
+        if isinstance(strategy, Experiment):
+            self.enrolled_until = since + strategy.max_duration.total_seconds()
         self._period = strategy.period.total_seconds() if isinstance(strategy, Experiment) else None
         self._context = isinstance(strategy, Bandit) and strategy.context is not None
         self._open: dict[str, _Observation] = {}
         self._of_request: dict[str, str] = {}
-        self._due: list[tuple[float, str]] = []
+        self._begun: list[tuple[float, str]] = []
         self._early: dict[str, Label] = {}
         self._heard = False
-        self._overdue = 0
-        self._rewarded: set[str] = set()
+        self._overdue = self._rewarded = self._forgotten = self._late = 0
+        self._over: set[str] = set()
         self._units = dict.fromkeys(self._versions, 0)
         self._totals = {
             version: {check.name: Moments() for check in self._checks} for version in self._versions
@@ -75,7 +98,6 @@ class Outcomes:
         self._contexts: dict[str, dict[str, dict[str, Moments]]] = {
             version: {check.name: {} for check in self._checks} for version in self._versions
         }
-        #: finished observations of which nothing was known
         self.unknown = 0
 
     def add_accesses(self, accesses: Iterable[Access]) -> None:
@@ -83,25 +105,29 @@ class Outcomes:
         if not self._checks:
             return
         for access in accesses:
-            if not access.counted or access.version not in self._versions or access.failed:
+            if not access.counted or access.version not in self._versions or not _has_outcome(access):
                 continue
-            at = access.event_at if access.event_at is not None else access.at
+            at = self._times.of_access(access)
             key = access.unit if self._by_unit else access.request_id
             if key is None:
                 continue
             found = self._open.get(key)
             if found is None:
-                if self._by_unit and key in self._rewarded:
+                if self._by_unit and key in self._over:
                     continue  # its time was over before this request
-                if at - self._since > self._until:
-                    continue  # enrolment has ended
+                if at > self.enrolled_until:
+                    continue
                 found = self._open[key] = _Observation(access.version, at, access.segment or "")
                 self._units[access.version] += 1
-                heapq.heappush(self._due, (at + self._delay.total_seconds(), key))
+                if self._delay:
+                    heapq.heappush(self._begun, (at, key))
             elif found.version != access.version:
                 continue  # it was enrolled in another version, which keeps it
             found.requests += 1
-            self._of_request[access.request_id] = key
+            if self._by_unit:
+                found.ids = found.ids or []
+                found.ids.append(access.request_id)
+                self._of_request[access.request_id] = key
             early = self._early.pop(access.request_id, None)
             if early is not None:
                 self._take(key, early)
@@ -111,30 +137,45 @@ class Outcomes:
         if not self._checks:
             return
         for label in labels:
-            key = self._of_request.pop(label.request_id, None)
-            if key is not None:
+            name = label.request_id
+            key = self._of_request.pop(name, None) if self._by_unit else name
+            if key in self._open:
                 self._take(key, label)
-            elif label.at >= self._since:
+            elif self._times.of_label(label) >= self._since:
                 # feedback may be in its log before the proxy has flushed the request into its own
-                self._early.setdefault(label.request_id, label)
-        _forget_oldest(self._early)
-        _forget_oldest(self._of_request)
-        if not self._delay:
-            _forget_oldest(self._open)
+                self._early.setdefault(name, label)
+        if not self._delay and len(self._open) > MOST_WAITING:
+            # many at once: one by one would search the emptied front of the table again and again
+            for key in list(islice(self._open, MOST_WAITING // 10)):
+                self._forgotten += 1
+                self._close(key)
 
     def finish(self, now: datetime) -> None:
         """Count every observation whose time is over."""
         moment = now.timestamp()
-        while self._due and self._due[0][0] <= moment:
-            _, key = heapq.heappop(self._due)
-            found = self._open.get(key)
-            if found is None:
-                continue
-            if self._delay == timedelta(0) and not found.rewards:
-                # no delay is stated: whatever comes later still counts, once
-                continue
+        while self._begun and self._begun[0][0] + self._delay <= moment:
+            _, key = heapq.heappop(self._begun)
             self._overdue += 1
-            self._close(key, found)
+            self._close(key)
+        gone = []
+        for name, label in self._early.items():
+            if self._times.of_label(label) > moment - EARLY_S:
+                break
+            gone.append(name)
+        for name in gone:
+            del self._early[name]
+        self._late += len(gone)
+
+    def silent(self) -> str | None:
+        """Why what is known of rewards is not to be relied on; None where it is."""
+        if self._overdue and not self._heard:
+            return f"no feedback came in time for any of {self._overdue} finished outcomes"
+        if self._forgotten and self._late > LOST * (self._late + self._rewarded):
+            return (
+                f"{self._late} rewards found no request that waits for one: the {self._forgotten} oldest were "
+                f"forgotten, as at most {MOST_WAITING} wait where no outcomeDelay is stated"
+            )
+        return None
 
     def units(self, version: str) -> int | None:
         """Units enrolled in a version; None where requests are the observations."""
@@ -159,36 +200,31 @@ class Outcomes:
         """Observations that are not finished."""
         return len(self._open)
 
-    @property
-    def overdue(self) -> int:
-        """Observations that were finished by time, not by a reward."""
-        return self._overdue
-
-    @property
-    def heard(self) -> bool:
-        """Whether any reward came at all."""
-        return self._heard
-
     def _take(self, key: str, label: Label) -> None:
         found = self._open.get(key)
         self._heard = True
-        if found is None or label.worth is None:
+        if found is None or label.worth is None or (found.rewards and not self._by_unit):
             return
-        if self._delay and label.at > found.at + self._delay.total_seconds():
+        if self._delay and self._times.of_label(label) > found.at + self._delay:
             return  # too late: another look has counted, or will count, without it
-        found.rewards.append((label.at, label.worth, label.per))
+        self._rewarded += 1
+        found.rewards = found.rewards or []
+        found.rewards.append((label.worth, label.per))
         if found.covariate is None:
             found.covariate = label.covariate
         if not self._delay:
-            self._close(key, found)
+            self._close(key)
 
-    def _close(self, key: str, found: _Observation) -> None:
-        del self._open[key]
+    def _close(self, key: str) -> None:
+        found = self._open.pop(key)
+        for name in found.ids or ():
+            self._of_request.pop(name, None)
         if self._by_unit:
-            self._rewarded.add(key)
+            self._over.add(key)
         counted = False
         for check in self._checks:
-            moments = self._moments(check, found)
+            # where no delay is stated, no reward says nothing of any kind of it
+            moments = self._moments(check, found) if found.rewards or self._delay else None
             if moments is None:
                 continue
             counted = True
@@ -205,20 +241,21 @@ class Outcomes:
 
     def _moments(self, check: Check, found: _Observation) -> Moments | None:
         """One observation as sums; None where nothing is known of it."""
+        rewards = found.rewards or ()
         if check.value_type == "binary":
-            value, per = (1.0 if any(worth > 0 for _, worth, _ in found.rewards) else 0.0), None
-        elif not found.rewards:
+            value, per = (1.0 if any(worth > 0 for worth, _ in rewards) else 0.0), None
+        elif not rewards:
             return None
         else:
-            value = sum(worth for _, worth, _ in sorted(found.rewards))
-            parts = [per for _, _, per in found.rewards if per is not None]
-            per = sum(parts) if parts else float(found.requests)
+            # correctly rounded, so that the order in which they came is not in the sum
+            value = math.fsum(worth for worth, _ in rewards)
+            parts = [per for _, per in rewards if per is not None]
+            per = math.fsum(parts) if parts else float(found.requests)
         denominators = [per] if check.value_type == "ratio" and per is not None else None
         # a user who is new has nothing from before, which is 0 and not unknown
         covariates = [found.covariate or 0.0] if check.covariate else None
         return Moments.of([value], denominators, covariates)
 
 
-def _forget_oldest(waiting: dict[str, Any]) -> None:
-    while len(waiting) > MOST_WAITING:
-        del waiting[next(iter(waiting))]
+def _has_outcome(access: Access) -> bool:
+    return not access.failed and not 400 <= access.code < 500

@@ -51,7 +51,10 @@ class ScorePairs:
         durations: dict[str, list[float]] = {version: [] for version in self.latencies}
         # partners stand in two files: side by side, none is forgotten however much is read at once
         for prediction in sorted(ours, key=lambda p: (p.at, p.request_id, p.version)):
-            name, answer = prediction.request_id, (prediction.version, prediction.score, prediction.latency_ms)
+            name, answer = (
+                prediction.request_id,
+                (prediction.version, prediction.score, prediction.latency_ms),
+            )
             partner = self._waiting.get(name)
             if partner is None:
                 self._waiting[name] = answer
@@ -59,7 +62,9 @@ class ScorePairs:
                     self._waiting.popitem(last=False)
             elif partner[0] != prediction.version:
                 del self._waiting[name]
-                self._compare(name, *((partner, answer) if partner[0] == self._champion else (answer, partner)))
+                self._compare(
+                    name, *((partner, answer) if partner[0] == self._champion else (answer, partner))
+                )
                 for version, _, latency_ms in (partner, answer):
                     if latency_ms >= 0:
                         durations[version].append(latency_ms)

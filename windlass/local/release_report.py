@@ -25,7 +25,7 @@ def write(settings: Settings, model: str, name: str | None = None, out: Path | N
         UsageError: there is no such release.
     """
     from monitoring.report import one_release
-    from serving.release import account, dossier
+    from serving.release.people import account, dossier
 
     told = account.find(settings.journal_dir / "releases", model, name)
     entry = told.entry

@@ -7,36 +7,38 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from monitoring.joined import Joined
 from monitoring.labels import Label
 from monitoring.predictions import Prediction
 from serving.release import mailbox
 from serving.release.access_log import Access
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
-from serving.release.release import BlueGreen, Release, Shadow
+from serving.release.release import BlueGreen, Experiment, Release, Shadow
 from serving.release.state import ReleaseState
 from windlass.contract import Workload
 from windlass.errors import UsageError
+from windlass.local import positions
 from windlass.local.copies import Copies
 from windlass.local.platform import Platform
-from windlass.local.probe import DirectProber
+from windlass.local.probe import DirectProber, Probing
 from windlass.local.scraped import ScrapedAnswers
+from windlass.local.told import Told
 from windlass.local.watch import SKEW_BATCH, Expected, ReleaseWatch
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
     from serving.release.envoy_admin import Counted
 
-#: A look every second while a step is young, then one every thousandth of its age: a look adds little to what is
-#: known of an old step, and its journal stays short.
+#: However old a step is: a guardrail that fails must not wait.
 LOOK_EVERY_S = 1.0
-LOOKS_PER_AGE = 1000
 SKEW_EVERY_S = 30.0
+#: Until the end of a release is told once more, where the registry did not take it.
+TELL_AGAIN_S = 10.0
 
 
 class Releases:
@@ -45,7 +47,8 @@ class Releases:
     Args:
         champion: the version in force.
         say: takes one line of progress.
-        over: called with the state of each release that has ended.
+        over: called with the state of each release that has ended, again until it succeeds.
+        positions: how far the prediction logs have been read.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Releases:
         expected: Expected,
         say: Callable[[str], None],
         over: Callable[[ReleaseState], None],
+        positions: Callable[[], Mapping[str, int]],
     ) -> None:
         self._settings = settings
         self._workload = workload
@@ -68,11 +72,13 @@ class Releases:
         self._expected = expected
         self._say = say
         self._over = over
+        self._positions = positions
         self._watch: ReleaseWatch | None = None
+        self._probing: Probing | None = None
         self._last_request: dict[str, Any] | None = None
-        self._next_look = self._next_skew = 0.0
+        self._next_look = self._next_skew = self._next_tale = 0.0
         self._trouble: str | None = None
-        self._told: tuple[str, str] | None = None
+        self._told = Told(settings, workload.name)
 
     @property
     def model(self) -> str:
@@ -84,19 +90,31 @@ class Releases:
         Raises:
             Exception: what failed may succeed later: the release is to be begun again.
         """
-        if release.model != self.model:
-            self._say(f"release {release.name} refused: model {release.model} is not served here")
-            return
         try:
-            self._require_local(release)
-            for version in release.candidates:
-                if not (self._settings.bundles_dir / self.model / version / "serving.json").is_file():
-                    raise UsageError(f"version {version} of {self.model} has no bundle on this machine")
-                self._platform.serve(release.model, version)
-            decision = self._controller.start(release, self._champion())
+            self._begin(release)
         except UsageError as error:
             self._say(f"release {release.name} refused: {error}")
-            return
+
+    def _begin(self, release: Release) -> None:
+        if release.model != self.model:
+            raise UsageError(f"model {release.model} is not served here")
+        self._require_local(release)
+        for version in release.candidates:
+            if not (self._settings.bundles_dir / self.model / version / "serving.json").is_file():
+                raise UsageError(f"version {version} of {self.model} has no bundle on this machine")
+        live = self._controller.live(self.model)
+        if live is None or live.release == release:
+            # behind another one it is queued or refused, and needs no servers yet
+            for version in release.candidates:
+                self._platform.serve(release.model, version)
+        if live is None:
+            positions.keep(self._settings, self.model, release.name, self._positions())
+        try:
+            decision = self._controller.start(release, self._champion())
+        except UsageError:
+            if live is None:
+                self._retire()
+            raise
         live = self._controller.live(self.model)
         if live is not None and live.release == release:
             self._observe(live)
@@ -122,25 +140,24 @@ class Releases:
             for version in live.traffic.versions:
                 self._attempt(functools.partial(self._platform.serve, self.model, version))
             self._observe(live)
-        newest = self._controller.newest(self.model)
-        if newest is not None and not newest.live:
-            self._told = newest.release.name, newest.phase
         self._attempt(self._controller.recover)
 
     def add(
         self, predictions: Sequence[Prediction], accesses: Sequence[Access], labels: Sequence[Label]
     ) -> None:
-        """Take what is new in the logs."""
+        """Take what is new in the logs; in those of predictions, since the live release began."""
         for prediction in predictions:
-            if prediction.model == self.model and not prediction.mirrored:
-                self._last_request = {"instances": [{**prediction.entities, **prediction.request}]}
+            row = {**prediction.entities, **prediction.request}
+            # of what was sent as a matrix or as tensors only the numbers are kept, and they are no request
+            if row and prediction.model == self.model and not prediction.mirrored:
+                self._last_request = {"instances": [row]}
         watch = self._watch
         if watch is not None:
             watch.add_predictions(predictions)
-            watch.add_accesses([access for access in accesses if access.at >= watch.since])
+            watch.add_accesses(accesses)
             watch.add_labels(labels)
 
-    def turn(self, now: float, joined: Joined) -> None:
+    def turn(self, now: float) -> None:
         """Obey commands, start what was submitted, and look where a look is due.
 
         Args:
@@ -150,14 +167,14 @@ class Releases:
         self._attempt(self._submitted)
         live = self._controller.live(self.model)
         if live is not None and now >= self._next_look:
-            self._next_look = now + _until_next(live)
-            self._look(live, now, joined)
+            self._next_look = now + LOOK_EVERY_S
+            self._look(live, now)
         elif live is None:
             # an alias that could not be moved, or traffic that could not be set, when it was decided
             self._attempt(lambda: self._controller.settle(self.model))
         newest = self._controller.newest(self.model)
         if newest is not None and not newest.live:
-            self._ended(newest)
+            self._ended(newest, now)
 
     def _submitted(self) -> None:
         for path, release in mailbox.submissions(mailbox.inbox(self._settings)):
@@ -191,15 +208,21 @@ class Releases:
             self._expected,
             copies=copies,
             answers=answers,
+            counted=functools.partial(self._count_answers, (live.champion, *release.candidates)),
             # where a false alarm costs as much as is saved in expectation
             threshold=costs[0] / (costs[0] + costs[1]),
         )
+        self._stop_probing()
         self._next_look = 0.0
+
+    def _count_answers(self, versions: Sequence[str]) -> int:
+        counted = [self._platform.envoy.admin.counted(self.model, version) for version in versions]
+        return sum(count.answered + count.failed for count in counted)
 
     def _count_copies(self, version: str) -> Callable[[], Counted]:
         return lambda: self._platform.envoy.admin.counted(self.model, version, copies=True)
 
-    def _look(self, live: ReleaseState, now: float, joined: Joined) -> None:
+    def _look(self, live: ReleaseState, now: float) -> None:
         if self._watch is None:
             self._observe(live)
         watch = self._watch
@@ -207,32 +230,63 @@ class Releases:
         watch.check_skew(at_least=SKEW_BATCH if now < self._next_skew else 1)
         if now >= self._next_skew:
             self._next_skew = now + SKEW_EVERY_S
-        self._smoke(live, watch)
+        if isinstance(live.release.strategy, Experiment) and live.step_started_at is not None:
+            end = live.step_started_at + live.release.strategy.max_duration
+            # how long a pause lasts, and with it the end, is known when it is over
+            watch.enrol_until(math.inf if live.paused_at is not None else end.timestamp())
+        self._attempt(lambda: self._smoke(live, watch))
         moment = datetime.now(UTC)
-        decision = self._attempt(lambda: self._controller.observe(self.model, watch.evidence(moment, joined)))
+        decision = self._attempt(lambda: self._controller.observe(self.model, watch.evidence(moment)))
         if isinstance(decision, Decision) and (decision.action != "hold" or decision.alert):
             self._say(f"release {live.release.name}: {decision.action}: {decision.alert or decision.reason}")
 
     def _smoke(self, live: ReleaseState, watch: ReleaseWatch) -> None:
         strategy = live.release.strategy
-        if not isinstance(strategy, BlueGreen) or watch.smoke is not None or live.step != 0:
+        if not isinstance(strategy, BlueGreen) or live.step != 0:
             return
-        prober = DirectProber(self._address, lambda _: self._last_request)
-        watch.smoke = prober.smoke(self.model, live.release.candidate, strategy.smoke, strategy.warm_up)
+        if watch.smoke is not None and (watch.smoke.tried or self._last_request is None):
+            return
+        if self._probing is None:
+            version = live.release.candidate
+            address = self._platform.envoy.desired(self.model).servers[version]
+            prober = DirectProber(self.model, address, self._last_request)
+            self._probing = Probing(prober, strategy.smoke, strategy.warm_up)
+        found = self._probing.found
+        if found is None:
+            return
+        watch.smoke = found
+        if not found.tried:
+            self._probing = None
 
-    def _address(self, model: str, version: str) -> str:
-        return self._platform.envoy.desired(model).servers[version]
+    def _stop_probing(self) -> None:
+        if self._probing is not None:
+            self._probing.stop()
+            self._probing = None
 
-    def _ended(self, state: ReleaseState) -> None:
+    def _ended(self, state: ReleaseState, now: float) -> None:
         self._watch = None
+        self._stop_probing()
         # also after a promotion that a person has taken back
-        if self._told != (state.release.name, state.phase):
-            self._told = state.release.name, state.phase
-            self._attempt(lambda: self._over(state))
+        if now >= self._next_tale and not self._told.was(state):
+            self._next_tale = now + TELL_AGAIN_S
             self._attempt(self._retire)
+            self._attempt(lambda: self._tell(state))
         queued = self._controller.next_queued(self.model)
         if queued is not None:
-            self._attempt(lambda: self.begin(queued))
+            self._attempt(lambda: self._dequeue(queued))
+
+    def _tell(self, state: ReleaseState) -> None:
+        self._over(state)
+        self._told.keep(state)
+        self._next_tale = 0.0
+
+    def _dequeue(self, release: Release) -> None:
+        """Begin the next release of the queue; one that can never start is taken out and told."""
+        try:
+            self._begin(release)
+        except UsageError as error:
+            self._controller.drop_queued(self.model, release.name, str(error))
+            self._say(f"release {release.name} refused: {error}")
 
     def _retire(self) -> None:
         """End servers that nobody needs: what is in force and what was before it stay warm."""
@@ -253,9 +307,3 @@ class Releases:
                 self._say(f"releases of {self.model}: {error}; it is tried again")
             return None
         return done
-
-
-def _until_next(live: ReleaseState) -> float:
-    began = live.step_started_at or live.started_at
-    age = 0.0 if began is None else (datetime.now(UTC) - began).total_seconds()
-    return max(LOOK_EVERY_S, age / LOOKS_PER_AGE)

@@ -24,7 +24,8 @@ class Stalled:
     def __init__(self, counted: Callable[[], int]) -> None:
         self._counted = counted
         self._lines = -1
-        self._count: int | None = None
+        self._before: int | None = None  # what was counted when the log spoke last
+        self._owed = 0
         self._since: float | None = None
 
     def reason(self, at: float, lines: int) -> str | None:
@@ -34,25 +35,32 @@ class Stalled:
             at: epoch seconds of the look.
             lines: lines of the release's versions that were read so far.
         """
-        trouble = ""
-        try:
-            count: int | None = self._counted()
-        except AdminError as error:
-            count, trouble = None, f": {error}"
-        if lines != self._lines or (
-            count is not None and (self._count is None or count < self._count) and self._since is None
-        ):
-            # it speaks, or the proxy is a new one and begins to count
-            self._lines, self._count, self._since = lines, count, None
+        count, trouble = self._count()
+        if lines != self._lines:
+            self._lines, self._before, self._owed, self._since = lines, count, 0, None
             return None
-        if count is not None and count == self._count:
+        if count is not None:
+            if self._before is None:
+                self._before = count
+            elif count < self._before:
+                self._before = 0  # another proxy, which counts from nothing
+            # what is owed stays so until a line comes, whatever becomes of the proxy
+            self._owed = max(self._owed, count - self._before)
+        if not self._owed and not trouble:
             self._since = None
             return None
         if self._since is None:
             self._since = at
         if at - self._since < WRITTEN_WITHIN_S:
             return None
-        if count is None:
-            return f"the access log has no new line, and the proxy does not say whether there should be one{trouble}"
-        answers = "answers" if self._count is None else f"{count - self._count} answers"
-        return f"the proxy counted {answers} of which the access log says nothing"
+        if self._owed:
+            return (
+                f"the access log has none of {self._owed} answers that the proxy counted since its last line"
+            )
+        return f"the access log has no new line, and the proxy does not say whether there should be any: {trouble}"
+
+    def _count(self) -> tuple[int | None, str]:
+        try:
+            return self._counted(), ""
+        except AdminError as error:
+            return None, str(error) or "no answer"

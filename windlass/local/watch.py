@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from monitoring import skew
-from monitoring.joined import Joined
 from monitoring.predictions import Prediction
 from windlass.errors import WindlassError
+from windlass.local.times import PRESENT, REPLAY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,15 +30,20 @@ Inputs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 SKEW_BATCH = 40
 
+#: What arrived longer ago than this has been read from the logs: what is not in them then did not come in time.
+READ_WITHIN = timedelta(seconds=2)
+
 
 class ReleaseWatch:
     """Cumulative since the release started; everything it hands out is in a reproducible order.
 
     Args:
-        since: event time (epoch seconds) of the start.
+        since: epoch seconds of the start, in event time where `replay` is.
         copies: what became of the copies sent to a shadow; None where there is none.
         answers: who counts the answers instead of the access log; None where that does.
+        counted: what Envoy itself counts of the versions' answers, for a log that stopped; None where nobody asks.
         threshold: score from which a decision is a yes.
+        replay: whether requests and labels are dated by the events that are replayed, and not by their arrival.
     """
 
     def __init__(
@@ -51,18 +56,25 @@ class ReleaseWatch:
         *,
         copies: Copies | None = None,
         answers: ScrapedAnswers | None = None,
+        counted: Callable[[], int] | None = None,
         threshold: float = 0.5,
+        replay: bool = False,
     ) -> None:
         from serving.release.metrics import METRICS
         from serving.release.release import Canary, Shadow
         from serving.release.statistics.histogram import Histogram, with_edges
+        from windlass.local.losses import Losses
         from windlass.local.outcomes import Outcomes
         from windlass.local.pairs import ScorePairs
+        from windlass.local.stalled import Stalled
 
         self.release, self.champion, self.since = release, champion, since
         self.model, self.candidate = release.model, release.candidate
         self._inputs, self._expected = inputs, expected
         self._copies, self._answers = copies, answers
+        self._stalled = None if counted is None else Stalled(counted)
+        self._lines = 0
+        self._replay, self._times = replay, REPLAY if replay else PRESENT
         self._shadow = isinstance(release.strategy, Shadow)
         bounds = [
             c.bound for c in release.checks if METRICS[c.metric].unit == "latency" and c.bound is not None
@@ -72,9 +84,14 @@ class ReleaseWatch:
         self._requests = dict.fromkeys(versions, 0)
         self._errors = dict.fromkeys(versions, 0)
         self._latencies = {version: Histogram.empty(edges) for version in versions}
-        self._outcomes = Outcomes(release, champion, since)
+        self._outcomes = Outcomes(release, champion, since, self._times)
         mirrored = self._shadow or (isinstance(release.strategy, Canary) and release.strategy.mirror)
-        self._pairs = ScorePairs(self.model, champion, self.candidate, threshold, edges) if mirrored else None
+        asks_losses = mirrored and any(check.metric == "brier" for check in release.checks)
+        self._losses = Losses(since, self._times) if asks_losses else None
+        joined = None if self._losses is None else self._losses.add_pair
+        self._pairs = None
+        if mirrored:
+            self._pairs = ScorePairs(self.model, champion, self.candidate, threshold, edges, joined=joined)
         # recomputing features costs more than all the rest: only where somebody asks
         asked = release.candidates if any(c.metric == "featureSkew" for c in release.checks) else ()
         self._unchecked: dict[str, list[Prediction]] = {version: [] for version in asked}
@@ -83,8 +100,10 @@ class ReleaseWatch:
         self.smoke: Smoke | None = None
 
     def add_accesses(self, accesses: Sequence[Access]) -> None:
-        """Add what Envoy logged of requests that callers waited for."""
-        mine = [a for a in accesses if a.model == self.model and a.version in self._requests and a.counted]
+        """Add what Envoy logged of requests that callers waited for; those from before the release are left out."""
+        ours = [a for a in accesses if a.model == self.model and a.version in self._requests]
+        self._lines += len(ours)
+        mine = [a for a in ours if a.counted and self._times.of_access(a) >= self.since]
         durations: dict[str, list[float]] = {}
         for access in mine:
             self._requests[access.version] += 1
@@ -95,16 +114,26 @@ class ReleaseWatch:
         self._outcomes.add_accesses(sorted(mine, key=lambda a: (a.at, a.request_id)))
 
     def add_predictions(self, predictions: Sequence[Prediction]) -> None:
-        """Add what the servers logged, mirrored or not; the candidates' vectors are checked in batches."""
+        """Add what the servers logged since the release began, mirrored or not.
+
+        The caller knows where in the logs that was: the time of a prediction is that of its event, which lies before
+        every release where the platform's clock stands. The candidates' vectors are checked in batches.
+        """
         for prediction in predictions:
             if prediction.model == self.model and prediction.version in self._unchecked:
                 self._unchecked[prediction.version].append(prediction)
         if self._pairs is not None:
-            self._pairs.add([p for p in predictions if p.at >= self.since])
+            self._pairs.add(predictions)
 
     def add_labels(self, labels: Sequence[Label]) -> None:
         """Add what became known of answers."""
         self._outcomes.add_labels(labels)
+        if self._losses is not None:
+            self._losses.add_labels(labels)
+
+    def enrol_until(self, moment: float) -> None:
+        """Enrol units up to this time (epoch seconds): a pause shifts an experiment's end."""
+        self._outcomes.enrolled_until = moment
 
     def check_skew(self, *, at_least: int = SKEW_BATCH) -> None:
         """Recompute what the candidates were served, once `at_least` vectors of one wait."""
@@ -120,11 +149,11 @@ class ReleaseWatch:
     def requests(self, version: str) -> int:
         return self._requests[version]
 
-    def evidence(self, at: datetime, joined: Joined) -> Evidence:
+    def evidence(self, at: datetime) -> Evidence:
         """Everything seen so far, for the engine."""
         from serving.release.evidence import Evidence
 
-        self._outcomes.finish(at)
+        self._outcomes.finish(at if self._replay else at - READ_WITHIN)
         silent: dict[str, str] = {}
         arms = {version: self._arm(version) for version in self._requests}
         faults: dict[str, str] = {}
@@ -135,17 +164,21 @@ class ReleaseWatch:
             arms = {version: _counted(arm, found.arms.get(version)) for version, arm in arms.items()}
         if self._shadow:
             self._add_copies(arms, silent)
-        if self._outcomes.overdue and not self._outcomes.heard:
-            silent["feedback"] = f"no feedback came for any of {self._outcomes.overdue} finished outcomes"
-        paired = {}
-        if self._pairs is not None:
-            pairs = joined.pairs(self.model, self.champion, self.candidate, since=self.since)
-            paired = {
-                "brier": pairs.brier_differences(),
-                "scoreDistance": tuple(self._pairs.distances),
-                "disagreement": tuple(self._pairs.disagreements),
-            }
-        return Evidence(at=at, arms=arms, paired=paired, silent=silent, faults=faults, smoke=self.smoke)
+        stalled = None if self._stalled is None else self._stalled.reason(at.timestamp(), self._lines)
+        if stalled is not None:
+            silent["envoy"] = stalled
+        unheard = self._outcomes.silent()
+        if unheard is not None:
+            silent["feedback"] = unheard
+        return Evidence(
+            at=at,
+            arms=arms,
+            paired={} if self._losses is None else {"brier": self._losses.differences()},
+            pairs=None if self._pairs is None else self._pairs.sums(),
+            silent=silent,
+            faults=faults,
+            smoke=self.smoke,
+        )
 
     def _arm(self, version: str) -> ArmEvidence:
         from serving.release.evidence import ArmEvidence

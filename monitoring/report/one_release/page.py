@@ -19,7 +19,7 @@ def render(contents: Mapping[str, Any], out: Path) -> None:
     """Write the page to `out`, all or nothing.
 
     Args:
-        contents: what `serving.release.dossier.dossier` gives; a missing part is shown as "no data".
+        contents: what `serving.release.people.dossier.dossier` gives; a missing part is shown as "no data".
     """
     write_text(out, page(contents))
 

@@ -164,8 +164,8 @@ LOOK = (
     Bug(
         "more errors than requests make sense",
         "counts",
-        "    if counts.n < 0 or counts.events < 0 or counts.events > counts.n:\n        return f\"the {arm}'s counts make no",
-        "    if counts.n < 0:\n        return f\"the {arm}'s counts make no",
+        " or counts.events > counts.n:\n        return f",
+        " or counts.events < counts.n < 0:\n        return f",
     ),
     Bug(
         "the arms are compared the wrong way round",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from release_stories import STORIES
 
 from monitoring.report.one_release import EmbeddedError, extract, page, render
-from serving.release import account, dossier
+from serving.release.people import account, dossier
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(2)>&"
 

@@ -8,8 +8,8 @@ import pytest
 
 from serving.release import checks
 from serving.release.checks import Comparison
-from serving.release.release import Check
 from serving.release.counts import ArmCounts, Counts
+from serving.release.release import Check
 
 RATE = Check("errors", "guardrail", "errorRate", "envoy", bound=0.02)
 SLOW = Check("p99", "guardrail", "latencyP99", "envoy", bound=50.0)

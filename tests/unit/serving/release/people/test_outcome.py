@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from release_stories import CANARY, ERRORS, SLOW, START, STORIES, Arm, Story, document
 
-from serving.release import account, mailbox, outcome, spec, waiting
+from serving.release import mailbox, spec
 from serving.release.backend import RejectedError
+from serving.release.people import account, outcome, waiting
 from serving.release.store import DiskStore
 from windlass import settings as settings_module
 from windlass.errors import UsageError

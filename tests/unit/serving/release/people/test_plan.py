@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 from release_stories import BANDIT, BLUE_GREEN, CANARY, ERRORS, EXPERIMENT, SHADOW, Arm, Story, document
 
-from serving.release import checks, expectation, past, plan, plan_text, spec
+from serving.release import checks, spec
 from serving.release.counts import Counts
-from serving.release.past import Baseline, Known
+from serving.release.people import expectation, past, plan, plan_text
+from serving.release.people.past import Baseline, Known
 
 RATE = Known(20.0, "given", {"bookings": Baseline(0.05, None, "given")})
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from serving.release import account, events, explanation, outcome, words
-from serving.release.account import Account
+from serving.release.people import account, events, explanation, outcome, words
+from serving.release.people.account import Account
 from serving.release.release import Bandit, strategy_name
 
 #: Columns of a terminal that does not say how wide it is.

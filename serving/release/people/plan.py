@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from serving.release import durations, effects, expectation, words
-from serving.release.past import Known
+from serving.release import durations, effects
+from serving.release.people import expectation, words
+from serving.release.people.past import Known
 from serving.release.release import (
     Bandit,
     BlueGreen,

@@ -9,7 +9,8 @@ import jsonschema
 import pytest
 from release_stories import BANDIT, BLUE_GREEN, CANARY, EXPERIMENT, SHADOW
 
-from serving.release import fields, schema, spec
+from serving.release import fields, spec
+from serving.release.people import schema
 from serving.release.release import STRATEGY_CLASSES, Check
 
 DOCUMENTS = {

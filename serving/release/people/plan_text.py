@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from serving.release import words
+from serving.release.people import words
 
 
 def text(plan: Mapping[str, Any]) -> str:

@@ -9,13 +9,14 @@ import getpass
 from pathlib import Path
 from typing import Any
 
-from serving.release import account, diff, documents, explanation, history, mailbox, outcome, past, plan, spec
+from serving.release import history, mailbox, spec
 from serving.release import traffic as traffic_json
-from serving.release.account import Account
 from serving.release.engine import Command
 from serving.release.envoy import EnvoyBackend
 from serving.release.mailbox import Order
-from serving.release.past import Known
+from serving.release.people import account, diff, documents, explanation, outcome, past, plan
+from serving.release.people.account import Account
+from serving.release.people.past import Known
 from serving.release.reading import Problem, SpecError
 from serving.release.release import Release, strategy_name
 from serving.release.rollback import rollback

@@ -13,9 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from serving.release import account, mailbox, outcome
-from serving.release.account import Account
-from serving.release.outcome import Outcome
+from serving.release import mailbox
+from serving.release.people import account, outcome
+from serving.release.people.account import Account
+from serving.release.people.outcome import Outcome
 from serving.release.store import DiskStore, Record
 from windlass.errors import UsageError
 from windlass.settings import Settings

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from serving.release import earnings, explanation, outcome, queries, spec, words
-from serving.release.account import Account
+from serving.release import spec
 from serving.release.effects import NOVELTY
 from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.people import earnings, explanation, outcome, queries, words
+from serving.release.people.account import Account
 from serving.release.release import Check, Experiment, strategy_name
 from serving.release.statistics.moments import Moments
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.release import events, outcome, queries, words
-from serving.release.account import Account
+from serving.release.people import events, outcome, queries, words
+from serving.release.people.account import Account
 from serving.release.release import Check, strategy_name
 from serving.release.store import Record
 

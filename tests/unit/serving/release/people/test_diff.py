@@ -7,8 +7,9 @@ import copy
 import pytest
 from release_stories import CANARY
 
-from serving.release import diff, spec
-from serving.release.diff import Change
+from serving.release import spec
+from serving.release.people import diff
+from serving.release.people.diff import Change
 
 
 def changed(edit):

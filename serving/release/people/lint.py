@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.release import documents, spec
+from serving.release import spec
+from serving.release.people import documents
 from serving.release.reading import Problem, SpecError
 from serving.release.release import Release
 

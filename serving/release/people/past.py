@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.release import access_log, account
+from serving.release import access_log
 from serving.release.access_log import Access
 from serving.release.evidence import ArmEvidence
+from serving.release.people import account
 from serving.release.release import Check
 from serving.release.statistics.moments import Moments
 from serving.release.store import DiskStore

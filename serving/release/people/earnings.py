@@ -13,10 +13,10 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from serving.release.account import Account
 from serving.release.bandit import off_policy
 from serving.release.bandit.off_policy import Cell
 from serving.release.evidence import ArmEvidence
+from serving.release.people.account import Account
 from serving.release.release import Bandit
 from serving.release.statistics.moments import Moments
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from serving.release import checks, words
+from serving.release import checks
 from serving.release.checks import Comparison
 from serving.release.counts import ArmCounts, Counts
 from serving.release.metrics import METRICS
-from serving.release.past import Baseline
+from serving.release.people import words
+from serving.release.people.past import Baseline
 from serving.release.release import Check
 
 #: Observations beyond which a size is of no use.

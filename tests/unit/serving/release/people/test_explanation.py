@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from release_stories import BANDIT, CANARY, STORIES, Arm, Story
 
-from serving.release import account, dossier, earnings, events, explanation, outcome, past, view
+from serving.release.people import account, dossier, earnings, events, explanation, outcome, past, view
 from serving.release.traffic import all_to
 
 HISTORIES = sorted((Path(__file__).parent / "testdata" / "histories").rglob("*.jsonl"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.release import lint
+from serving.release.people import lint
 
 GOOD = """\
 kind: Release
