@@ -57,6 +57,11 @@ class Smoke:
     detail: str = ""
     warmed: int = 0
 
+    @property
+    def tried(self) -> bool:
+        """Whether what was to be sent was sent: without a body there is nothing to send yet."""
+        return not self.detail or self.passed + self.failed > 0
+
 
 #: Distances of scores are kept in this many steps from 0 to 1, so that what is kept does not grow with the requests.
 DISTANCE_STEPS = 1000

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from components.registry import Registry
-from monitoring.joined import Joined
 from monitoring.labels import LabelTail
 from monitoring.labels import path as feedback_path
 from monitoring.predictions import Prediction, PredictionTail
@@ -26,7 +25,7 @@ from serving.release.store import DiskStore
 from windlass.clock import SystemClock
 from windlass.contract import Workload
 from windlass.errors import WindlassError
-from windlass.local import archive, in_force, release_report
+from windlass.local import archive, in_force, positions, release_report
 from windlass.local.platform import Platform
 from windlass.local.progress import Progress
 from windlass.local.releasing import Releases
@@ -56,8 +55,7 @@ class Loop:
         #: whether an earlier platform's data plane is taken over
         self.resumed = self._platform.resumed
         self._clock = SystemClock()
-        self._joined = Joined()
-        self._predictions = PredictionTail(prediction_folder(settings))
+        self._predictions: PredictionTail | None = None
         self._labels = LabelTail(feedback_path(settings))
         self._accesses: AccessLog | None = None
         self._controller: ReleaseController | None = None
@@ -97,6 +95,12 @@ class Loop:
             progress.step(f"what was ordered is not done yet, the traffic stays as it is: {said}")
         live = self._controller.live(self._workload.name)
         # the evidence of a release that goes on must not start again from nothing
+        logs = prediction_folder(self._settings)
+        ends = positions.ends(logs)
+        begun = (
+            ends if live is None else positions.kept(self._settings, live.release.model, live.release.name)
+        )
+        self._predictions = predictions = PredictionTail(logs, offsets=begun)
         self._accesses = AccessLog(self._platform.envoy.endpoints.access_log, from_end=live is None)
         self._releases = Releases(
             self._settings,
@@ -107,7 +111,10 @@ class Loop:
             expected=self._expected,
             say=progress.step,
             over=self._over,
+            positions=lambda: predictions.offsets,
         )
+        # what the last ones sent is what a smoke request sends
+        self._releases.add(PredictionTail(logs, offsets=positions.shortly_before(ends)).poll(), (), ())
         self._releases.resume()
         newest = self._controller.newest(self._workload.name)
         if newest is not None:
@@ -138,18 +145,15 @@ class Loop:
 
     def turn(self) -> None:
         """Read what is new, start what was submitted, look at the live release, restart what died."""
+        assert self._predictions is not None and self._accesses is not None  # noqa: S101 - set by start
+        assert self._releases is not None  # noqa: S101 - set by start
         predictions: list[Prediction] = self._predictions.poll()
-        assert self._accesses is not None and self._releases is not None  # noqa: S101 - set by start
-        accesses = self._accesses.poll()
-        self._joined.add_predictions(predictions)
-        labels = self._labels.poll()
-        self._joined.add_labels(labels)
-        self._releases.add(predictions, accesses, labels)
+        self._releases.add(predictions, self._accesses.poll(), self._labels.poll())
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + CHECK_EVERY_S
             self._platform.revive(self._progress.step)
-        self._releases.turn(now, self._joined)
+        self._releases.turn(now)
 
     def close(self, *, leave: bool = False) -> None:
         """End everything, or, with `leave`, this engine alone: what serves goes on."""
@@ -169,7 +173,8 @@ class Loop:
         page = release_report.write(self._settings, state.release.model, state.release.name)
         self._progress.step(f"release {state.release.name}: its report is {page}")
         if state.phase == "RolledBack":
-            for version in state.release.candidates:
+            # a rollback may have gone to one of them
+            for version in set(state.release.candidates) - {self.champion, *state.weights}:
                 Registry(self._settings).set_state(state.release.model, version, "rolled_back")
 
     def _set_champion(self, model: str, version: str) -> None:

@@ -57,7 +57,9 @@ class DirectProber:
             warmed, cold = self._warm_up(usual, warm_up, stop or threading.Event())
             failures += [] if cold is None else [cold]
         for index, request in enumerate(requests):
-            filled = request if request.body is not None or usual is None else replace(request, body=usual.body)
+            filled = (
+                request if request.body is not None or usual is None else replace(request, body=usual.body)
+            )
             failure = self._hold(filled)
             if failure is None:
                 passed += 1

@@ -79,6 +79,8 @@ class Releases:
         self._next_look = self._next_skew = self._next_tale = 0.0
         self._trouble: str | None = None
         self._told = Told(settings, workload.name)
+        self._end: tuple[str, str] | None = None
+        self._untold: list[ReleaseState] = []
 
     @property
     def model(self) -> str:
@@ -174,7 +176,10 @@ class Releases:
             self._attempt(lambda: self._controller.settle(self.model))
         newest = self._controller.newest(self.model)
         if newest is not None and not newest.live:
-            self._ended(newest, now)
+            self._ended(newest)
+        if self._untold and now >= self._next_tale:
+            self._next_tale = now + TELL_AGAIN_S
+            self._attempt(self._tell)
 
     def _submitted(self) -> None:
         for path, release in mailbox.submissions(mailbox.inbox(self._settings)):
@@ -263,29 +268,32 @@ class Releases:
             self._probing.stop()
             self._probing = None
 
-    def _ended(self, state: ReleaseState, now: float) -> None:
+    def _ended(self, state: ReleaseState) -> None:
         self._watch = None
         self._stop_probing()
         # also after a promotion that a person has taken back
-        if now >= self._next_tale and not self._told.was(state):
-            self._next_tale = now + TELL_AGAIN_S
+        if self._end != (state.release.name, state.phase):
+            self._end = state.release.name, state.phase
+            if not self._told.was(state):
+                self._untold.append(state)
+                self._next_tale = 0.0
             self._attempt(self._retire)
-            self._attempt(lambda: self._tell(state))
         queued = self._controller.next_queued(self.model)
         if queued is not None:
             self._attempt(lambda: self._dequeue(queued))
 
-    def _tell(self, state: ReleaseState) -> None:
-        self._over(state)
-        self._told.keep(state)
-        self._next_tale = 0.0
+    def _tell(self) -> None:
+        """Tell the ends that are not told, the oldest first; whatever began since then."""
+        while self._untold:
+            self._over(self._untold[0])
+            self._told.keep(self._untold.pop(0))
 
     def _dequeue(self, release: Release) -> None:
         """Begin the next release of the queue; one that can never start is taken out and told."""
         try:
             self._begin(release)
         except UsageError as error:
-            self._controller.drop_queued(self.model, release.name, str(error))
+            self._controller.drop_queued(release)
             self._say(f"release {release.name} refused: {error}")
 
     def _retire(self) -> None:

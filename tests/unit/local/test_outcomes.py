@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +11,8 @@ from monitoring.labels import Label
 from serving.release import spec
 from serving.release.access_log import Access
 from serving.release.statistics.moments import Moments
-from windlass.local.outcomes import Outcomes
+from windlass.local.outcomes import EARLY_S, Outcomes
+from windlass.local.times import REPLAY
 
 BEGAN = 1_000_000.0
 GUARD = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "envoy", "bound": 2}
@@ -230,8 +232,123 @@ def test_contexts_are_kept_apart():
 def test_that_no_feedback_came_at_all_is_known():
     outcomes = watch(release(BANDIT))
     outcomes.add_accesses([access("a"), access("b")])
+    assert outcomes.silent() is None
     finished(outcomes, 100)
-    assert (outcomes.heard, outcomes.overdue) == (False, 2)
+    assert "any of 2 finished outcomes" in outcomes.silent()
     outcomes.add_accesses([access("c", at=200)])
     outcomes.add_labels([label("c", at=210)])
-    assert outcomes.heard
+    assert outcomes.silent() is None
+
+
+# --- whose word counts
+
+
+def dated(request, at):
+    return replace(request, event_at=at)
+
+
+def test_a_caller_cannot_date_its_request():
+    """Verify that neither a date in the past nor no date at all closes, or blocks, anything."""
+    outcomes = watch(release(EXPERIMENT))
+    outcomes.add_accesses(
+        [dated(access("a", unit="u"), 0.0), dated(access("b", unit="v"), float("nan")), access("c", unit="w")]
+    )
+    assert finished(outcomes, 50) == Moments()
+    outcomes.add_labels([label(name, at=60) for name in "abc"])
+    assert finished(outcomes, 100) == ONE + ONE + ONE
+
+
+def test_a_replay_goes_by_the_time_of_its_events():
+    outcomes = Outcomes(release(BANDIT), "1", BEGAN, REPLAY)
+    outcomes.add_accesses([dated(access("a", at=9e8), BEGAN + 10)])
+    outcomes.add_labels([label("a", at=20, received=BEGAN + 9e8)])
+    assert finished(outcomes, 109) == Moments()
+    assert finished(outcomes, 110) == ONE
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_batch_that_states_an_early_time_is_late_all_the_same(restarted):
+    """Verify that what a running platform ignored is ignored by the one that reads it all again."""
+    outcomes = watch(release(EXPERIMENT))
+    outcomes.add_accesses([access("a", unit="u")])
+    if not restarted:
+        finished(outcomes, 100)
+    outcomes.add_labels([label("a", at=50, received=BEGAN + 500)])
+    assert finished(outcomes, 600) == NONE
+
+
+@pytest.mark.parametrize(
+    ("code", "observed"),
+    [
+        pytest.param(400, 0, id="the-callers-mistake"),
+        pytest.param(404, 0, id="not-found"),
+        pytest.param(503, 0, id="the-services-failure"),
+        pytest.param(200, 1, id="answered"),
+    ],
+)
+def test_only_an_answer_has_an_outcome(code, observed):
+    outcomes = watch(release(BANDIT))
+    outcomes.add_accesses([access("a", code=code)])
+    assert finished(outcomes, 100).n == observed
+
+
+# --- what is kept
+
+
+def test_within_its_time_no_request_is_forgotten(monkeypatch):
+    """Verify that with a delay a reward finds its request however many came since."""
+    monkeypatch.setattr("windlass.local.outcomes.MOST_WAITING", 10)
+    for described, units in ((release(BANDIT), False), (release(EXPERIMENT), True)):
+        outcomes = watch(described)
+        outcomes.add_accesses([access(f"q{n}", unit=f"u{n}" if units else None) for n in range(50)])
+        outcomes.add_labels([])
+        outcomes.add_labels([label(f"q{n}", at=50) for n in range(50)])
+        assert finished(outcomes, 100) == Moments(50, 50.0, 50.0)
+
+
+def test_a_finished_unit_leaves_nothing_of_its_requests_behind():
+    outcomes = watch(release(EXPERIMENT))
+    outcomes.add_accesses([access(f"q{n}", unit="u") for n in range(5)])
+    outcomes.add_labels([label("q1")])
+    finished(outcomes, 100)
+    outcomes.add_labels([label("q2", at=101)])
+    assert finished(outcomes, 200) == ONE
+    assert outcomes.waiting == 0
+    assert not outcomes._of_request
+
+
+def test_what_is_forgotten_without_a_stated_time_is_unknown_and_told(monkeypatch):
+    monkeypatch.setattr("windlass.local.outcomes.MOST_WAITING", 10)
+    outcomes = watch(release(CANARY, "continuous"))
+    outcomes.add_accesses([access(f"q{n}") for n in range(30)])
+    for _ in range(30):
+        outcomes.add_labels([])
+    assert (outcomes.waiting, outcomes.unknown) == (10, 20)
+    outcomes.add_labels([label(f"q{n}", at=50) for n in range(30)])
+    assert outcomes.silent() is None
+    assert finished(outcomes, 50 + EARLY_S).n == 10
+    assert "the 20 oldest were forgotten" in outcomes.silent()
+
+
+def test_requests_that_nobody_rewards_are_no_loss(monkeypatch):
+    monkeypatch.setattr("windlass.local.outcomes.MOST_WAITING", 10)
+    outcomes = watch(release(CANARY))
+    for n in range(100):
+        outcomes.add_accesses([access(f"q{n}")])
+        outcomes.add_labels([label(f"q{n}")] if n % 10 == 0 else [])
+    assert finished(outcomes, 1000) == Moments(10, 10.0, 10.0)
+    assert outcomes.silent() is None
+
+
+def test_rewards_with_and_without_their_denominator_add_up():
+    outcomes = watch(release(EXPERIMENT, "ratio"))
+    outcomes.add_accesses([access("a", unit="u"), access("b", unit="u")])
+    outcomes.add_labels([label("a", reward=2.0), label("b", reward=2.0, per=3.0)])
+    assert finished(outcomes, 100) == Moments.of([4.0], [3.0])
+
+
+def test_a_pause_shifts_the_end_of_enrolment():
+    outcomes = watch(release(EXPERIMENT))
+    outcomes.enrolled_until = BEGAN + 1500
+    outcomes.add_accesses([access("a", at=1400, unit="u"), access("b", at=1501, unit="v")])
+    assert outcomes.units("2") == 1

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
+import planes
 import pytest
 
 from serving.release.envoy_process import free_port
+from serving.release.evidence import Smoke
 from serving.release.release import SmokeRequest
-from windlass.local.probe import DirectProber
+from windlass.local.probe import DirectProber, Probing
 
 V1, V2 = {"instances": [{"a": 1}]}, {"inputs": [{"name": "a", "shape": [1], "datatype": "FP64", "data": [1]}]}
 
@@ -30,7 +33,9 @@ class Model(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         type(self).seen.append((self.path, self.headers["host"]))
-        self._answer(400 if body == {"instances": [{"a": "bad"}]} else 200)
+        said = str(body)
+        broken = "fails" in said and ("from" not in said or len(type(self).seen) >= 5)
+        self._answer(400 if "bad" in said else 500 if broken else 200)
 
     def do_GET(self) -> None:
         type(self).seen.append((self.path, self.headers["host"]))
@@ -53,7 +58,7 @@ def server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 def smoke(address, requests, warm_up=0, example=None):
-    return DirectProber(lambda *_: address, lambda _: example).smoke("m", "13", requests, warm_up)
+    return DirectProber("m", address, example).smoke(requests, warm_up)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,6 @@ def smoke(address, requests, warm_up=0, example=None):
         pytest.param(
             SmokeRequest(V1, max_latency=timedelta(0)), 0, "at most 0 ms are allowed", id="too-slow"
         ),
-        pytest.param(SmokeRequest(None), 0, "no body is stated", id="nothing-to-send"),
     ],
 )
 def test_an_answer_is_held_to_what_is_stated(server, request_, passed, detail):
@@ -80,7 +84,7 @@ def test_an_answer_is_held_to_what_is_stated(server, request_, passed, detail):
 def test_warm_up_comes_first_and_counts_nothing(server):
     address, seen = server
     found = smoke(address, [SmokeRequest(None)], warm_up=3, example=V1)
-    assert (found.passed, found.failed) == (1, 0)
+    assert (found.passed, found.failed, found.warmed) == (1, 0, 3)
     assert len(seen) == 4
     # a model server logs a copy as nobody's prediction, and knows one by this ending
     assert all(host.endswith("-shadow") for _, host in seen)
@@ -96,3 +100,56 @@ def test_a_server_that_is_dead_fails():
     found = smoke(f"127.0.0.1:{free_port()}", [SmokeRequest(V1)])
     assert found.failed == 1
     assert "status 0 instead of 200" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("requests", "warm_up"),
+    [pytest.param([SmokeRequest(None)], 0, id="smoke"), pytest.param([], 10, id="warm-up")],
+)
+def test_where_nothing_can_be_sent_nothing_passed_and_nothing_failed(server, requests, warm_up):
+    found = smoke(server[0], requests, warm_up)
+    assert (found.passed, found.failed, found.warmed, found.tried) == (0, 0, 0, False)
+    assert "smoke[].body is not stated" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("example", "warmed", "said"),
+    [
+        pytest.param("fails", 0, "3 of the last 3 requests failed, 10 of 10 in all; status 500", id="all"),
+        pytest.param("fails from the sixth on", 4, "6 of 10 in all", id="the-last-ones"),
+        pytest.param("bad", 0, "status 400", id="not-understood"),
+    ],
+)
+def test_a_warm_up_that_fails_is_a_failure(server, example, warmed, said):
+    """Verify that a server that is ready and answers no request gets no traffic."""
+    found = smoke(server[0], [], warm_up=10, example={"instances": [{"a": example}]})
+    assert (found.failed, found.warmed) == (1, warmed)
+    assert said in found.detail
+
+
+def test_a_request_that_is_to_fail_warms_nothing_up_where_there_is_a_better_one(server):
+    refused = SmokeRequest({"instances": [{"a": "bad"}]}, status=400)
+    assert smoke(server[0], [refused], warm_up=3).failed == 0
+    assert smoke(server[0], [refused], warm_up=3, example=V1) == Smoke(1, 0, "", 3)
+
+
+def test_a_server_that_never_answers_is_given_up(server):
+    address, seen = server
+    found = smoke(address, [], warm_up=10_000, example={"instances": [{"a": "fails"}]})
+    assert found.failed == 1
+    assert len(seen) < 100
+
+
+def test_a_server_that_hangs_holds_up_nobody():
+    """Verify that the run goes on beside its caller, and ends when it is told to."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        probing = Probing(DirectProber("m", address, V1), [], 10_000)
+        asked, _ = silent.accept()
+        assert probing.found is None
+        probing.stop()
+        asked.close()
+        silent.close()
+        probing._thread.join(planes.WAIT_S)
+        assert probing.found is not None
+        assert probing.found.failed == 2

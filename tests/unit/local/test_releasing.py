@@ -12,13 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import planes
 import pytest
 
-from monitoring.joined import Joined
 from monitoring.labels import LabelTail
 from monitoring.labels import path as feedback_path
 from monitoring.predictions import PredictionTail
@@ -117,7 +116,8 @@ class Stage:
     releases: Releases
     aliases: list[str]
     said: list[str]
-    over: list[str] = field(default_factory=list)
+    over: list[str]
+    predictions: PredictionTail
 
     def play(self, kind: str) -> Iterator[None]:
         """Turn until the release of this strategy is over; yields after each turn."""
@@ -147,17 +147,11 @@ class Stage:
         self.turn()
 
     def turn(self) -> None:
-        labels = self._labels.poll()
-        self._joined.add_labels(labels)
-        predictions = self._predictions.poll()
-        self._joined.add_predictions(predictions)
-        self.releases.add(predictions, self._accesses.poll(), labels)
-        self.releases.turn(time.monotonic(), self._joined)
+        self.releases.add(self.predictions.poll(), self._accesses.poll(), self._labels.poll())
+        self.releases.turn(time.monotonic())
 
     def __post_init__(self) -> None:
         settings = self.place.settings
-        self._joined = Joined()
-        self._predictions = PredictionTail(prediction_folder(settings))
         self._labels = LabelTail(feedback_path(settings))
         self._accesses = AccessLog(self.platform.envoy.endpoints.access_log)
 
@@ -172,6 +166,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         platform.start()
         platform.serve(MODEL, "1")
         platform.envoy.set_weights(MODEL, {"1": 100})
+        predictions = PredictionTail(prediction_folder(place.settings))
         controller = ReleaseController(
             DiskStore(place.settings.journal_dir / "releases"),
             platform.envoy,
@@ -187,8 +182,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             expected=lambda _: pytest.fail("no check asks for features"),
             say=said.append,
             over=lambda state: over.append(state.release.name),
+            positions=lambda: predictions.offsets,
         )
-        yield Stage(place, platform, controller, releases, aliases, said, over)
+        yield Stage(place, platform, controller, releases, aliases, said, over, predictions)
         controller.close()
 
 

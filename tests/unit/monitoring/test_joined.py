@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,22 +60,6 @@ def test_a_window_holds_its_start_and_not_its_end() -> None:
     assert joined.window("m", since=1, versions=["2"]).at.tolist() == [3.0, 4.0, 5.0]
     assert joined.window("m", versions=["9"]).features.shape == (0, 0)
     assert len(joined.window("other")) == 0
-
-
-def test_pairs_are_the_same_requests_in_the_order_of_their_labels() -> None:
-    joined = Joined()
-    for name in ("a", "b", "c"):
-        joined.add_predictions(
-            [
-                prediction(name, version="1", score=0.4),
-                prediction(name, version="2", score=0.9, mirrored=True),
-            ]
-        )
-    joined.add_predictions([prediction("alone", version="2", score=0.1)])
-    joined.add_labels([Label("c", 1, 1.0), Label("a", 0, 2.0), Label("alone", 1, 3.0)])
-    pairs = joined.pairs("m", "1", "2")
-    assert pairs.request_ids == ("c", "a")
-    np.testing.assert_allclose(pairs.brier_differences(), [0.1**2 - 0.6**2, 0.9**2 - 0.4**2])
 
 
 def test_a_growing_history_keeps_every_row() -> None:

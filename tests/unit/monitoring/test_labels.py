@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from monitoring.labels import Label, LabelBook, Recorded, validate
+from monitoring.labels import Label, LabelBook, Recorded, parse, plain, validate
 from windlass.errors import UsageError
 
 
 @pytest.mark.parametrize(
     ("record", "label"),
     [
-        pytest.param({"request_id": "r", "label": 1}, Label("r", 1, 99.0), id="time-defaults-to-now"),
-        pytest.param({"request_id": "r", "label": 0, "at": 5}, Label("r", 0, 5.0), id="epoch-seconds"),
-        pytest.param({"request_id": "r", "label": True, "at": None}, Label("r", 1, 99.0), id="boolean-label"),
         pytest.param(
-            {"request_id": "r", "label": 1, "at": "1970-01-01T00:01:00Z"}, Label("r", 1, 60.0), id="iso-time"
+            {"request_id": "r", "label": 1}, Label("r", 1, 99.0, received=99.0), id="time-defaults-to-now"
+        ),
+        pytest.param(
+            {"request_id": "r", "label": 0, "at": 5}, Label("r", 0, 5.0, received=99.0), id="epoch-seconds"
+        ),
+        pytest.param(
+            {"request_id": "r", "label": True, "at": None},
+            Label("r", 1, 99.0, received=99.0),
+            id="boolean-label",
+        ),
+        pytest.param(
+            {"request_id": "r", "label": 1, "at": "1970-01-01T00:01:00Z"},
+            Label("r", 1, 60.0, received=99.0),
+            id="iso-time",
         ),
         pytest.param(
             {"request_id": "r", "label": 1, "at": "1970-01-01T01:00+01:00"},
-            Label("r", 1, 0.0),
+            Label("r", 1, 0.0, received=99.0),
             id="other-zone",
         ),
     ],
@@ -56,6 +66,19 @@ def test_wrong_feedback_is_refused_by_the_name_of_its_field(record: object, said
     with pytest.raises(UsageError) as error:
         validate(record, now=0.0, place="[2].")
     assert said in str(error.value)
+
+
+def test_the_log_keeps_when_a_label_arrived_beside_what_its_sender_says() -> None:
+    """Verify that a batch sent late says so, and that lines from before this was noted are still read."""
+    label = validate({"request_id": "r", "label": 1, "at": 5}, now=99.0)
+    assert parse(plain(label)) == label
+    assert (label.at, label.received) == (5.0, 99.0)
+    assert parse({"request_id": "r", "label": 1, "at": 5}).received is None
+
+
+def test_when_it_arrived_is_not_its_senders_to_say() -> None:
+    with pytest.raises(UsageError, match="'received' is not known"):
+        validate({"request_id": "r", "label": 1, "received": 5}, now=99.0)
 
 
 def test_the_first_label_is_kept_and_the_others_are_counted() -> None:

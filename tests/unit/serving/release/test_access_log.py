@@ -73,6 +73,33 @@ def test_what_counts_as_failed(code, flags, failed):
     assert access_log.parse({**LINE, "code": code, "flags": flags, "upstream_us": None}).failed is failed
 
 
+@pytest.mark.parametrize(
+    ("stated", "event_at"),
+    [
+        pytest.param("1360000000.5", 1360000000.5, id="a-number"),
+        pytest.param("-", None, id="nothing"),
+        pytest.param(None, None, id="null"),
+        pytest.param("nan", None, id="no-number"),
+        pytest.param("inf", None, id="infinite"),
+        pytest.param("yesterday", None, id="nonsense"),
+    ],
+)
+def test_whatever_a_caller_calls_the_time_its_request_counts(stated, event_at):
+    access = access_log.parse({**LINE, "event_at": stated, "code": 503})
+    assert access.event_at == event_at
+    assert access.failed
+
+
+def test_a_log_that_was_cut_is_read_from_its_start(tmp_path):
+    path = tmp_path / "access.jsonl"
+    log = AccessLog(path)
+    path.write_text((json.dumps(LINE) + "\n") * 5)
+    assert len(log.poll()) == 5
+    path.write_text(json.dumps({**LINE, "request_id": "new"}) + "\n")
+    assert [a.request_id for a in log.poll()] == ["new"]
+    assert log.poll() == []
+
+
 def test_a_request_to_no_model_is_passed_over():
     assert access_log.parse({**LINE, "cluster": "collector"}) is None
     assert access_log.parse({**LINE, "cluster": None}) is None
