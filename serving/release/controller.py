@@ -13,15 +13,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from serving.release import admission, engine, history, spec, state, traffic
+from serving.release import admission, engine, spec, state, traffic
 from serving.release.backend import RejectedError, TrafficBackend
 from serving.release.decision import Command, Decision
 from serving.release.evidence import Evidence
-from serving.release.history import History
-from serving.release.mailbox import Order
+from serving.release.journal import history
+from serving.release.journal.history import History
+from serving.release.journal.mailbox import Order
+from serving.release.journal.store import Entry, Record, Store
 from serving.release.release import Release
 from serving.release.state import ReleaseState
-from serving.release.store import Entry, Record, Store
 from serving.release.traffic import Traffic
 from windlass.clock import Clock
 from windlass.errors import UsageError, WindlassError

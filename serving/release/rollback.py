@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from serving.release import mailbox
 from serving.release.envoy import EnvoyBackend, ModelRoute
 from serving.release.envoy_config import addresses
 from serving.release.envoy_files import EnvoyFiles
-from serving.release.mailbox import Order
-from serving.release.store import DiskStore
+from serving.release.journal import mailbox
+from serving.release.journal.mailbox import Order
+from serving.release.journal.store import DiskStore
 from serving.release.traffic import all_to
 from windlass import journal
 from windlass.clock import Clock

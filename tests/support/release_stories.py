@@ -16,9 +16,9 @@ from serving.release import spec
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
 from serving.release.evidence import ArmEvidence, Evidence, Pairs, Smoke
+from serving.release.journal.store import DiskStore
 from serving.release.statistics.histogram import Histogram
 from serving.release.statistics.moments import Moments
-from serving.release.store import DiskStore
 from serving.release.traffic import Traffic
 from windlass.clock import ManualClock
 

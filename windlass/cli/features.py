@@ -146,7 +146,7 @@ def _without_rolled_back(
     s: Settings, records: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Leave out versions that a release took off traffic: what they served wrongly was caught, not overlooked."""
-    from serving.release import history
+    from serving.release.journal import history
 
     directory = s.journal_dir / "releases"
     gone: set[tuple[str, str]] = set()

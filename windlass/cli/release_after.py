@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from serving.release.journal.store import Record
     from serving.release.people.waiting import Found
-    from serving.release.store import Record
 
 ANOTHER_CLOCK = timedelta(days=7)
 """An engine whose newest word is this far from now lives in a time of its own, as a demo's does."""
@@ -239,7 +239,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from serving.release.replay import replay
+    from serving.release.journal.replay import replay
     from windlass.cli.release import show
     from windlass.errors import UsageError
 

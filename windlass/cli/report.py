@@ -160,7 +160,7 @@ OUTCOMES = {"Promoted": "promoted", "RolledBack": "rolled_back", "Aborted": "inc
 
 def _releases(configured: Settings, name: str) -> dict[str, list[dict[str, Any]]]:
     """What the release journals tell: outcomes, weights over time, every check's looks."""
-    from serving.release import history
+    from serving.release.journal import history
     from serving.release.release import strategy_name
 
     found: dict[str, list[dict[str, Any]]] = {

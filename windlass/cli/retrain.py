@@ -167,7 +167,7 @@ class Runs:
 def settle(configured: Settings, model: str, trigger: Trigger, now: datetime) -> None:
     """Journal what came of earlier retrainings: whether their candidate's release was promoted."""
     from monitoring.retraining import path
-    from serving.release import history
+    from serving.release.journal import history
     from windlass.journal import read
 
     open_triggers = {t.id for t in trigger.history() if t.finished and t.helped is None}
@@ -186,7 +186,7 @@ def settle(configured: Settings, model: str, trigger: Trigger, now: datetime) ->
 
 
 def _live(configured: Settings, model: str) -> bool:
-    from serving.release import history
+    from serving.release.journal import history
 
     newest = history.newest(configured.journal_dir / "releases", model)
     return newest is not None and newest.state.live

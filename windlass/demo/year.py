@@ -25,7 +25,7 @@ from serving.release import spec
 from serving.release.access_log import AccessLog
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
-from serving.release.store import DiskStore
+from serving.release.journal.store import DiskStore
 from windlass.clock import ManualClock
 from windlass.contract import Workload
 from windlass.demo import training

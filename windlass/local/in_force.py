@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from serving.release import history, mailbox
 from serving.release.envoy_files import EnvoyFiles
+from serving.release.journal import history, mailbox
 from windlass.contract import Workload
 from windlass.errors import WindlassError
 from windlass.local.plane import DataPlane

@@ -15,13 +15,13 @@ from monitoring.labels import LabelTail
 from monitoring.labels import path as feedback_path
 from monitoring.predictions import Prediction, PredictionTail
 from monitoring.predictions import folder as prediction_folder
-from serving.release import mailbox
 from serving.release.access_log import AccessLog
 from serving.release.controller import ReleaseController
 from serving.release.envoy_process import free_port
+from serving.release.journal import mailbox
+from serving.release.journal.store import DiskStore
 from serving.release.people.exporter import Exporter, serve
 from serving.release.state import ReleaseState
-from serving.release.store import DiskStore
 from windlass.clock import SystemClock
 from windlass.contract import Workload
 from windlass.errors import WindlassError

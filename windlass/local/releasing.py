@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring.labels import Label
 from monitoring.predictions import Prediction
-from serving.release import mailbox
 from serving.release.access_log import Access
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
+from serving.release.journal import mailbox
 from serving.release.release import BlueGreen, Experiment, Release, Shadow
 from serving.release.state import ReleaseState
 from windlass.contract import Workload

@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from serving.release import evidence_json, history
 from serving.release.evidence import Evidence
-from serving.release.history import History
+from serving.release.journal import evidence_json, history
+from serving.release.journal.history import History
+from serving.release.journal.store import DiskStore, Entry, Record, entry_of
 from serving.release.release import BlueGreen, Canary, Release
 from serving.release.state import ReleaseState
-from serving.release.store import DiskStore, Entry, Record, entry_of
 from windlass import journal
 from windlass.errors import UsageError
 

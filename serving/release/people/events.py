@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.release.store import Record
+from serving.release.journal.store import Record
 
 
 @dataclass(frozen=True)

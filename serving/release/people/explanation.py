@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from serving.release.journal.store import Record
 from serving.release.people import events, outcome, queries, words
 from serving.release.people.account import Account
 from serving.release.release import Check, strategy_name
-from serving.release.store import Record
 
 _ENDINGS = ("promote", "roll_back", "abort", "drop")
 

@@ -9,18 +9,19 @@ import getpass
 from pathlib import Path
 from typing import Any
 
-from serving.release import history, mailbox, spec
+from serving.release import spec
 from serving.release import traffic as traffic_json
 from serving.release.engine import Command
 from serving.release.envoy import EnvoyBackend
-from serving.release.mailbox import Order
+from serving.release.journal import history, mailbox
+from serving.release.journal.mailbox import Order
+from serving.release.journal.store import DiskStore
 from serving.release.people import account, diff, documents, explanation, outcome, past, plan
 from serving.release.people.account import Account
 from serving.release.people.past import Known
 from serving.release.reading import Problem, SpecError
 from serving.release.release import Release, strategy_name
 from serving.release.rollback import rollback
-from serving.release.store import DiskStore
 from windlass.clock import Clock
 from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings

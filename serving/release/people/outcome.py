@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from serving.release.engine import BACKEND
-from serving.release.history import History
+from serving.release.journal.history import History
 
 Outcome = Literal["promoted", "rolled_back", "inconclusive", "aborted"]
 

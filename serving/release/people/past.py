@@ -15,10 +15,10 @@ from pathlib import Path
 from serving.release import access_log
 from serving.release.access_log import Access
 from serving.release.evidence import ArmEvidence
+from serving.release.journal.store import DiskStore
 from serving.release.people import account
 from serving.release.release import Check
 from serving.release.statistics.moments import Moments
-from serving.release.store import DiskStore
 
 #: Seconds of traffic that a rate is measured over, and the part of a log that is read for it.
 WINDOW_S = 600.0

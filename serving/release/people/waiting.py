@@ -13,11 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from serving.release import mailbox
+from serving.release.journal import mailbox
+from serving.release.journal.store import DiskStore, Record
 from serving.release.people import account, outcome
 from serving.release.people.account import Account
 from serving.release.people.outcome import Outcome
-from serving.release.store import DiskStore, Record
 from windlass.errors import UsageError
 from windlass.settings import Settings
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from serving.release.controller import ReleaseController
 from serving.release.evidence import Evidence
-from serving.release.mailbox import Order
+from serving.release.journal.mailbox import Order
+from serving.release.journal.store import Entry, Record, Store
 from serving.release.release import BlueGreen, Experiment, Release
 from serving.release.simulation.boundaries import Boundaries, Crash, Side
 from serving.release.simulation.gateway import Gateway, Wire
@@ -25,7 +26,6 @@ from serving.release.simulation.run import START
 from serving.release.simulation.scenario import CHAMPION, MODEL
 from serving.release.simulation.store import Disk, MemoryOrders, MemoryStore
 from serving.release.simulation.world import TICK, Behaviour, Rewards, VirtualClock, World
-from serving.release.store import Entry, Record, Store
 from serving.release.traffic import all_to
 
 #: Ticks after which a calm run must be over.

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from serving.release import durations, engine, evidence_json, state, traffic
+from serving.release import durations, engine, state, traffic
 from serving.release.checks import SAMPLE_RATIO
 from serving.release.evidence import Evidence
+from serving.release.journal import evidence_json
+from serving.release.journal.store import Entry, Record
 from serving.release.release import Bandit, Experiment, Release, Shadow
 from serving.release.simulation.faults import METRICS
 from serving.release.simulation.gateway import Wire
@@ -21,7 +23,6 @@ from serving.release.simulation.recount import SURE, Recount
 from serving.release.simulation.scenario import CHAMPION, MODEL, Scenario
 from serving.release.simulation.store import Disk
 from serving.release.simulation.told import Stratum, Told
-from serving.release.store import Entry, Record
 from serving.release.traffic import Traffic
 
 #: Every so many holding decisions one is decided again from the journal (all that act are).

@@ -405,7 +405,7 @@ CONTROLLER = (
     ),
     Bug(
         "what was not confirmed is forgotten by a restart",
-        "history",
+        "journal.history",
         "                unconfirmed, failures, noted = record, 0, False\n",
         "                failures, noted = 0, False\n",
     ),

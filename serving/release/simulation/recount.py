@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from serving.release import durations, evidence_json
+from serving.release import durations
 from serving.release.evidence import Pairs
+from serving.release.journal import evidence_json
+from serving.release.journal.store import Record
 from serving.release.metrics import METRICS
 from serving.release.release import BlueGreen, Canary, Check, Shadow, Step
 from serving.release.simulation.told import Stratum, Told
-from serving.release.store import Record
 
 #: z-value beyond which a difference is no chance, and one that a passed decision surely has.
 SURE = 6.0

@@ -16,7 +16,8 @@ import numpy as np
 from serving.release import engine
 from serving.release.controller import Conflict, ReleaseController
 from serving.release.evidence import Evidence
-from serving.release.mailbox import Order
+from serving.release.journal.mailbox import Order
+from serving.release.journal.store import Entry, Record
 from serving.release.release import BlueGreen, Experiment, Release
 from serving.release.simulation import faults, scenario
 from serving.release.simulation.boundaries import Boundaries, Crash, Side
@@ -28,7 +29,6 @@ from serving.release.simulation.metrics import Source
 from serving.release.simulation.scenario import CALM, CHAMPION, MODEL, Scenario
 from serving.release.simulation.store import Disk, MemoryOrders, MemoryStore
 from serving.release.simulation.world import TICK, VirtualClock, World
-from serving.release.store import Entry, Record
 from serving.release.traffic import Traffic, all_to
 from windlass.errors import UsageError, WindlassError
 

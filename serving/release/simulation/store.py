@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from serving.release.mailbox import Order
+from serving.release.journal.mailbox import Order
+from serving.release.journal.store import Entry, Record
 from serving.release.simulation.boundaries import Boundaries
 from serving.release.simulation.leadership import Lease
-from serving.release.store import Entry, Record
 from windlass.errors import WindlassError
 
 Seen = Callable[[Entry, Record], None]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from serving.release.journal.store import Entry, Record
 from serving.release.release import Release
-from serving.release.store import Entry, Record
 
 
 @dataclass

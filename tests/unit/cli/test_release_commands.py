@@ -9,8 +9,8 @@ import pytest
 import yaml
 from release_stories import BANDIT, CANARY, EXPERIMENT, START, STORIES, Arm, Story
 
-from serving.release import mailbox
-from serving.release.store import DiskStore
+from serving.release.journal import mailbox
+from serving.release.journal.store import DiskStore
 from windlass import settings as settings_module
 from windlass.cli import app
 

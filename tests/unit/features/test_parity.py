@@ -210,7 +210,7 @@ def test_a_version_that_was_rolled_back_is_left_out_unless_asked_for(
     built: object, home: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Verify that a fault which the release engine caught is not reported as one that nobody saw."""
-    from serving.release import history
+    from serving.release.journal import history
     from windlass.cli import features as command
 
     records = log(built)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from serving.release import mailbox
 from serving.release.envoy_config import ModelRoute, Routing
 from serving.release.envoy_files import EnvoyFiles
-from serving.release.mailbox import Order
+from serving.release.journal import mailbox
+from serving.release.journal.mailbox import Order
 from windlass.errors import WindlassError
 from windlass.local import in_force
 from windlass.local.plane import DataPlane, Plan

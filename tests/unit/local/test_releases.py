@@ -14,7 +14,7 @@ from monitoring.predictions import Prediction
 from serving.release import spec
 from serving.release.controller import ReleaseController
 from serving.release.envoy_admin import Counted
-from serving.release.store import DiskStore
+from serving.release.journal.store import DiskStore
 from serving.release.traffic import Traffic, all_to
 from windlass import catalog
 from windlass.clock import SystemClock

@@ -223,7 +223,8 @@ def released(home: Path, *, phase: str) -> None:
     from dataclasses import replace
     from datetime import UTC, datetime
 
-    from serving.release import history, spec, state
+    from serving.release import spec, state
+    from serving.release.journal import history
     from windlass.journal import Journal
 
     release = spec.loads(

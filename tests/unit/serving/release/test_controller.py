@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serving.release import history, mailbox, replay, spec
+from serving.release import spec
 from serving.release.backend import RejectedError, UnreachableError
 from serving.release.controller import Conflict, ReleaseController
 from serving.release.evidence import ArmEvidence, Evidence
-from serving.release.mailbox import Mailbox, Order, OrderBox
+from serving.release.journal import history, mailbox, replay
+from serving.release.journal.mailbox import Mailbox, Order, OrderBox
+from serving.release.journal.store import DiskStore
 from serving.release.statistics.histogram import Histogram, with_edges
-from serving.release.store import DiskStore
 from windlass.clock import ManualClock
 from windlass.errors import UsageError, WindlassError
 

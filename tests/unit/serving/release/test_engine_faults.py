@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serving.release import history, spec, state
+from serving.release import spec, state
 from serving.release.backend import RejectedError
 from serving.release.controller import ReleaseController
 from serving.release.engine import next_step, refused
 from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.journal import history
+from serving.release.journal.store import Entry
 from serving.release.simulation.boundaries import Boundaries
 from serving.release.simulation.gateway import Gateway, Wire
 from serving.release.simulation.leadership import Leadership
@@ -21,7 +23,6 @@ from serving.release.state import Ratio
 from serving.release.statistics import arms
 from serving.release.statistics.histogram import Histogram
 from serving.release.statistics.moments import Moments
-from serving.release.store import Entry
 from serving.release.traffic import Traffic, all_to
 from windlass.errors import WindlassError
 

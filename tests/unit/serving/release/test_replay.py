@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from serving.release import replay
+from serving.release.journal import replay
 from windlass import journal
 
 HISTORIES = sorted((Path(__file__).parent / "testdata" / "histories").rglob("*.jsonl"))
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=f"{path.parts[-3]}-{path.stem}") for path in HISTORIES])
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=f"{path.parts[-3]}-{path.stem}") for path in HISTORIES]
+)
 def test_a_history_of_earlier_rules_replays_the_same(path):
     found = replay.replay(journal.read(path))
     assert found.same, found.differences
@@ -26,7 +28,9 @@ def test_a_history_of_earlier_rules_replays_the_same(path):
 def test_there_are_histories_of_the_first_rules():
     rules = {path.parts[-3] for path in HISTORIES}
     assert "rules-1" in rules
-    outcomes = {list(journal.read(path))[-2]["state"]["phase"] for path in HISTORIES if "rules-1" in path.parts}
+    outcomes = {
+        list(journal.read(path))[-2]["state"]["phase"] for path in HISTORIES if "rules-1" in path.parts
+    }
     assert outcomes >= {"Promoted", "RolledBack", "Aborted"}
 
 

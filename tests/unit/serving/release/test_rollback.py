@@ -14,10 +14,11 @@ from typing import Any
 import planes
 import pytest
 
-from serving.release import mailbox, rollback, spec
+from serving.release import rollback, spec
 from serving.release.controller import ReleaseController
 from serving.release.envoy import EnvoyBackend
-from serving.release.store import DiskStore, Entry
+from serving.release.journal import mailbox
+from serving.release.journal.store import DiskStore, Entry
 from serving.release.traffic import Match, Traffic
 from windlass import atomic
 from windlass import settings as settings_module

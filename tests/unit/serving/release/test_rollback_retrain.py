@@ -13,7 +13,7 @@ import pytest
 from monitoring import retraining
 from monitoring.retraining import Trigger
 from monitoring.signals import Signal
-from serving.release import mailbox
+from serving.release.journal import mailbox
 from serving.release.rollback import path
 from windlass import catalog
 from windlass.cli.retrain import Runs

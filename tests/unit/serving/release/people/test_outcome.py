@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 from release_stories import CANARY, ERRORS, SLOW, START, STORIES, Arm, Story, document
 
-from serving.release import mailbox, spec
+from serving.release import spec
 from serving.release.backend import RejectedError
+from serving.release.journal import mailbox
+from serving.release.journal.store import DiskStore
 from serving.release.people import account, outcome, waiting
-from serving.release.store import DiskStore
 from windlass import settings as settings_module
 from windlass.errors import UsageError
 

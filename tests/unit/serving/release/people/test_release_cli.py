@@ -9,9 +9,10 @@ import pytest
 import yaml
 from release_stories import Router
 
-from serving.release import mailbox, spec
+from serving.release import spec
 from serving.release.controller import ReleaseController
-from serving.release.store import DiskStore
+from serving.release.journal import mailbox
+from serving.release.journal.store import DiskStore
 from windlass import settings as settings_module
 from windlass.cli import app
 from windlass.clock import ManualClock

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from serving.release import replay, spec
+from serving.release import spec
+from serving.release.journal import replay
+from serving.release.journal.store import DiskStore
 from serving.release.simulation import crashes
 from serving.release.simulation.boundaries import Boundaries, Crash
 from serving.release.simulation.crashes import BoundedStore
 from serving.release.simulation.world import Behaviour, worse
-from serving.release.store import DiskStore
 
 USUAL = Behaviour()
 BETTER = Behaviour(loss=-0.03, reward=0.2)

@@ -12,6 +12,7 @@ import pytest
 from serving.release import spec
 from serving.release.backend import RejectedError, UnreachableError
 from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.journal.store import Entry
 from serving.release.simulation import faults
 from serving.release.simulation.boundaries import Boundaries
 from serving.release.simulation.faults import Fault
@@ -20,7 +21,6 @@ from serving.release.simulation.leadership import FencedError, Leadership
 from serving.release.simulation.metrics import Source
 from serving.release.simulation.store import Disk, MemoryStore
 from serving.release.statistics.moments import Moments
-from serving.release.store import Entry
 from serving.release.traffic import Traffic, all_to
 from windlass.errors import WindlassError
 

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from serving.release import engine, evidence_json, first_rules, spec, state, traffic
+from serving.release import engine, spec, state, traffic
 from serving.release.decision import Decision
 from serving.release.evidence import Evidence
+from serving.release.journal import evidence_json, first_rules
+from serving.release.journal.store import Record
 from serving.release.state import ReleaseState
-from serving.release.store import Record
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Any
 from serving.release import engine
 from serving.release.decision import Decision
 from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.journal.store import Record
 from serving.release.metrics import METRICS
 from serving.release.state import ReleaseState
 from serving.release.statistics.histogram import Histogram
-from serving.release.store import Record
 
 Pairs = Mapping[str, tuple[float, ...]]
 

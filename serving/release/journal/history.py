@@ -18,12 +18,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from serving.release import evidence_json, spec, state, traffic
+from serving.release import spec, state, traffic
 from serving.release.decision import Decision
 from serving.release.evidence import Evidence
+from serving.release.journal import evidence_json
+from serving.release.journal.store import DiskStore, Entry, Record, entry_of
 from serving.release.release import Release
 from serving.release.state import ReleaseState
-from serving.release.store import DiskStore, Entry, Record, entry_of
 from windlass import journal
 
 
