@@ -13,7 +13,7 @@ from release_stories import BANDIT, CANARY, STORIES, Arm, Story
 from serving.release.people import account, dossier, earnings, events, explanation, outcome, past, view
 from serving.release.traffic import all_to
 
-HISTORIES = sorted((Path(__file__).parent / "testdata" / "histories").rglob("*.jsonl"))
+HISTORIES = sorted((Path(__file__).parent.parent / "testdata" / "histories").rglob("*.jsonl"))
 
 
 @pytest.fixture(scope="module")
