@@ -7,15 +7,12 @@ nobody obeys must be seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
-from serving.release.evidence import Smoke
-from serving.release.release import SmokeRequest
 from serving.release.traffic import Traffic
 from windlass.errors import WindlassError
 
-__all__ = ["Prober", "RejectedError", "TrafficBackend", "UnreachableError"]
+__all__ = ["RejectedError", "TrafficBackend", "UnreachableError"]
 
 
 class RejectedError(WindlassError):
@@ -44,12 +41,4 @@ class TrafficBackend(Protocol):
         Raises:
             UnreachableError: nobody can be asked.
         """
-        ...
-
-
-class Prober(Protocol):
-    """Whoever can ask one version directly, before it gets any traffic."""
-
-    def smoke(self, model: str, version: str, requests: Sequence[SmokeRequest], warm_up: int) -> Smoke:
-        """Warm the version up with `warm_up` requests, then send `requests` and hold the answers to them."""
         ...

@@ -6,6 +6,8 @@ import re
 from datetime import timedelta
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+#: Beyond this a duration is a slip of the keyboard, and no calendar reaches to its end.
+LONGEST = timedelta(days=36_500)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -13,7 +15,7 @@ def parse(text: str) -> timedelta:
     """Read a duration.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or longer than `LONGEST`.
     """
     position = 0
     seconds = 0.0
@@ -23,7 +25,12 @@ def parse(text: str) -> timedelta:
         seconds += float(part[1]) * _UNITS[part[2]]
         position = part.end()
     if position == 0 or position != len(text):
-        raise ValueError(f"{text!r} is no duration; write it like 50ms, 30s, 10m, 24h or 3d")
+        shown = text if len(text) <= 80 else f"{text[:80]}…"
+        raise ValueError(f"{shown!r} is no duration; write it like 50ms, 30s, 10m, 24h or 3d")
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(
+            f"a duration of more than {LONGEST.days} days is none that ends; write at most 36500d"
+        )
     return timedelta(seconds=seconds)
 
 

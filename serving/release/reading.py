@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, TypeVar
 
 from serving.release import durations
@@ -30,6 +30,30 @@ class Problem:
         return f"{self.path} = {self.value}: {self.remedy}"
 
 
+#: Characters of a value that a message shows.
+SHOWN = 200
+
+
+def shown(value: Any) -> str:
+    """A value as YAML writes it on one line, shortened to `SHOWN` characters."""
+    text = _written(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_written(key)}: {_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return durations.format(value)
+    return repr(value)
+
+
 class SpecError(UsageError):
     """A document that cannot be meant; `problems` holds every fault that was found."""
 
@@ -46,7 +70,7 @@ class Reader:
         self._problems = problems
         self._taken: set[str] = set()
         if not isinstance(value, Mapping):
-            self._problems.append(Problem(path or "document", repr(value), "must be a mapping of fields"))
+            self._problems.append(Problem(path or "document", shown(value), "must be a mapping of fields"))
             value = {}
         self._value: Mapping[str, Any] = value
 
@@ -58,7 +82,7 @@ class Reader:
     def report(self, field: str, value: object, remedy: str) -> None:
         """Note a problem at `field` of this mapping."""
         path = ".".join(part for part in (self.path, field) if part)
-        self._problems.append(Problem(path, "missing" if value is _REQUIRED else repr(value), remedy))
+        self._problems.append(Problem(path, "missing" if value is _REQUIRED else shown(value), remedy))
 
     def has(self, field: str) -> bool:
         return self._value.get(field) is not None
@@ -167,7 +191,7 @@ class Reader:
             except ValueError:
                 return None
 
-        remedy = "write a duration like 50ms, 30s, 10m, 24h or 3d"
+        remedy = "write a duration like 50ms, 30s, 10m, 24h or 3d, of at most 36500d"
         found: timedelta = self._field(field, default, remedy, convert)
         return found
 

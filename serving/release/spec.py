@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from serving.release import durations, fields, rules
+from serving.release import durations, fields, rules, yaml_text
 from serving.release.fields import document_name
 from serving.release.metrics import METRICS, OPTIONAL_FIELDS, SOURCES
-from serving.release.reading import Problem, Reader, SpecError
+from serving.release.reading import Problem, Reader, SpecError, shown
 from serving.release.release import (
     BACKENDS,
     STRATEGIES,
@@ -50,8 +50,12 @@ _ONE_CANDIDATE = "a {} has one candidate; state it as candidate"
 _SEVERAL = ("experiment", "bandit")
 
 
-def parse(document: Any) -> Release:
+def parse(document: Any, *, strict: bool = True) -> Release:
     """Read a Release from the mapping that YAML gives.
+
+    Args:
+        strict: refuse what contradicts itself or cannot be done. A journal is read without: what was once taken is
+            history, whatever is refused today.
 
     Raises:
         SpecError: with every problem that was found.
@@ -70,11 +74,10 @@ def parse(document: Any) -> Release:
     spec = root.child("spec")
     root.finish(known=("status",))
     release = _spec(name, namespace, spec)
-    if release is not None and not problems:
+    if strict and release is not None and not problems:
         problems += rules.contradictions(release)
     if problems:
-        shown = name if isinstance(name, str) else "without a name"
-        raise SpecError(f"release {shown!r}", problems)
+        raise SpecError(f"release {shown(name) if isinstance(name, str) else 'without a name'}", problems)
     assert release is not None  # noqa: S101 - whatever keeps it from being read is a problem
     return release
 
@@ -88,10 +91,21 @@ def loads(text: str) -> Release:
     import yaml
 
     try:
-        document = yaml.safe_load(text)
+        found = [node for node in yaml_text.nodes(text) if node is not None]
+        document = yaml_text.value(found[0]) if found else None
     except yaml.YAMLError as error:
-        problem = Problem("document", repr(text[:40]), f"is not YAML: {' '.join(str(error).split())}")
+        problem = Problem("document", repr(text[:40]), f"is not YAML: {' '.join(str(error).split())[:400]}")
         raise SpecError("release", [problem]) from error
+    if len(found) > 1:
+        remedy = "holds several documents; give each a file of its own"
+        raise SpecError("release", [Problem("document", f"{len(found)} documents", remedy)])
+    odd = [
+        Problem(path, number, yaml_text.ODD_NUMBER)
+        for node in found
+        for path, number in yaml_text.odd_numbers(node)
+    ]
+    if odd:
+        raise SpecError("release", odd)
     return parse(document)
 
 

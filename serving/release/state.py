@@ -19,6 +19,7 @@ from serving.release.statistics import arms
 from serving.release.statistics.design import START, Evidence
 from serving.release.statistics.tail import Slow, Tail
 from serving.release.traffic import Traffic, all_to
+from windlass.errors import WindlassError
 
 Phase = Literal["Pending", "Progressing", "Paused", "Promoted", "RolledBack", "Aborted"]
 
@@ -161,7 +162,21 @@ def to_json(state: ReleaseState) -> dict[str, Any]:
 
 
 def from_json(plain: Mapping[str, Any], release: Release) -> ReleaseState:
-    """The inverse of `to_json`; also reads what the first version of the engine wrote."""
+    """The inverse of `to_json`; also reads what the first version of the engine wrote.
+
+    Raises:
+        WindlassError: another version of the engine wrote it.
+    """
+    try:
+        return _from_json(plain, release)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WindlassError(
+            f"release {release.name!r} of {release.model!r}: its journal holds a state that this version of windlass "
+            f"does not know ({type(error).__name__}: {error}); read it with the version that wrote it"
+        ) from error
+
+
+def _from_json(plain: Mapping[str, Any], release: Release) -> ReleaseState:
     fields = dict(plain)
     if "rules" not in fields:
         fields = _from_the_first(fields, release)

@@ -8,7 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serving.release.people.running import Platform
+    from windlass.settings import Settings
+
+NO_ENGINE = "no engine runs here, so nothing moves: `windlass up` takes over"
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -70,24 +76,38 @@ def show(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> N
     print(json.dumps(content) if arguments.json else text)
 
 
+def platform(configured: Settings) -> Platform:
+    """What runs on this home: the layers below the platform cannot ask it themselves."""
+    from serving.release.people.running import Platform
+    from windlass.local import state
+
+    described = state.running(configured)
+    return Platform(described is not None, tuple((described or {}).get("models", ())))
+
+
 def _command(arguments: argparse.Namespace) -> int:
     from serving.release.people import operations
     from windlass import settings
     from windlass.clock import SystemClock
 
+    configured = settings.load()
     done = operations.command(
-        settings.load(),
+        configured,
         arguments.model,
         arguments.command,
         SystemClock(),
         getattr(arguments, "version", None),
+        platform(configured),
     )
     when = (
         "at the platform's next look"
         if done["platform_runs"]
-        else "once `windlass up` runs, no platform runs now"
+        else "once `windlass up` runs, no engine runs now"
     )
-    show(arguments, done, f"{done['command']} of release {done['release']}: {when}")
+    text = f"{done['command']} of release {done['release']}: {when}"
+    if done["already"]:
+        text = f"release {done['release']} is {done['phase'].lower()} already: nothing to {done['command']}"
+    show(arguments, done, "\n".join([text, *(f"note: {note}" for note in done["notes"])]))
     return 0
 
 

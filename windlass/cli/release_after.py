@@ -39,7 +39,7 @@ def register(actions: Any) -> None:
     wait = add(
         actions,
         "wait",
-        "wait for a release to end: exit code 0 promoted, 3 rolled back, 4 inconclusive, 5 timed out",
+        "wait for a release to end: exit code 0 promoted, 1 refused, 3 rolled back, 4 inconclusive, 5 timed out",
         _wait,
         "windlass release wait flights --timeout 2h",
     )
@@ -94,11 +94,22 @@ def _duration(text: str) -> timedelta:
 def _status(arguments: argparse.Namespace) -> int:
     from serving.release.people import operations
     from windlass import settings
-    from windlass.cli.release import show
+    from windlass.cli.release import NO_ENGINE, platform, show
 
-    found = operations.status(settings.load(), arguments.model)
-    lines = [line for release in found["releases"] for line in _standing(release)] or ["no release yet"]
-    show(arguments, found, "\n".join(lines))
+    configured = settings.load()
+    found = operations.status(configured, arguments.model, platform(configured))
+    lines = [line for release in found["releases"] for line in _standing(release)]
+    told = {release["model"] for release in found["releases"]}
+    lines += [
+        f"{place['model']}: {note}"
+        for place in found["handed_over"]
+        if place["model"] not in told
+        for note in operations.news(configured, place["model"], None)
+    ]
+    moves = any(release["outcome"] is None for release in found["releases"])
+    if not found["platform_runs"] and (moves or any(place["inbox"] for place in found["handed_over"])):
+        lines.append(NO_ENGINE)
+    show(arguments, found, "\n".join(lines or ["no release yet"]))
     return 0
 
 
@@ -114,19 +125,36 @@ def _standing(release: dict[str, Any]) -> list[str]:
     if not release["in_force"]:
         lines.append("  the last decision is not in force yet")
     lines += [f"  queued: {name}" for name in release["queued"]]
+    lines += [f"  {note}" for note in release["notes"]]
     return lines
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from serving.release.people import explanation, operations
+    from serving.release.people import explanation, operations, waiting
     from windlass import settings
+    from windlass.cli.release import show
 
     configured = settings.load()
-    told = operations.find(configured, arguments.model, arguments.release)
+    found = waiting.locate(configured, arguments.model, arguments.release)
+    told = found.told
+    if told is None and arguments.release is None:
+        told = operations.newest(configured, arguments.model)
+    if told is None:
+        handed = found.handed
+        sentence = "" if handed is None else handed.sentence
+        content = {
+            "release": found.name,
+            "model": arguments.model,
+            "place": found.place,
+            "sentence": sentence,
+        }
+        show(arguments, content, f"{arguments.model}: {sentence}")
+        return 0
+    notes = [f"note: {note}" for note in operations.news(configured, arguments.model, told)]
     if arguments.json:
         print(json.dumps(operations.explained(configured, told)))
     else:
-        print(explanation.text(told))
+        print("\n".join([*notes, explanation.text(told)]))
     return 0
 
 
@@ -136,6 +164,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 def _watch(arguments: argparse.Namespace) -> int:
     from serving.release.people import operations, waiting
     from windlass import settings
+    from windlass.cli.release import NO_ENGINE, platform
     from windlass.errors import UsageError
 
     if not arguments.interval > 0:
@@ -145,7 +174,14 @@ def _watch(arguments: argparse.Namespace) -> int:
     if arguments.json:
         told = found.told
         standing = None if told is None else operations.standing(configured, told)
-        print(json.dumps({"release": found.name, "place": found.place, "standing": standing}))
+        content = {
+            "release": found.name,
+            "place": found.place,
+            "reason": None if found.handed is None else found.handed.reason,
+            "standing": standing,
+            "platform_runs": platform(configured).engine,
+        }
+        print(json.dumps(content))
         return 0
     live, shown = sys.stdout.isatty(), ""
     reader = waiting.Reader(configured, arguments.model, found.name)
@@ -153,13 +189,16 @@ def _watch(arguments: argparse.Namespace) -> int:
         while True:
             found = reader.where() or found
             frame = _frame(found, live)
+            over = found.place == "refused" or (found.told is not None and not found.told.state.live)
+            if not over and not platform(configured).engine:
+                frame += f"\n  {NO_ENGINE}"
             if live:
                 # home, draw, and clear what a longer frame left: no flicker of an empty screen
                 print("\x1b[H" + frame.replace("\n", "\x1b[K\n") + "\x1b[K\x1b[J", flush=True)
             elif frame != shown:
                 print(frame + "\n", flush=True)
             shown = frame
-            if arguments.once or (found.told is not None and not found.told.state.live):
+            if arguments.once or over:
                 return 0
             time.sleep(arguments.interval)
     except KeyboardInterrupt:
@@ -173,10 +212,7 @@ def _frame(found: Found, live: bool) -> str:
     from windlass.clock import SystemClock
 
     if found.told is None:
-        where = (
-            "waits for a platform to take it" if found.place == "inbox" else "is queued behind a live release"
-        )
-        return f"release {found.name} {where}"
+        return f"release {found.name}" if found.handed is None else found.handed.sentence
     now, told = SystemClock().now(), found.told.told
     if not live or abs(now - told) > ANOTHER_CLOCK:
         now = told  # a frame for each change where nobody sees the clock run, or where the engine has its own
@@ -185,10 +221,11 @@ def _frame(found: Found, live: bool) -> str:
 
 
 def _wait(arguments: argparse.Namespace) -> int:
-    from serving.release.people import explanation, waiting
+    from serving.release.people import explanation, operations, waiting
     from windlass import settings
-    from windlass.cli.release import show
+    from windlass.cli.release import NO_ENGINE, platform, show
 
+    configured = settings.load()
     begun = time.monotonic()
 
     def say(found: Found) -> None:
@@ -196,31 +233,42 @@ def _wait(arguments: argparse.Namespace) -> int:
             return
         told = found.told
         where = f"in the {found.place}" if told is None else explanation.waits_for(told) or told.state.phase
+        if found.place == "refused" and found.handed is not None:
+            where = f"refused: {found.handed.reason}"
+        elif (told is None or told.state.live) and not platform(configured).engine:
+            where += f" ({NO_ENGINE})"
         print(f"{found.name}: {where}", file=sys.stderr, flush=True)
 
     came = waiting.wait(
-        settings.load(),
+        configured,
         arguments.model,
         arguments.release,
         arguments.timeout,
         sleep=time.sleep,
         passed=lambda: time.monotonic() - begun,
         say=say,
+        on_wire=lambda told: operations.on_wire(configured, told, platform(configured)),
     )
-    told = came.found.told
-    sentence = None if told is None else explanation.sentence(told)
-    outcome = came.outcome or "timed_out"
+    told, handed = came.found.told, came.found.handed
+    sentence = None if handed is None else handed.sentence
+    if told is not None:
+        sentence = explanation.sentence(told) + ("" if came.pending is None else f" But {came.pending}.")
+    runs = platform(configured).engine
     content = {
         "release": came.found.name,
         "model": arguments.model,
-        "outcome": outcome,
+        "outcome": came.word,
+        "reason": None if handed is None else handed.reason,
+        "pending": came.pending,
         "exit_code": came.exit_code,
         "place": came.found.place,
         "phase": None if told is None else told.state.phase,
         "sentence": sentence,
         "waited_seconds": time.monotonic() - begun,
+        "platform_runs": runs,
     }
-    show(arguments, content, f"{outcome.replace('_', ' ')}: {sentence or f'{came.found.name} has not begun'}")
+    down = f" ({NO_ENGINE})" if came.word == "timed_out" and not runs else ""
+    show(arguments, content, f"{came.word.replace('_', ' ')}: {sentence}{down}")
     return came.exit_code
 
 
@@ -240,21 +288,28 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from serving.release.journal.replay import replay
+    from serving.release.people.words import count
     from windlass.cli.release import show
-    from windlass.errors import UsageError
+    from windlass.errors import UsageError, WindlassError
 
     releases, decisions, undecidable = 0, 0, 0
     differences: list[dict[str, Any]] = []
+    unreadable: list[dict[str, Any]] = []
+    unknown: list[dict[str, Any]] = []
     for place, records in _journals(arguments.path):
-        releases += 1
+        if isinstance(records, str):
+            unreadable.append({"file": str(place), "reason": records})
+            continue
         try:
             found = replay(records)
-        except (ValueError, KeyError) as error:
-            raise UsageError(
-                f"{place} cannot be replayed: {error}; it is no complete journal of a release"
-            ) from error
+        except (ValueError, WindlassError) as error:
+            unreadable.append({"file": str(place), "reason": str(error)})
+            continue
+        releases += 1
         decisions += found.decisions
         undecidable += found.undecidable
+        if found.unknown_rules is not None:
+            unknown.append({"file": str(place), "release": found.release, "rules": found.unknown_rules})
         differences += [
             {
                 "file": str(place),
@@ -266,7 +321,7 @@ def _replay(arguments: argparse.Namespace) -> int:
             }
             for difference in found.differences
         ]
-    if not releases:
+    if not releases and not unreadable:
         raise UsageError(
             f"{arguments.path} holds no journal of a release; give a .jsonl, a report, or a folder"
         )
@@ -275,21 +330,30 @@ def _replay(arguments: argparse.Namespace) -> int:
         "decisions": decisions,
         "undecidable": undecidable,
         "differences": differences,
+        "unreadable": unreadable,
+        "unknown_rules": unknown,
     }
     same = "all the same" if not differences else f"{len(differences)} fields differ"
-    lines = [f"{decisions} decisions of {releases} releases decided again: {same}"]
+    lines = [f"{count(decisions, 'decision')} of {count(releases, 'release')} decided again: {same}"]
     if undecidable:
-        lines.append(f"{undecidable} decisions cannot be decided again: their journals hold no paired values")
+        lines.append(
+            f"{count(undecidable, 'decision')} cannot be decided again: their journals hold no paired values, or were "
+            "decided by rules that are not known here"
+        )
+    lines += [
+        f"  {u['file']}: decided by rules {u['rules']}, which this version does not know" for u in unknown
+    ]
+    lines += [f"  {u['file']}: not replayed: {u['reason']}" for u in unreadable]
     lines += [
         f"  {d['file']}: decision {d['seq']}, {d['field']}: recorded {d['recorded']!r}, now {d['replayed']!r}"
         for d in differences[:50]
     ]
     show(arguments, content, "\n".join(lines))
-    return NOT_THE_SAME if differences else 0
+    return NOT_THE_SAME if differences or unreadable or unknown else 0
 
 
-def _journals(path: Path) -> Iterator[tuple[Path, list[Record]]]:
-    """Each journal with its records; a folder may hold other files."""
+def _journals(path: Path) -> Iterator[tuple[Path, list[Record] | str]]:
+    """Each journal with its records, or why it cannot be read; a folder may hold other files."""
     from windlass.errors import UsageError
 
     if path.is_dir():
@@ -305,15 +369,39 @@ def _journals(path: Path) -> Iterator[tuple[Path, list[Record]]]:
         raise UsageError(f"{path} does not exist; give a journal, a folder of journals or a report")
 
 
-def _records(path: Path) -> list[Record] | None:
-    """The records of a release's journal; None of any other file."""
-    from monitoring.report.one_release import EmbeddedError, extract
-    from windlass import journal
+def _records(path: Path) -> list[Record] | str | None:
+    """The records of a release's journal, or why they cannot be read; None of any other file."""
+    from monitoring.report.one_release import EmbeddedError, embedded, extract
+    from serving.release.journal import history
+    from windlass.errors import WindlassError
 
     records: list[Record]
     try:
-        records = list(extract(path.read_text()) if path.suffix == ".html" else journal.read(path))
-    except (EmbeddedError, ValueError, OSError):
+        if path.suffix == ".html":
+            text = path.read_text()
+            if f'id="{embedded.NAME}"' not in text:
+                return None
+            records = list(extract(text))
+        else:
+            records = history.records(path)
+    except UnicodeDecodeError:
         return None
+    except EmbeddedError as error:
+        return str(error)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    except WindlassError as error:
+        return str(error) if _begins(path) else None
     begins = records and isinstance(records[0], dict) and records[0].get("kind") == "release"
     return records if begins else None
+
+
+def _begins(path: Path) -> bool:
+    """Whether a file that is no journal to its end is meant to be a release's: by its first line or its place."""
+    from serving.release.journal.store import entry_of
+
+    try:
+        first = json.loads(path.read_bytes().partition(b"\n")[0])
+    except ValueError:
+        return entry_of(path).number > 0  # a journal's name begins with its number
+    return isinstance(first, dict) and first.get("kind") == "release"

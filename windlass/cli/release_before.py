@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,18 @@ def register(actions: Any) -> None:
     lint.add_argument(
         "-f", "--file", action="append", type=Path, default=[], metavar="FILE", dest="named", help="the same"
     )
-    lint.add_argument("--schema", action="store_true", help="print the document's JSON schema instead")
+    lint.add_argument(
+        "--schema",
+        action="store_true",
+        help="print the document's JSON schema (draft 4) instead; it is structural, so a cluster prunes unknown "
+        "fields where lint refuses them",
+    )
     plan = add(
         actions,
         "plan",
         "what a release would do: steps, sample size, duration, when its checks decide",
         _plan,
-        "windlass release plan -f release.yaml --traffic 25 --baseline 4%%",
+        "windlass release plan -f release.yaml --traffic 25 --baseline 4%",
     )
     plan.add_argument(
         "--traffic",
@@ -162,8 +168,10 @@ def _known(arguments: argparse.Namespace, release: Release) -> Known:
 
     for name in ("traffic", "deviation"):
         value = getattr(arguments, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"--{name} {value:g} is not above 0; leave it out where it is unknown")
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(
+                f"--{name} {value:g} is not above 0 and finite; leave it out where it is unknown"
+            )
     if arguments.deviation is not None and arguments.baseline is None:
         raise UsageError("--deviation needs --baseline: a spread without its mean says nothing of a lift")
     baselines = {}
@@ -172,10 +180,23 @@ def _known(arguments: argparse.Namespace, release: Release) -> Known:
             raise UsageError(
                 f"--baseline {arguments.baseline:g}: release {release.name!r} has no decision metric; leave it out"
             )
+        _require_possible(arguments.baseline, binary=release.decision.value_type == "binary")
         baselines[release.decision.name] = Baseline(arguments.baseline, arguments.deviation, "given")
     if arguments.traffic is None:
         return Known(baselines=baselines)
     return Known(arguments.traffic, "given", baselines)
+
+
+def _require_possible(baseline: float, *, binary: bool) -> None:
+    """Raise for a mean that no champion has, or of which no lift can be told."""
+    from windlass.errors import UsageError
+
+    if binary and not 0 < baseline < 1:
+        raise UsageError(
+            f"--baseline {baseline:g} is no share strictly between 0 and 1; write for example 0.04 or 4%"
+        )
+    if not math.isfinite(baseline) or baseline == 0:
+        raise UsageError(f"--baseline {baseline:g}: a lift is relative to it, so it must be finite and not 0")
 
 
 def _diff(arguments: argparse.Namespace) -> int:
@@ -221,7 +242,7 @@ def _weights(weights: dict[str, int]) -> str:
 def _apply(arguments: argparse.Namespace) -> int:
     from serving.release.people import operations
     from windlass import settings
-    from windlass.cli.release import show
+    from windlass.cli.release import platform, show
     from windlass.clock import SystemClock
 
     configured = settings.load()
@@ -230,13 +251,18 @@ def _apply(arguments: argparse.Namespace) -> int:
     for version in operations.absent(configured, release):
         if not _registered(configured, release.model, version):
             raise operations.unknown_version(configured, release, version)
-    done = operations.apply(configured, release, SystemClock())
+    done = operations.apply(configured, release, SystemClock(), platform(configured))
     when = (
         "the platform starts it"
         if done["platform_runs"]
-        else "it starts with `windlass up`, no platform runs now"
+        else "it starts with `windlass up`, no engine runs now"
     )
-    show(arguments, done, f"release {done['release']} of {done['model']} is handed over: {when}")
+    how = "is handed over"
+    if done["waited_already"]:
+        how = "waits in the inbox already, with the same document"
+    elif done["replaced"]:
+        how = "is handed over in place of the letter that waited under its name"
+    show(arguments, done, f"release {done['release']} of {done['model']} {how}: {when}")
     return 0
 
 

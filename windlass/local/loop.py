@@ -172,10 +172,8 @@ class Loop:
         """The page of a release that has ended, and the registry's word on its candidates."""
         page = release_report.write(self._settings, state.release.model, state.release.name)
         self._progress.step(f"release {state.release.name}: its report is {page}")
-        if state.phase == "RolledBack":
-            # a rollback may have gone to one of them
-            for version in set(state.release.candidates) - {self.champion, *state.weights}:
-                Registry(self._settings).set_state(state.release.model, version, "rolled_back")
+        for version in rejected(state, self.champion):
+            Registry(self._settings).set_state(state.release.model, version, "rolled_back")
 
     def _set_champion(self, model: str, version: str) -> None:
         # the engine's own answer first: what is served must not wait for the registry
@@ -199,3 +197,10 @@ class Loop:
         times = pd.to_datetime([p.at for p in predictions], unit="s", utc=True)
         frame["event_timestamp"] = times.astype("datetime64[us, UTC]")
         return asof.lookup(self._workload, self._settings, frame)
+
+
+def rejected(state: ReleaseState, champion: str) -> tuple[str, ...]:
+    """Candidates of a release that has ended whom it took back; a rollback may have gone to one of them."""
+    if state.phase != "RolledBack":
+        return ()
+    return tuple(v for v in state.release.candidates if v != champion and not state.weights.get(v))

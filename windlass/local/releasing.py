@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,11 @@ from monitoring.predictions import Prediction
 from serving.release.access_log import Access
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
-from serving.release.journal import mailbox
+from serving.release.journal import mailbox, refusals
 from serving.release.release import BlueGreen, Experiment, Release, Shadow
 from serving.release.state import ReleaseState
 from windlass.contract import Workload
-from windlass.errors import UsageError
+from windlass.errors import UsageError, WindlassError
 from windlass.local import positions
 from windlass.local.copies import Copies
 from windlass.local.platform import Platform
@@ -39,6 +40,8 @@ LOOK_EVERY_S = 1.0
 SKEW_EVERY_S = 30.0
 #: Until the end of a release is told once more, where the registry did not take it.
 TELL_AGAIN_S = 10.0
+#: Times that a candidate's server may fail to start before its release is refused.
+STARTS = 3
 
 
 class Releases:
@@ -81,6 +84,7 @@ class Releases:
         self._told = Told(settings, workload.name)
         self._end: tuple[str, str] | None = None
         self._untold: list[ReleaseState] = []
+        self._unstarted: Counter[str] = Counter()
 
     @property
     def model(self) -> str:
@@ -95,7 +99,11 @@ class Releases:
         try:
             self._begin(release)
         except UsageError as error:
-            self._say(f"release {release.name} refused: {error}")
+            self._refuse(release, error)
+
+    def _refuse(self, release: Release, error: UsageError) -> None:
+        refusals.record(self._settings, release.model, release.name, str(error), datetime.now(UTC))
+        self._say(f"release {release.name} refused: {error}")
 
     def _begin(self, release: Release) -> None:
         if release.model != self.model:
@@ -105,10 +113,12 @@ class Releases:
             if not (self._settings.bundles_dir / self.model / version / "serving.json").is_file():
                 raise UsageError(f"version {version} of {self.model} has no bundle on this machine")
         live = self._controller.live(self.model)
+        if live is not None and live.release == release and self._watch is not None:
+            return  # it is under way, and its evidence must not begin anew
         if live is None or live.release == release:
             # behind another one it is queued or refused, and needs no servers yet
             for version in release.candidates:
-                self._platform.serve(release.model, version)
+                self._serve(release, version)
         if live is None:
             positions.keep(self._settings, self.model, release.name, self._positions())
         try:
@@ -121,6 +131,18 @@ class Releases:
         if live is not None and live.release == release:
             self._observe(live)
         self._say(f"release {release.name}: {decision.reason}")
+
+    def _serve(self, release: Release, version: str) -> None:
+        try:
+            self._platform.serve(release.model, version)
+        except WindlassError as error:
+            self._unstarted[release.name] += 1
+            if self._unstarted[release.name] < STARTS:
+                raise
+            del self._unstarted[release.name]
+            raise UsageError(
+                f"the server of version {version} did not start in {STARTS} tries: {error}"
+            ) from error
 
     def _require_local(self, release: Release) -> None:
         if release.backend != "local":
@@ -293,8 +315,8 @@ class Releases:
         try:
             self._begin(release)
         except UsageError as error:
+            self._refuse(release, error)
             self._controller.drop_queued(release)
-            self._say(f"release {release.name} refused: {error}")
 
     def _retire(self) -> None:
         """End servers that nobody needs: what is in force and what was before it stay warm."""
@@ -307,9 +329,8 @@ class Releases:
         """Do it; what fails is told once and tried again at the next turn."""
         try:
             done = act()
-        except (
-            Exception
-        ) as error:  # a registry or a proxy fails in ways of its own; the platform must go on serving
+        # a registry or a proxy fails in ways of its own; the platform must go on serving
+        except Exception as error:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 self._say(f"releases of {self.model}: {error}; it is tried again")

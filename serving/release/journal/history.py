@@ -12,6 +12,7 @@ Records, in the order of their writing:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ from serving.release.journal.store import DiskStore, Entry, Record, entry_of
 from serving.release.release import Release
 from serving.release.state import ReleaseState
 from windlass import journal
+from windlass.errors import WindlassError
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
     for record in records:
         if record["kind"] == "release":
             current = state.initial(
-                spec.parse(record["document"]), record["champion"], record.get("rules", 1)
+                spec.parse(record["document"], strict=False), record["champion"], record.get("rules", 1)
             )
         elif record["kind"] == "decision" and current is not None:
             current = state.from_json(record["state"], current.release)
@@ -92,7 +94,35 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
 
 def read(path: Path) -> History | None:
     """Read a journal's file; None where not even its first record was completed."""
-    return of_records(entry_of(path), journal.read(path))
+    return of_records(entry_of(path), records(path))
+
+
+def records(path: Path) -> list[Record]:
+    """All records of a journal's file, a torn last line left out; none of a file that is not there.
+
+    Raises:
+        WindlassError: a line is no record; it is named.
+    """
+    found: list[Record] = []
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return found
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise _unreadable(path, number, "is no JSON") from error
+        if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+            raise _unreadable(path, number, "is no record")
+        found.append(record)
+    return found
+
+
+def _unreadable(path: Path, number: int, why: str) -> WindlassError:
+    return WindlassError(
+        f"journal {path} cannot be read: line {number} {why}; restore the file from a copy, or move it away"
+    )
 
 
 def files(directory: Path, model: str) -> list[tuple[int, str, Path]]:
@@ -110,7 +140,7 @@ def newest(directory: Path, model: str) -> History | None:
     """The journal of the model's newest release."""
     store = DiskStore(directory)
     for entry in reversed(store.entries(model)):
-        found = of_records(entry, store.records(entry))
+        found = read(store.path(entry))
         if found is not None:
             return found
     return None

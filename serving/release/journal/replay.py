@@ -37,13 +37,16 @@ class Replayed:
     Attributes:
         release: name of the release; None of a journal without its first record.
         decisions: decided again.
-        undecidable: decisions of the first rules whose paired values the journal does not hold.
+        undecidable: decisions of the first rules whose paired values the journal does not hold; all decisions of
+            rules that are not known here.
+        unknown_rules: what the journal says decided, where no engine of today does.
     """
 
     release: str | None
     decisions: int
     differences: tuple[Difference, ...]
     undecidable: int = 0
+    unknown_rules: str | None = None
 
     @property
     def same(self) -> bool:
@@ -54,19 +57,30 @@ def replay(records: Iterable[Record]) -> Replayed:
     """Decide every decision of one release again.
 
     Raises:
-        ValueError: a decision whose record does not say what it came from.
+        ValueError: a decision whose record does not say what it came from, or a record that lacks a field.
+        WindlassError: a document or a state that is none of this engine's.
     """
     told = list(records)
     differences: list[Difference] = []
     count = undecidable = 0
-    for record, decision in decisions(told):
-        if decision is None:
-            undecidable += 1
-            continue
-        count += 1
-        differences += _compare(record, decision)
     first = next((record for record in told if record["kind"] == "release"), None)
-    name = None if first is None else first["document"]["metadata"]["name"]
+    rules = None if first is None else first.get("rules", 1)
+    known = rules is None or (isinstance(rules, int) and 1 <= rules <= state.RULES)
+    try:
+        name = None if first is None else first["document"]["metadata"]["name"]
+        if not known:
+            undecidable = sum(record["kind"] == "decision" for record in told)
+            return Replayed(name, 0, (), undecidable, str(rules))
+        for record, decision in decisions(told):
+            if decision is None:
+                undecidable += 1
+                continue
+            count += 1
+            differences += _compare(record, decision)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"a record is not as an engine writes it ({type(error).__name__}: {error})"
+        ) from error
     return Replayed(name, count, tuple(differences), undecidable)
 
 
@@ -79,7 +93,7 @@ def decisions(records: Iterable[Record]) -> Iterator[tuple[Record, Decision | No
     for record in told:
         if record["kind"] == "release":
             current = state.initial(
-                spec.parse(record["document"]), record["champion"], record.get("rules", 1)
+                spec.parse(record["document"], strict=False), record["champion"], record.get("rules", 1)
             )
         elif record["kind"] == "repaired" and current is not None:
             current = state.recounted(current)

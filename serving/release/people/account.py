@@ -18,7 +18,6 @@ from serving.release.journal.history import History
 from serving.release.journal.store import DiskStore, Entry, Record, entry_of
 from serving.release.release import BlueGreen, Canary, Release
 from serving.release.state import ReleaseState
-from windlass import journal
 from windlass.errors import UsageError
 
 
@@ -113,7 +112,7 @@ def of_records(entry: Entry, records: Iterable[Record]) -> Account | None:
 
 def read(path: Path) -> Account | None:
     """The account of a journal's file."""
-    return of_records(entry_of(path), journal.read(path))
+    return of_records(entry_of(path), history.records(path))
 
 
 def find(directory: Path, model: str, name: str | None = None) -> Account:
@@ -129,7 +128,7 @@ def find(directory: Path, model: str, name: str | None = None) -> Account:
     entries = store.entries(model)
     for entry in reversed(entries):
         if name is None or entry.name == name:
-            found = of_records(entry, store.records(entry))
+            found = read(store.path(entry))
             if found is not None:
                 return found
     if name is None:

@@ -17,6 +17,8 @@ from serving.release.metrics import METRICS
 from serving.release.people import words
 from serving.release.people.past import Baseline
 from serving.release.release import Check
+from serving.release.statistics import tail
+from serving.release.statistics.histogram import Histogram
 
 #: Observations beyond which a size is of no use.
 MOST = 2_000_000
@@ -92,13 +94,16 @@ def _relative(check: Check, share: float, alpha: float, baseline: Baseline | Non
     if share >= 1:
         return
     if METRICS[check.metric].unit == "latency":
-        bound = "the champion's own quantile" if check.bound is None else f"{check.bound:g} ms"
-        usual = checks.excess(check) / 2
+        own = check.bound is None
+        bound = "1.25 times the champion's own p99" if own else f"{check.bound:g} ms"
+        # beyond a quarter more than the p99 lie less than 1 % of the champion's answers, whatever the check allows
+        usual = min(checks.excess(check), 0.01) / 2 if own else checks.excess(check) / 2
         source = f"{checks.percent(usual)} of the champion's answers are slower"
         worse = ((0.05 + usual, "5 % more of the answers"), (1.0, "every answer"))
+        watched = _watched_tail if own else _watched
         for rate, name in worse:
             yield Expected(
-                f"{name} slower than {bound}", "FAIL", _watched(check, share, alpha, usual, rate), source
+                f"{name} slower than {bound}", "FAIL", watched(check, share, alpha, usual, rate), source
             )
         return
     known = baseline is not None and baseline.mean > 0
@@ -124,6 +129,22 @@ def _watched(check: Check, share: float, alpha: float, usual: float, rate: float
         seen = checks.compare(check, seen, now)
         forgive = METRICS[check.metric].unit == "latency"
         if checks.judge_comparison(check, seen, now, alpha, forgive_a_spell=forgive).outcome == "FAIL":
+            return n
+    return None
+
+
+def _watched_tail(check: Check, share: float, alpha: float, usual: float, rate: float) -> int | None:
+    """As `_watched`, where the champion's own answers say what is slow."""
+    edges = 100.0, 200.0  # fast answers are below the first, so that a quarter beyond their p99 is the second
+    seen, n = tail.Tail(), 0
+    while n < 100_000:
+        n += max(2, n // 50)
+        theirs = round(n * (1 - share) / share)
+        slow, late = round(rate * n), round(usual * theirs)
+        ours = Histogram(edges, (n - slow, 0, slow))
+        champion = Histogram(edges, (theirs - late, 0, late))
+        seen = tail.look(seen, ours, champion, checks.excess(check))
+        if checks.judge_tail(check, seen, ours, champion, alpha).outcome == "FAIL":
             return n
     return None
 

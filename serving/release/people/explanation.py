@@ -121,7 +121,7 @@ def text(told: Account) -> str:
     lines = [
         found["sentence"],
         f"release {release.name}, {strategy_name(release.strategy)} on {release.backend}, "
-        f"{found['looks']} looks that changed something",
+        f"{words.count(found['looks'], 'look')} that changed something",
         "",
     ]
     lines += _deciding_lines(told, found["deciding"])
@@ -131,7 +131,8 @@ def text(told: Account) -> str:
     if found["holds"]:
         lines += ["", "it waited:"]
         lines += [
-            f"  {_clock(wait['from'])} to {_clock(wait['to'])}  {wait['looks']:>4} looks  {wait['reason']}"
+            f"  {_clock(wait['from'])} to {_clock(wait['to'])}  {words.count(wait['looks'], 'look'):>9}  "
+            f"{wait['reason']}"
             for wait in found["holds"][-12:]
         ]
     lines += ["", "what happened:"]
@@ -144,8 +145,9 @@ def text(told: Account) -> str:
 
 
 def _deciding_lines(told: Account, shown: dict[str, Any] | None) -> list[str]:
+    waits = told.state.live and (deciding(told) or {}).get("action") == "hold"
     if shown is None:
-        return ["no single check decided: see the reason above"]
+        return [f"no single check {'is waited for' if waits else 'decided'}: see the reason above"]
     check = _check(told, shown["check"])
     verdict = {"lower": None, "upper": None}
     if shown["interval"] is not None:
@@ -153,7 +155,10 @@ def _deciding_lines(told: Account, shown: dict[str, Any] | None) -> list[str]:
     signed = check is not None and words.compares(check)
     needed = "" if shown["evidence_needed"] is None else f" ({shown['evidence_needed']:,.0f} to 1 decides)"
     facts = [
-        ("decided by", f"{shown['check']}, a {shown['kind']} that says {shown['outcome']}"),
+        (
+            "waits for" if waits else "decided by",
+            f"{shown['check']}, {_article(shown['kind'])} {shown['kind']} that says {shown['outcome']}",
+        ),
         ("about", "the whole release" if shown["version"] is None else f"version {shown['version']}"),
         ("metric", shown["metric"] and f"{shown['metric']} from {shown['source']}: {shown['measures']}"),
         ("n", f"{shown['n']:,}"),
@@ -166,6 +171,10 @@ def _deciding_lines(told: Account, shown: dict[str, Any] | None) -> list[str]:
         ("note", _note(shown)),
     ]
     return [f"  {name:<11}{value}" for name, value in facts if value]
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"
 
 
 def _note(shown: dict[str, Any]) -> str | None:

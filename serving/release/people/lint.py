@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.release import spec
+from serving.release import spec, yaml_text
 from serving.release.people import documents
 from serving.release.reading import Problem, SpecError
 from serving.release.release import Release
+from windlass.errors import UsageError
 
 if TYPE_CHECKING:
     import yaml
@@ -51,12 +52,11 @@ class Linted:
 
 
 def file(path: Path) -> Linted:
-    """Lint a file.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    return text(documents.read(path))
+    """Lint a file; one that cannot be read is a fault of its own, so that others are still looked at."""
+    try:
+        return text(documents.read(path))
+    except UsageError as error:
+        return Linted((), (Fault("document", "unreadable", str(error), 1, 1),), 0)
 
 
 def text(content: str) -> Linted:
@@ -66,8 +66,8 @@ def text(content: str) -> Linted:
     nodes: list[yaml.Node] = []
     faults: list[Fault] = []
     try:
-        for node in yaml.compose_all(content, yaml.SafeLoader):
-            if not _empty(node):
+        for node in yaml_text.nodes(content):
+            if node is not None and not _empty(node):
                 nodes.append(node)
     except yaml.YAMLError as error:
         faults.append(_unreadable(error))  # what came before it can still be looked at
@@ -76,8 +76,12 @@ def text(content: str) -> Linted:
     releases: list[Release] = []
     for node in nodes:
         faults += _stated_twice(node, "")
+        odd = [Problem(path, number, yaml_text.ODD_NUMBER) for path, number in yaml_text.odd_numbers(node)]
+        faults += [_placed(node, problem) for problem in odd]
         try:
-            releases.append(spec.parse(_construct(node)))
+            release = spec.parse(yaml_text.value(node))
+            if not odd:
+                releases.append(release)
         except SpecError as error:
             faults += [_placed(node, problem) for problem in _roots(error.problems)]
         except yaml.YAMLError as error:
@@ -155,16 +159,6 @@ def _stated_twice(node: yaml.Node, path: str) -> Iterator[Fault]:
             yield Fault(here, name, remedy, key.start_mark.line + 1, key.start_mark.column + 1)
         first.setdefault(name, key.start_mark.line + 1)
         yield from _stated_twice(value, here)
-
-
-def _construct(node: yaml.Node) -> Any:
-    import yaml
-
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
 
 
 def _empty(node: yaml.Node | None) -> bool:

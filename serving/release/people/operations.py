@@ -12,21 +12,37 @@ from typing import Any
 from serving.release import spec
 from serving.release import traffic as traffic_json
 from serving.release.engine import Command
-from serving.release.envoy import EnvoyBackend
 from serving.release.journal import history, mailbox
 from serving.release.journal.mailbox import Order
-from serving.release.journal.store import DiskStore
-from serving.release.people import account, diff, documents, explanation, outcome, past, plan
+from serving.release.people import (
+    account,
+    diff,
+    documents,
+    explanation,
+    handover,
+    outcome,
+    past,
+    plan,
+    running,
+)
 from serving.release.people.account import Account
 from serving.release.people.past import Known
-from serving.release.reading import Problem, SpecError
+from serving.release.people.running import Platform, on_wire
+from serving.release.people.submission import (
+    absent,
+    apply,
+    require_servable,
+    require_startable,
+    unknown_version,
+)
 from serving.release.release import Release, strategy_name
 from serving.release.rollback import rollback
 from windlass.clock import Clock
-from windlass.errors import UsageError, WindlassError
+from windlass.errors import UsageError
 from windlass.settings import Settings
 
 __all__ = [
+    "Platform",
     "absent",
     "apply",
     "command",
@@ -35,10 +51,15 @@ __all__ = [
     "explained",
     "find",
     "foresee",
+    "newest",
+    "news",
+    "on_wire",
     "read",
+    "require_servable",
     "require_startable",
     "rollback",
     "status",
+    "unknown_version",
 ]
 
 
@@ -58,63 +79,10 @@ def journals(settings: Settings) -> Path:
 # --- before
 
 
-def require_startable(settings: Settings, release: Release) -> None:
-    """Raise where it can be seen now that a platform would refuse the release.
-
-    Raises:
-        UsageError: another release of the model is live and this one does not queue, or its name is taken.
-    """
-    store = DiskStore(journals(settings))
-    entries = store.entries(release.model)
-    if not entries:
-        return
-    newest = history.newest(store.directory, release.model)
-    live = newest is not None and newest.state.live
-    if newest is not None and live and newest.release == release:
-        return  # the same once more goes on
-    if newest is not None and live and release.on_conflict == "refuse":
-        raise UsageError(
-            f"spec.onConflict = 'refuse': release {newest.release.name!r} of {release.model!r} is live "
-            f"({newest.state.phase}); wait for it (`windlass release wait {release.model}`), abort it, or set "
-            "spec.onConflict: queue"
-        )
-    if any(entry.name == release.name for entry in entries):
-        same = newest is not None and live and newest.release.name == release.name
-        taken = "is live with another document" if same else "is over"
-        raise UsageError(
-            f"metadata.name = {release.name!r}: this release of {release.model!r} {taken}; "
-            "give the new one another name"
-        )
-
-
-def absent(settings: Settings, release: Release) -> list[str]:
-    """Candidates without a bundle on this disk, where the model has bundles here at all.
-
-    Only a local release serves from this disk, and where there is no bundle of the model it may be another disk's.
-    """
-    folder = settings.bundles_dir / release.model
-    if release.backend != "local" or not folder.is_dir():
-        return []
-    return [v for v in release.candidates if not (folder / v / "serving.json").is_file()]
-
-
-def unknown_version(settings: Settings, release: Release, version: str) -> SpecError:
-    """The refusal of a candidate that is nowhere."""
-    folder = settings.bundles_dir / release.model
-    here = ", ".join(sorted(path.parent.name for path in folder.glob("*/serving.json"))) or "none"
-    path = "spec.candidate"
-    if len(release.candidates) > 1 or strategy_name(release.strategy) in ("experiment", "bandit"):
-        path = f"spec.candidates[{release.candidates.index(version)}]"
-    remedy = (
-        f"model {release.model} has no such version (it has: {here}); name one of these, or train it first"
-    )
-    return SpecError(f"release {release.name!r}", [Problem(path, repr(version), remedy)])
-
-
 def foresee(settings: Settings, release: Release, known: Known, clock: Clock) -> dict[str, Any]:
     """The plan of a release, with what the platform and earlier releases measured where `known` does not say."""
     measured = Known()
-    endpoints = _backend(settings)
+    endpoints = running.backend(settings)
     if endpoints is not None:
         log = endpoints.endpoints.access_log
         measured = past.measured(log, release.model, clock.now().timestamp())
@@ -132,7 +100,7 @@ def compare(settings: Settings, release: Release) -> dict[str, Any]:
     """The document against the model's newest release, and against what is routed now."""
     newest = history.newest(journals(settings), release.model)
     changes = diff.changes(None if newest is None else newest.release, release)
-    routed, why = _routed(settings, release.model)
+    routed, why = running.routed(settings, release.model)
     return {
         "release": release.name,
         "model": release.model,
@@ -145,37 +113,36 @@ def compare(settings: Settings, release: Release) -> dict[str, Any]:
     }
 
 
-def apply(settings: Settings, release: Release, clock: Clock) -> dict[str, Any]:
-    """Hand a release to the platform.
-
-    Raises:
-        UsageError: it can be seen now that it would be refused.
-    """
-    require_startable(settings, release)
-    letter = mailbox.submit(mailbox.inbox(settings), release, clock.now())
-    running = _proxy_runs(settings)
-    return {"release": release.name, "model": release.model, "letter": str(letter), "platform_runs": running}
-
-
 # --- meanwhile
 
 
 def command(
-    settings: Settings, model: str, wanted: Command, clock: Clock, version: str | None = None
+    settings: Settings,
+    model: str,
+    wanted: Command,
+    clock: Clock,
+    version: str | None = None,
+    platform: Platform | None = None,
 ) -> dict[str, Any]:
     """Leave a command for the platform.
 
     Args:
         version: the candidate that is promoted, needed where there are several.
+        platform: what runs; None where the caller cannot tell.
+
+    Returns:
+        Among others `already`: nothing is left to do, so no letter was left; `notes`, what else waits of the model.
 
     Raises:
         UsageError: the model has no release that it could concern, or the version is no candidate of it.
     """
     found = find(settings, model)
+    others = news(settings, model, found)
     if not found.state.live:
+        beside = "".join(f"; {other}" for other in others)
         raise UsageError(
             f"{wanted} {model}: its release {found.release.name!r} is over ({found.state.phase}); "
-            f"`windlass release rollback {model}` works at any time"
+            f"`windlass release rollback {model}` works at any time{beside}"
         )
     if wanted == "promote":
         left = found.state.candidates
@@ -185,21 +152,45 @@ def command(
             raise UsageError(
                 f"promote {model}: --version {version} is no candidate that is in; it has: {', '.join(left)}"
             )
-    order = Order(model, wanted, getpass.getuser(), clock.now().isoformat(), version, found.release.name)
-    mailbox.order(mailbox.commands(settings), order, clock.now())
+    box = mailbox.commands(settings)
+    paused = found.state.phase == "Paused"
+    already = (wanted == "pause" and paused) or (wanted == "resume" and not paused)
+    # an order that waits may change that before ours is read
+    already = already and not any(waiting.model == model for _, waiting in mailbox.orders(box))
+    if not already:
+        order = Order(model, wanted, getpass.getuser(), clock.now().isoformat(), version, found.release.name)
+        mailbox.order(box, order, clock.now())
     return {
         "model": model,
         "command": wanted,
         "release": found.release.name,
         "version": version,
-        "platform_runs": _proxy_runs(settings),
+        "already": already,
+        "phase": found.state.phase,
+        "notes": others,
+        "platform_runs": running.runs(settings, platform),
     }
 
 
-def status(settings: Settings, model: str | None) -> dict[str, Any]:
-    """Newest release of each model, or of one."""
-    models = history.models(journals(settings)) if model is None else [model]
-    return {"releases": [standing(settings, find(settings, name)) for name in models]}
+def status(settings: Settings, model: str | None, platform: Platform | None = None) -> dict[str, Any]:
+    """Newest release of each model, or of one, and what is handed over and has not begun.
+
+    Raises:
+        UsageError: nothing is known of the model.
+    """
+    known = history.models(journals(settings))
+    models = sorted({*known, *handover.models(settings)}) if model is None else [model]
+    releases, places = [], []
+    for name in models:
+        place = {"model": name, **handover.plain(settings, name)}
+        try:
+            releases.append(standing(settings, find(settings, name)))
+        except UsageError:
+            if model is not None and not (place["inbox"] or place["refused"] or place["queued"]):
+                raise
+        if place["inbox"] or place["refused"] or place["queued"]:
+            places.append(place)
+    return {"releases": releases, "handed_over": places, "platform_runs": running.runs(settings, platform)}
 
 
 def standing(settings: Settings, told: Account) -> dict[str, Any]:
@@ -228,8 +219,14 @@ def standing(settings: Settings, told: Account) -> dict[str, Any]:
         "alert": state.alert if state.live else None,
         "requests": {version: counts.n for version, counts in state.requests.items()},
         "verdicts": told.verdicts,
-        "queued": [name for name, _ in DiskStore(journals(settings)).queued(release.model)],
+        **handover.plain(settings, release.model),
+        "notes": news(settings, release.model, told),
     }
+
+
+def news(settings: Settings, model: str, told: Account | None) -> list[str]:
+    """What a person who looks at a release should know of the model's later ones."""
+    return [found.sentence for found in handover.news(settings, model, told)]
 
 
 # --- after
@@ -245,6 +242,14 @@ def explained(settings: Settings, told: Account) -> dict[str, Any]:
     return {**standing(settings, told), **explanation.explain(told)}
 
 
+def newest(settings: Settings, model: str) -> Account | None:
+    """The model's newest release that has a journal; None where none has."""
+    try:
+        return find(settings, model)
+    except UsageError:
+        return None
+
+
 def find(settings: Settings, model: str, name: str | None = None) -> Account:
     """The model's release of that name, its newest without one.
 
@@ -252,33 +257,6 @@ def find(settings: Settings, model: str, name: str | None = None) -> Account:
         UsageError: there is none.
     """
     return account.find(journals(settings), model, name)
-
-
-# --- what runs
-
-
-def _backend(settings: Settings) -> EnvoyBackend | None:
-    try:
-        return EnvoyBackend.attach(settings.run_dir / "envoy")
-    except WindlassError:
-        return None
-
-
-def _proxy_runs(settings: Settings) -> bool:
-    backend = _backend(settings)
-    return backend is not None and backend.running()
-
-
-def _routed(settings: Settings, model: str) -> tuple[dict[str, Any] | None, str | None]:
-    """The traffic on the wire, or why it is not known."""
-    backend = _backend(settings)
-    if backend is None or not backend.running():
-        return None, "no platform runs here"
-    try:
-        found = backend.traffic(model)
-    except WindlassError as error:
-        return None, str(error)
-    return (None, "the model has no route") if found is None else (traffic_json.to_json(found), None)
 
 
 def _champion(settings: Settings, model: str) -> str | None:

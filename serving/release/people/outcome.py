@@ -15,6 +15,7 @@ from serving.release.journal.history import History
 Outcome = Literal["promoted", "rolled_back", "inconclusive", "aborted"]
 
 EXIT_CODES: Mapping[Outcome, int] = {"promoted": 0, "rolled_back": 3, "inconclusive": 4, "aborted": 4}
+REFUSED = 1
 TIMED_OUT = 5
 
 #: How the engine's reasons begin once `inconclusiveAfter` is over.

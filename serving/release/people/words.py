@@ -57,7 +57,7 @@ def what(check: Check) -> str:
     if check.metric == "brier":
         return "squared error of the candidate's score minus the champion's"
     if metric.unit == "latency":
-        slow = "the champion's own quantile" if check.bound is None else f"{check.bound:g} ms"
+        slow = "1.25 times the champion's own p99" if check.bound is None else f"{check.bound:g} ms"
         doc = f"answers slower than {slow}"
     else:
         doc = metric.doc
@@ -78,6 +78,11 @@ def odds(evidence: float | None) -> str:
     if evidence >= 1e6:
         return "more than a million to one"
     return f"{evidence:,.3g} to 1" if evidence < 1000 else f"{evidence:,.0f} to 1"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 look`, `2 looks`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def rough(duration: timedelta) -> str:

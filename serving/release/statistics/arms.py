@@ -90,7 +90,7 @@ def add(wealth: Wealth, batch: Batch, excess: float) -> Wealth:
     the next look.
 
     Raises:
-        ValueError: such a batch.
+        ValueError: such a batch, or an excess that no difference of rates can have.
     """
     return _after(wealth, batch, _gains(batch.candidate, batch.champion, excess))
 
@@ -143,8 +143,10 @@ _Gains = tuple[tuple[float, float, float], ...]
 
 @lru_cache(maxsize=4096)  # looks of some requests are of few sizes
 def _gains(candidate: int, champion: int, excess: float) -> _Gains:
-    if candidate == 0 or champion == 0:
+    if not (candidate > 0 and champion > 0):
         raise ValueError("a batch needs requests of both arms")
+    if not -1 < excess < 1:
+        raise ValueError(f"excess {excess!r} is not between -1 and 1")
     share = candidate / (candidate + champion)
     largest = 1 / (1 / (1 - share) + excess)
     return tuple(

@@ -20,18 +20,32 @@ BEST_AT = 300
 
 
 def bounds(values: Sequence[float], alpha: float, best_at: int = BEST_AT) -> tuple[float, float]:
-    """Lower and upper bound of the mean, each of level 1 - `alpha` over all looks; infinite below two values."""
+    """Lower and upper bound of the mean, each of level 1 - `alpha` over all looks; infinite below two values.
+
+    Raises:
+        ValueError: a value is not finite, or as `boundary`.
+    """
     n = len(values)
     if n < 2:
         return -math.inf, math.inf
     mean = math.fsum(values) / n
+    if not math.isfinite(mean):
+        raise ValueError(f"the mean of {n} values is {mean!r}: one of them is not a finite number")
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     width = deviation * boundary(n, alpha, best_at)
     return mean - width, mean + width
 
 
 def boundary(n: int, alpha: float, best_at: int = BEST_AT) -> float:
-    """Half-width of the one-sided sequence for a standard deviation of 1."""
+    """Half-width of the one-sided sequence for a standard deviation of 1.
+
+    Raises:
+        ValueError: no value was seen, or alpha is not between 0 and 1.
+    """
+    if not n >= 1 or not best_at >= 1 or not 0 < alpha < 1:
+        raise ValueError(
+            f"no sequence for n {n!r}, alpha {alpha!r}, best at {best_at!r}: n from 1, alpha in (0, 1)"
+        )
     squared = tuning(alpha, best_at) ** 2
     spread = n * squared + 1
     return math.sqrt(2 * spread / (n * n * squared) * math.log(1 + math.sqrt(spread) / (2 * alpha)))

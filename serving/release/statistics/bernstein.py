@@ -26,6 +26,10 @@ class EmpiricalBernstein:
     sum_values: float = 0.0
     sum_squares: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha {self.alpha!r} is not between 0 and 1")
+
     def add(self, value: float) -> EmpiricalBernstein:
         """Take one value.
 

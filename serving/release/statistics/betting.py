@@ -61,7 +61,13 @@ class Sample:
 
 
 def of_counts(n: int, events: int) -> Sample:
-    """`events` ones among `n` zeros and ones."""
+    """`events` ones among `n` zeros and ones.
+
+    Raises:
+        ValueError: there are fewer than none, or more than all.
+    """
+    if not 0 <= events <= n:
+        raise ValueError(f"{events!r} events among {n!r} requests make no sense")
     return Sample((1.0, 0.0), (events, n - events))
 
 
@@ -69,8 +75,10 @@ def of_values(values: Sequence[float], low: float, high: float) -> Sample:
     """Values known to lie in [low, high], moved to [0, 1].
 
     Raises:
-        ValueError: a value outside, or not a number: the guarantee would not hold.
+        ValueError: a value outside, or not a number: the guarantee would not hold. The range is empty.
     """
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"[{low:g}, {high:g}] is no range; its end must be above its beginning")
     for value in values:
         if not low <= value <= high:
             raise ValueError(f"value {value!r} is outside [{low:g}, {high:g}]")
@@ -78,7 +86,12 @@ def of_values(values: Sequence[float], low: float, high: float) -> Sample:
 
 
 def log_evidence_above(sample: Sample, bound: float, bets: Bets) -> float:
-    """Log of the e-value against "the mean is at most `bound`", for a bound in (0, 1)."""
+    """Log of the e-value against "the mean is at most `bound`", for a bound in (0, 1).
+
+    Raises:
+        ValueError: another bound.
+    """
+    _require_inside(bound, "bound")
     if sample.values == _ONES_AND_ZEROS:
         ones, zeros = sample.counts
         return _log_wealth_of_counts(ones, zeros, bound, bets)
@@ -87,7 +100,12 @@ def log_evidence_above(sample: Sample, bound: float, bets: Bets) -> float:
 
 
 def log_evidence_below(sample: Sample, bound: float, bets: Bets) -> float:
-    """Log of the e-value against "the mean is at least `bound`", for a bound in (0, 1)."""
+    """Log of the e-value against "the mean is at least `bound`", for a bound in (0, 1).
+
+    Raises:
+        ValueError: another bound.
+    """
+    _require_inside(bound, "bound")
     if sample.values == _ONES_AND_ZEROS:
         ones, zeros = sample.counts
         return _log_wealth_of_counts(zeros, ones, 1 - bound, bets)
@@ -100,7 +118,11 @@ def bounds(sample: Sample, alpha: float, bets: Bets, tolerance: float = 1e-6) ->
 
     The evidence against "at most m" falls as m grows, so the bound is where it reaches 1/alpha; the side returned is
     the safe one, at most `tolerance` (relative to the bound, for zeros and ones: much less) from it.
+
+    Raises:
+        ValueError: alpha is not between 0 and 1.
     """
+    _require_inside(alpha, "alpha")
     if sample.size == 0:
         return 0.0, 1.0
     if sample.values == _ONES_AND_ZEROS:
@@ -109,6 +131,11 @@ def bounds(sample: Sample, alpha: float, bets: Bets, tolerance: float = 1e-6) ->
     values, counts = _arrays(sample)
     lower = _lower(values, counts, alpha, bets, tolerance)
     return lower, 1 - _lower(1 - values, counts, alpha, bets, tolerance)
+
+
+def _require_inside(value: float, name: str) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} {value!r} is not between 0 and 1")
 
 
 def log_sum(logs: Sequence[float]) -> float:

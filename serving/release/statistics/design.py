@@ -44,6 +44,10 @@ class Design:
     covariate: bool = False
 
     def __post_init__(self) -> None:
+        if self.kind not in ("binary", "continuous", "ratio"):
+            raise ValueError(f"kind {self.kind!r} is none of binary, continuous, ratio")
+        if self.direction not in ("increase", "decrease"):
+            raise ValueError(f"direction {self.direction!r} is neither increase nor decrease")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha {self.alpha!r} is not between 0 and 1")
         for name in ("minimum_detectable_effect", "margin"):

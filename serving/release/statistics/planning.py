@@ -53,13 +53,19 @@ class Traffic:
     explained: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.shares) <= 0 or sum(self.shares) > 1 + 1e-9:
-            raise ValueError(f"shares {self.shares!r} must be positive and sum to at most 1")
-        if self.deviation is not None and not self.deviation > 0:
+        if not math.isfinite(self.baseline):
+            raise ValueError(f"a baseline of {self.baseline!r} is no mean")
+        if (
+            len(self.shares) != 2
+            or not all(share > 0 for share in self.shares)
+            or sum(self.shares) > 1 + 1e-9
+        ):
+            raise ValueError(f"shares {self.shares!r} must be two, positive, and sum to at most 1")
+        if self.deviation is not None and not 0 < self.deviation < math.inf:
             raise ValueError(f"a standard deviation of {self.deviation!r} is none; it must be above 0")
         if not 0 <= self.explained < 1:
             raise ValueError(f"an explained share of {self.explained!r} is not from 0 to below 1")
-        if self.per_second is not None and not self.per_second > 0:
+        if self.per_second is not None and not 0 < self.per_second < math.inf:
             raise ValueError(f"{self.per_second!r} observations a second never arrive")
 
 

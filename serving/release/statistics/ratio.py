@@ -32,12 +32,16 @@ def log_evidence(
     the two e-values are averaged.
 
     Raises:
-        ValueError: counts and shares do not match, a share is negative, or they do not sum to 1.
+        ValueError: counts and shares do not match, a share is negative, or they do not sum to 1; a count is
+            negative or no number; the concentration is not above 0.
     """
-    if len(counts) != len(shares) or abs(math.fsum(shares) - 1) > 1e-9 or min(shares) < 0:
+    # stated as what must hold, since NaN fails every comparison
+    if len(counts) != len(shares) or not abs(math.fsum(shares) - 1) <= 1e-9 or min(shares) < 0:
         raise ValueError(
             f"counts {list(counts)} and shares {list(shares)} must match, shares not negative and sum to 1"
         )
+    if not all(0 <= count < math.inf for count in counts) or not 0 < concentration < math.inf:
+        raise ValueError(f"counts {list(counts)} and concentration {concentration!r} must not be negative")
     served = [(count, share) for count, share in zip(counts, shares, strict=True) if share > 0]
     evidence = _of_positive(served, concentration)
     if len(served) == len(counts):

@@ -41,6 +41,8 @@ def waiting_for(seen: Look) -> Obstacle | None:
             return Obstacle(SMOKE, "no smoke request was answered yet")
         if smoke.failed:
             return None  # decided by `forward`
+        if not smoke.tried:
+            return Obstacle(SMOKE, smoke.detail)
         if smoke.passed < len(strategy.smoke):
             return Obstacle(SMOKE, f"{smoke.passed} of {len(strategy.smoke)} smoke requests have passed")
         return None

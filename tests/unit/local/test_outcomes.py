@@ -165,6 +165,13 @@ def test_a_unit_is_one_observation_however_often_it_asks():
     assert finished(outcomes, 100) == ONE
 
 
+def test_a_second_reward_of_a_request_adds_nothing_while_it_waits():
+    outcomes = watch(release(BANDIT, "continuous"))
+    outcomes.add_accesses([access("a")])
+    outcomes.add_labels([label("a", reward=2.0), label("a", reward=5.0)])
+    assert finished(outcomes, 100) == Moments.of([2.0])
+
+
 def test_a_units_time_runs_from_its_first_request():
     outcomes = watch(release(EXPERIMENT))
     outcomes.add_accesses([access("a", at=0, unit="u"), access("b", at=90, unit="u")])

@@ -111,6 +111,14 @@ def test_a_label_may_come_before_its_pair_and_counts_once():
     assert found.differences() == (-1.0,)
 
 
+def test_of_an_id_that_comes_again_the_first_pair_is_kept():
+    found = losses()
+    found.add_pair("a", 0.0, 1.0)
+    found.add_pair("a", 1.0, 0.0)
+    found.add_labels([Label("a", 1, 1.0)])
+    assert found.differences() == (-1.0,)
+
+
 def test_labels_go_by_their_arrival():
     found = losses(since=100.0)
     found.add_labels([Label("old", 1, 200.0, received=99.0), Label("new", 1, 5.0, received=101.0)])

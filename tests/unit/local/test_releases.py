@@ -20,6 +20,7 @@ from windlass import catalog
 from windlass.clock import SystemClock
 from windlass.errors import WindlassError
 from windlass.local import positions
+from windlass.local.loop import rejected
 from windlass.local.releasing import LOOK_EVERY_S, TELL_AGAIN_S, Releases
 
 MODEL = planes.MODEL
@@ -105,7 +106,8 @@ class Machine:
 
     def release(self, name: str, strategy: dict[str, Any] | None = None, **more: Any) -> Any:
         strategy = strategy or {"type": "canary", "steps": [{"weight": 10}]}
-        document = {"model": MODEL, "candidate": "2", "strategy": strategy, "checks": [ERRORS], **more}
+        document = {"model": MODEL, "strategy": strategy, "checks": [ERRORS], **more}
+        document |= {} if "candidates" in more else {"candidate": more.get("candidate", "2")}
         return spec.parse({"kind": "Release", "metadata": {"name": name}, "spec": document})
 
     def running(self) -> set[str]:
@@ -182,6 +184,29 @@ def test_there_is_a_look_every_second_however_old_the_step(machine: Machine) -> 
         assert len(looks) == before + 5
 
 
+def test_units_are_enrolled_until_the_experiment_ends_however_long_it_paused(machine: Machine) -> None:
+    """Verify that nobody is left out in a pause, whose length is known when it is over."""
+    strategy = {"type": "experiment", "unit": {"header": "x-user"}, "allocation": {"1": 50, "2": 50}}
+    reward = {"name": "bought", "kind": "decision", "metric": "reward", "source": "feedback"}
+    more = {"candidates": ["2"], "checks": [ERRORS, {**reward, "minimumDetectableEffect": 10}]}
+    machine.releases.begin(machine.release("a", strategy, **more))
+    machine.turn()
+
+    def ends() -> tuple[float, float]:
+        machine.turn()
+        state, watch = machine.controller.live(MODEL), machine.releases._watch
+        assert state is not None and state.step_started_at is not None and watch is not None
+        planned = state.step_started_at + state.release.strategy.max_duration  # type: ignore[union-attr]
+        return watch._outcomes.enrolled_until, planned.timestamp()
+
+    assert ends()[0] == ends()[1]
+    machine.controller.command(MODEL, "pause")
+    assert ends()[0] == float("inf")
+    machine.controller.command(MODEL, "resume")
+    enrolled, planned = ends()
+    assert enrolled == planned
+
+
 # --- its end
 
 
@@ -210,6 +235,23 @@ def test_an_end_that_could_not_be_told_is_told_later_and_once(machine: Machine) 
     assert [name for name, _ in machine.over] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("command", "to", "marked"),
+    [
+        pytest.param("rollback", None, ("2",), id="taken-back"),
+        pytest.param("rollback", "2", (), id="rolled-back-to-the-candidate"),
+        pytest.param("promote", None, (), id="promoted"),
+    ],
+)
+def test_what_is_in_force_is_not_marked_as_rolled_back(
+    machine: Machine, command: Any, to: str | None, marked: tuple[str, ...]
+) -> None:
+    machine.releases.begin(machine.release("a"))
+    state = machine.controller.command(MODEL, command, to=to).state
+    assert rejected(state, "1") == marked
+    assert rejected(state, "2") == ()
+
+
 # --- blue-green
 
 
@@ -219,7 +261,7 @@ def request(**row: Any) -> Prediction:
 
 def test_blue_green_waits_for_something_to_send(machine: Machine) -> None:
     """Verify that green gets nothing before one request is known, and is asked with it then."""
-    machine.releases.begin(machine.release("a", {"type": "blueGreen", "keepWarm": "1s"}))
+    machine.releases.begin(machine.release("a", {"type": "blueGreen", "smoke": [{"maxLatency": "5s"}]}))
 
     def smoke() -> Any:
         machine.turn()
@@ -232,6 +274,7 @@ def test_blue_green_waits_for_something_to_send(machine: Machine) -> None:
         [Prediction("q", MODEL, "1", 0.0, {}, {}, (1.0,), 0.5, 1.0, "online", False)], (), ()
     )
     assert not smoke().tried
+    assert machine.releases._probing is None
     machine.releases.add([request(f0=1.0)], (), ())
     planes.wait(lambda: machine.turn() or machine.controller.live(MODEL) is None)
     newest = machine.controller.newest(MODEL)

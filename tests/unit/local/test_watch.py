@@ -122,7 +122,7 @@ def sums(found: Evidence) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("time", ["present", "standing", "replay"])
 def test_the_evidence_is_what_came_since_the_release_began(tmp_path, time):
-    """Verify for each kind of time that mirrored requests and labels count, none from before, and all after a restart."""
+    """Verify for each kind of time that what came since counts, nothing from before, and all after a restart."""
     machine = Machine(tmp_path, time)
     for n in range(5):
         machine.ask(f"before-{n}", -100.0 + n, {"1": 0.1, "2": 0.9})
@@ -241,6 +241,14 @@ def test_a_new_proxy_counts_from_nothing_and_owes_what_the_old_one_owed():
     assert [looks.look(0) for _ in range(4)][-1] is not None
     looks.proxy.count = 0
     assert looks.look(0) is not None
+
+
+def test_what_a_new_proxy_had_answered_before_the_first_look_is_owed_too():
+    looks = Looks()
+    looks.proxy.count = 1000
+    looks.look(1000)
+    looks.proxy.count = 5
+    assert "none of 5 answers" in [looks.look(0) for _ in range(4)][-1]
 
 
 def test_a_proxy_that_does_not_say_is_silent_only_where_the_log_is():
