@@ -14,6 +14,7 @@ from monitoring.predictions import Prediction
 from serving.release import spec
 from serving.release.controller import ReleaseController
 from serving.release.envoy_admin import Counted
+from serving.release.journal import refusals
 from serving.release.journal.store import DiskStore
 from serving.release.traffic import Traffic, all_to
 from windlass import catalog
@@ -21,7 +22,7 @@ from windlass.clock import SystemClock
 from windlass.errors import WindlassError
 from windlass.local import positions
 from windlass.local.loop import rejected
-from windlass.local.releasing import LOOK_EVERY_S, TELL_AGAIN_S, Releases
+from windlass.local.releasing import LOOK_EVERY_S, STARTS, TELL_AGAIN_S, Releases
 
 MODEL = planes.MODEL
 ERRORS = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "envoy", "bound": 5}
@@ -281,3 +282,47 @@ def test_blue_green_waits_for_something_to_send(machine: Machine) -> None:
     assert newest is not None
     assert newest.phase == "RolledBack"
     assert machine.platform.envoy.now.weights == {"1": 100}
+
+
+# --- what is refused is written down, and what is under way goes on
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        pytest.param({"candidate": "9"}, "has no bundle", id="no-bundle"),
+        pytest.param({"champion": "7"}, "version 1 is in force", id="another-champion"),
+        pytest.param({"candidate": "1"}, "is the champion", id="the-champion"),
+    ],
+)
+def test_why_a_release_was_refused_is_written_down(machine: Machine, more: Any, reason: str) -> None:
+    """Verify that whoever handed it over can find out, since nobody waits at the mailbox."""
+    machine.releases.begin(machine.release("a", **more))
+    (refusal,) = refusals.find(machine.place.settings, MODEL)
+    assert refusal.name == "a" and reason in refusal.reason
+    assert machine.controller.live(MODEL) is None
+
+
+def test_the_same_document_again_changes_nothing(machine: Machine) -> None:
+    release = machine.release("a")
+    machine.releases.begin(release)
+    watch = machine.releases._watch
+    machine.releases.begin(release)
+    assert machine.releases._watch is watch
+    assert refusals.find(machine.place.settings, MODEL) == []
+
+
+def test_a_server_that_never_starts_is_tried_a_few_times_and_then_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(model: str, version: str) -> None:
+        raise WindlassError("it ended with code 1")
+
+    monkeypatch.setattr(machine.platform, "serve", dies)
+    release = machine.release("a")
+    for _ in range(STARTS - 1):
+        with pytest.raises(WindlassError, match="ended with code 1"):
+            machine.releases.begin(release)
+        assert refusals.find(machine.place.settings, MODEL) == []
+    machine.releases.begin(release)
+    assert "did not start in 3 tries" in refusals.find(machine.place.settings, MODEL)[0].reason
