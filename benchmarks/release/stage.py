@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.release.parts import Progress
-from serving.release.access_log import Access, AccessLog
-from serving.release.envoy import Endpoints, EnvoyBackend
-from serving.release.envoy_admin import Admin, Counted
-from serving.release.envoy_process import binary, free_port
+from serving.release.envoy.access_log import Access, AccessLog
+from serving.release.envoy.admin import Admin, Counted
+from serving.release.envoy.backend import Endpoints, EnvoyBackend
+from serving.release.envoy.process import binary, free_port
 from serving.release.traffic import all_to
 from windlass.errors import WindlassError
 

@@ -29,7 +29,7 @@ from benchmarks.serving.fuzz_models import (
     rows_model,
     tensors_model,
 )
-from serving.release.envoy_process import free_port
+from serving.release.envoy.process import free_port
 from serving.runtime.features import entity_key
 from windlass.local import processes
 

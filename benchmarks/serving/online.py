@@ -26,7 +26,7 @@ from benchmarks.serving.results import Load, Results
 from benchmarks.serving.rounds import Rounds
 from benchmarks.serving.subject import FEATURES, Subject
 from components import export
-from serving.release.envoy_process import free_port
+from serving.release.envoy.process import free_port
 from windlass.errors import WindlassError
 from windlass.local import processes
 

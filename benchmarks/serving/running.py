@@ -16,7 +16,7 @@ from benchmarks.serving.environments import python_of
 from benchmarks.serving.generator import Generator
 from benchmarks.serving.lineup import Server
 from benchmarks.serving.subject import Subject
-from serving.release.envoy_process import free_port
+from serving.release.envoy.process import free_port
 from windlass.errors import WindlassError
 from windlass.local import processes
 

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from serving.release.envoy import EnvoyBackend, ModelRoute
-from serving.release.envoy_config import addresses
-from serving.release.envoy_files import EnvoyFiles
+from serving.release.envoy.backend import EnvoyBackend, ModelRoute
+from serving.release.envoy.config import addresses
+from serving.release.envoy.files import EnvoyFiles
 from serving.release.journal import mailbox
 from serving.release.journal.mailbox import Order
 from serving.release.journal.store import DiskStore

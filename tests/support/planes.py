@@ -26,7 +26,7 @@ import serving_bundles
 
 from components import signing
 from components.registry import VersionInfo
-from serving.release.envoy_files import EnvoyFiles
+from serving.release.envoy.files import EnvoyFiles
 from windlass.local import processes
 from windlass.local.client import Client
 from windlass.local.records import MARK

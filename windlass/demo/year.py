@@ -22,9 +22,9 @@ from monitoring.retraining import Trigger
 from monitoring.retraining import path as trigger_path
 from monitoring.signals import Signal, incident
 from serving.release import spec
-from serving.release.access_log import AccessLog
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
+from serving.release.envoy.access_log import AccessLog
 from serving.release.journal.store import DiskStore
 from windlass.clock import ManualClock
 from windlass.contract import Workload

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serving.release.envoy_admin import AdminError, Counted
+from serving.release.envoy.admin import AdminError, Counted
 from windlass import atomic
 from windlass.errors import WindlassError
 

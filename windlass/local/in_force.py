@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from serving.release.envoy_files import EnvoyFiles
+from serving.release.envoy.files import EnvoyFiles
 from serving.release.journal import history, mailbox
 from windlass.contract import Workload
 from windlass.errors import WindlassError

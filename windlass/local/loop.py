@@ -15,9 +15,9 @@ from monitoring.labels import LabelTail
 from monitoring.labels import path as feedback_path
 from monitoring.predictions import Prediction, PredictionTail
 from monitoring.predictions import folder as prediction_folder
-from serving.release.access_log import AccessLog
 from serving.release.controller import ReleaseController
-from serving.release.envoy_process import free_port
+from serving.release.envoy.access_log import AccessLog
+from serving.release.envoy.process import free_port
 from serving.release.journal import mailbox
 from serving.release.journal.store import DiskStore
 from serving.release.people.exporter import Exporter, serve

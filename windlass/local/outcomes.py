@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from monitoring.labels import Label
-from serving.release.access_log import Access
+from serving.release.envoy.access_log import Access
 from serving.release.release import Bandit, Check, Experiment, Release
 from serving.release.statistics.moments import Moments
 from windlass.local.times import PRESENT, Times

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from serving.release.envoy import Endpoints
-from serving.release.envoy_files import EnvoyFiles
-from serving.release.envoy_process import free_port
+from serving.release.envoy.backend import Endpoints
+from serving.release.envoy.files import EnvoyFiles
+from serving.release.envoy.process import free_port
 from windlass import atomic
 from windlass.errors import UsageError, WindlassError
 from windlass.local import lock, processes, state

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from serving.release.envoy import Endpoints, EnvoyBackend, ModelRoute
-from serving.release.envoy_files import EnvoyFiles
-from serving.release.envoy_process import free_port
+from serving.release.envoy.backend import Endpoints, EnvoyBackend, ModelRoute
+from serving.release.envoy.files import EnvoyFiles
+from serving.release.envoy.process import free_port
 from windlass.errors import AlreadyRunningError, UsageError, WindlassError
 from windlass.local import plane, processes, state
 from windlass.local.lock import PlatformLock

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from serving.release import envoy_process
-from serving.release.envoy import Endpoints, EnvoyBackend
-from serving.release.envoy_process import EnvoyProcess
+from serving.release.envoy import process as envoy_process
+from serving.release.envoy.backend import Endpoints, EnvoyBackend
+from serving.release.envoy.process import EnvoyProcess
 from windlass.local.records import Records
 
 

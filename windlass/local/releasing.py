@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring.labels import Label
 from monitoring.predictions import Prediction
-from serving.release.access_log import Access
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
+from serving.release.envoy.access_log import Access
 from serving.release.journal import mailbox, refusals
 from serving.release.release import BlueGreen, Experiment, Release, Shadow
 from serving.release.state import ReleaseState
@@ -33,7 +33,7 @@ from windlass.local.watch import SKEW_BATCH, Expected, ReleaseWatch
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
-    from serving.release.envoy_admin import Counted
+    from serving.release.envoy.admin import Counted
 
 #: However old a step is: a guardrail that fails must not wait.
 LOOK_EVERY_S = 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serving.release.envoy_admin import AdminError
+from serving.release.envoy.admin import AdminError
 
 #: Seconds within which an answer that was counted stands in the log; the proxy writes many times a second.
 WRITTEN_WITHIN_S = 2.0

@@ -61,7 +61,7 @@ def _processes(plane: DataPlane, content: dict[str, Any], pid: int | None) -> di
 
 
 def _weights(settings: Settings, models: dict[str, str]) -> dict[str, dict[str, int] | None]:
-    from serving.release.envoy import EnvoyBackend
+    from serving.release.envoy.backend import EnvoyBackend
 
     weights: dict[str, dict[str, int] | None] = {}
     for model in models:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from monitoring.labels import Label
-    from serving.release.access_log import Access
+    from serving.release.envoy.access_log import Access
 
 
 @dataclass(frozen=True)

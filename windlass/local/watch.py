@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from monitoring.labels import Label
-    from serving.release.access_log import Access
+    from serving.release.envoy.access_log import Access
     from serving.release.evidence import ArmEvidence, Evidence, Smoke
     from serving.release.release import Release
     from windlass.local.copies import Copies

@@ -18,8 +18,8 @@ from typing import Any
 
 from serving.release import traffic as values
 from serving.release.cluster import naming, patterns
-from serving.release.envoy_lua import BUCKET_HEADER
-from serving.release.envoy_routes import VERSION_HEADER
+from serving.release.envoy.lua import BUCKET_HEADER
+from serving.release.envoy.routes import VERSION_HEADER
 from serving.release.release import Gateway
 from serving.release.traffic import BUCKETS, Assignment, Traffic
 from windlass.errors import UsageError

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serving.release import envoy_lua
 from serving.release.cluster import naming
+from serving.release.envoy import lua as envoy_lua
 from serving.release.traffic import Assignment, Unit
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.release import access_log
-from serving.release.access_log import Access
+from serving.release.envoy import access_log
+from serving.release.envoy.access_log import Access
 from serving.release.evidence import ArmEvidence
 from serving.release.journal.store import DiskStore
 from serving.release.people import account
 from serving.release.release import Check
 from serving.release.statistics.moments import Moments
+from windlass.errors import WindlassError
 
 #: Seconds of traffic that a rate is measured over, and the part of a log that is read for it.
 WINDOW_S = 600.0
@@ -79,7 +80,10 @@ def baseline(directory: Path, model: str, check: Check) -> Baseline | None:
     """What the newest earlier release measured of a check's metric, on its champion (of pairs: on both)."""
     store = DiskStore(directory)
     for entry in reversed(store.entries(model)):
-        told = account.of_records(entry, store.records(entry))
+        try:
+            told = account.read(store.path(entry))
+        except WindlassError:
+            continue  # a journal that cannot be read has measured nothing
         if told is None:
             continue
         if (values := told.history.pairs.get(check.metric)) and len(values) >= ENOUGH:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.release import traffic as traffic_json
-from serving.release.envoy import EnvoyBackend
+from serving.release.envoy.backend import EnvoyBackend
 from serving.release.people.account import Account
 from windlass.errors import WindlassError
 from windlass.settings import Settings

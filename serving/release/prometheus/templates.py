@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from string import Template
 from typing import Any
 
-from serving.release.envoy_config import cluster_name
+from serving.release.envoy.config import cluster_name
 
 #: model and version -> values of the version label that stand for it
 Values = Callable[[str, str], tuple[str, ...]]

@@ -400,8 +400,8 @@ class Watch:
                 f"{told.entry.name} is over, the alias is {alias}, on the wire {dict(shown.weights)}",
             )
 
-    def on_look(self, evidence: Evidence) -> None:
-        """The engine looked at evidence that is what happened, and nothing failed: what is known is acted on."""
+    def on_look(self, evidence: Evidence, *, clean: bool = True) -> None:
+        """The engine looked; at evidence that is what happened, and where nothing failed, what is known is acted on."""
         told = self.newest
         if told is None:
             return
@@ -413,9 +413,10 @@ class Watch:
             if ours is None or theirs is None or not guarded:
                 continue
             found = told.clean.setdefault(version, Stratum())
-            found.add((ours.requests, ours.errors), (theirs.requests, theirs.errors))
+            count = found.add if clean else found.skip
+            count((ours.requests, ours.errors), (theirs.requests, theirs.errors))
             self.require(
-                found.z <= 2 * SURE or not told.live or version in out,
+                not clean or found.z <= 2 * SURE or not told.live or version in out,
                 "known harm is stopped",
                 f"{told.phase}: errors of {version} are {found.z:.0f} sigma above the champion's",
             )

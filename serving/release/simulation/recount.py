@@ -39,8 +39,9 @@ class Recount:
     def follow(self, told: Told, record: Record) -> None:
         """Compare the arms, and their shares, within what came since the last record."""
         seen = record["evidence"]
-        if seen is None or seen.get("silent") or seen.get("faults"):
+        if seen is None:
             return
+        trusted = not seen.get("silent") and not seen.get("faults")
         arms = seen["arms"]
         theirs = arms.get(told.champion)
         if theirs is None:
@@ -50,7 +51,8 @@ class Recount:
             if ours is None:
                 return
             found = told.harm.setdefault(("errors", version), Stratum())
-            found.add((ours["requests"], ours["errors"]), (theirs["requests"], theirs["errors"]))
+            count = found.add if trusted else found.skip
+            count((ours["requests"], ours["errors"]), (theirs["requests"], theirs["errors"]))
 
     def check_trusted(self, told: Told, record: Record, what: str, kinds: tuple[str, ...]) -> None:
         """Nothing goes on with evidence that is missing or makes no sense."""

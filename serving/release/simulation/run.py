@@ -237,12 +237,8 @@ class Run:
         if controller.live(MODEL) is not None:
             # what was read before a release began, or before a crash, may be of another
             seen = evidence if self._reading == self._name() and evidence is self._last else self._look(None)
-            if (
-                seen is not None
-                and self._try("look", lambda: controller.observe(MODEL, seen))
-                and self._clean
-            ):
-                self._watch.on_look(seen)
+            if seen is not None and self._try("look", lambda: controller.observe(MODEL, seen)):
+                self._watch.on_look(seen, clean=self._clean)
         elif not self._try("settle", lambda: controller.settle(MODEL)):
             return
         waiting: list[Release] = []
@@ -421,8 +417,8 @@ class Run:
             and first.last["check"] == engine.BACKEND
         ):
             promised = None  # the router refused it so often that giving up was right
-        if drawn.onset and self._promoted_at.get(name, 1000) <= drawn.onset + 1:
-            promised = None  # it did no harm yet
+        if drawn.onset and self._promoted_at.get(name, 1000) <= drawn.onset + 2:
+            promised = None  # it did no harm yet, or for less than two looks
         if drawn.special in ("misspelled", "crooked", "refused", "bothFail", "stuck"):
             self._injected[drawn.special] = 1
         return Outcome(

@@ -31,6 +31,12 @@ class Stratum:
         if total > 1:
             self.variance += rate * (1 - rate) * n * m / (total - 1)
 
+    def skip(self, ours: tuple[int, int], theirs: tuple[int, int]) -> None:
+        """Leave out what came since, so that no stratum spans it: shares and rates may have changed meanwhile."""
+        now = (*ours, *theirs)
+        if all(a >= b for a, b in zip(now, self.last, strict=True)):
+            self.last = now
+
     @property
     def z(self) -> float:
         return self.excess / math.sqrt(self.variance) if self.variance > 0 else 0.0

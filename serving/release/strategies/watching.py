@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 from serving.release import durations
@@ -10,7 +11,7 @@ from serving.release.release import Check
 
 
 def unobserved(seen: Look, check: Check, version: str) -> Obstacle | None:
-    """Why a guardrail does not know enough of a candidate in this step."""
+    """Why a guardrail does not know enough of a candidate in this step, or has a suspicion."""
     state = seen.state
     verdict = seen.verdict(check.name, version)
     if verdict.n < check.min_samples:
@@ -18,6 +19,10 @@ def unobserved(seen: Look, check: Check, version: str) -> Obstacle | None:
         return Obstacle(check.name, has if verdict.n else f"{has}: {verdict.reason}")
     if verdict.n <= state.step_base.get(state.key(check.name, version), 0):
         return Obstacle(check.name, f"{check.name} has no data of step {state.step + 1}")
+    # half of the way to a stop is no moment to give it more traffic: it fails for good, or the suspicion fades
+    doubt = 1 / math.sqrt(check.alpha)
+    if state.rules > 1 and verdict.evidence is not None and verdict.evidence >= doubt:
+        return Obstacle(check.name, f"{check.name} is suspected ({doubt:.0f}:1 holds): {verdict.reason}")
     return None
 
 

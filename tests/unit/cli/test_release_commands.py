@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import timedelta
 
 import pytest
 import yaml
 from release_stories import BANDIT, CANARY, EXPERIMENT, START, STORIES, Arm, Story
 
-from serving.release.journal import mailbox
+from serving.release.journal import mailbox, refusals
 from serving.release.journal.store import DiskStore
 from windlass import settings as settings_module
 from windlass.cli import app
+from windlass.local import lock, state
 
 
 @pytest.fixture
@@ -127,6 +129,7 @@ def test_plan_knows_the_baseline_of_an_earlier_release(windlass, write, journals
     [
         pytest.param(("--traffic", "0"), "--traffic 0 is not above 0", id="no-traffic"),
         pytest.param(("--baseline", "much"), "no number", id="no-number"),
+        pytest.param(("--traffic", "inf"), "--traffic inf is not above 0 and finite", id="endless-traffic"),
         pytest.param(("--deviation", "2"), "--deviation needs --baseline", id="spread-alone"),
         pytest.param(("--baseline", "0.1"), "has no decision metric", id="nothing-to-plan-for"),
     ],
@@ -136,6 +139,19 @@ def test_plan_refuses_figures_that_cannot_be_meant(windlass, write, options, mes
     code, said = windlass("plan", "-f", write(CANARY), *options)
     assert code == 2
     assert message in said["error"]["message"]
+
+
+@pytest.mark.parametrize("baseline", ["0", "200%", "-5%", "nan"])
+def test_plan_refuses_a_baseline_that_no_champion_has(windlass, write, baseline):
+    """Verify that a share of a binary reward lies between 0 and 1."""
+    code, said = windlass("plan", "-f", write(EXPERIMENT), f"--baseline={baseline}")
+    assert code == 2
+    assert "no share strictly between 0 and 1" in said["error"]["message"]
+
+
+def test_the_example_of_the_help_can_be_typed(text):
+    """Verify that no escape of the parser's is left in it."""
+    assert "--baseline 4%\n" in text("plan", "--help")[1]
 
 
 def test_diff_against_the_live_release(windlass, text, write, journals):
@@ -194,6 +210,141 @@ def test_apply_refuses_a_version_that_is_nowhere(windlass, write, home):
     assert windlass("apply", "-f", write(edited(CANARY, candidate="14")))[0] == 0
 
 
+@pytest.fixture
+def platform(home):
+    """The description and the lock of a platform that runs and serves flights."""
+    state.write(home, {"models": {"flights": "12"}})
+    held = lock.PlatformLock(state.lock_path(home))
+    yield
+    held.release()
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "remedy"),
+    [
+        pytest.param({"model": "taxis"}, "spec.model = 'taxis'", "it serves: flights", id="model"),
+        pytest.param({}, "spec.candidate = '13'", "has no bundle on this machine", id="bundle"),
+        pytest.param(
+            {"checks": [{**CANARY["spec"]["checks"][0], "source": "prometheus"}]},
+            "spec.checks[0].source = 'prometheus'",
+            "WINDLASS_PROMETHEUS_URL",
+            id="prometheus",
+        ),
+        pytest.param(
+            {
+                "backend": "gateway",
+                "gateway": {"name": "eg"},
+                "checks": [{**CANARY["spec"]["checks"][0], "source": "prometheus"}],
+            },
+            "spec.backend = 'gateway'",
+            "use backend: local",
+            id="backend",
+        ),
+    ],
+)
+def test_apply_asks_the_platform_that_runs(windlass, write, home, platform, changes, path, remedy):
+    """Verify that what it would refuse is said at once with path, value and remedy, and no letter is left."""
+    code, said = windlass("apply", "-f", write(edited(CANARY, **changes)))
+    assert code == 2
+    assert path in said["error"]["message"] and remedy in said["error"]["message"]
+    assert list(mailbox.submissions(mailbox.inbox(home))) == []
+    bundle = home.bundles_dir / "flights" / "13" / "serving.json"
+    bundle.parent.mkdir(parents=True)
+    bundle.write_text("{}")
+    code, said = windlass("apply", "-f", write(CANARY))
+    assert (code, said["platform_runs"]) == (0, True)
+
+
+def test_apply_twice_leaves_one_letter(windlass, text, write, home):
+    """Verify that the same document waits once, and that another of the same name takes its place."""
+    first = windlass("apply", "-f", write(CANARY))[1]
+    second = windlass("apply", "-f", write(CANARY))[1]
+    assert (first["waited_already"], second["waited_already"]) == (False, True)
+    assert second["letter"] == first["letter"]
+    third = windlass("apply", "-f", write(edited(CANARY, onConflict="queue")))[1]
+    assert third["replaced"] == [first["letter"]]
+    ((path, release),) = mailbox.submissions(mailbox.inbox(home))
+    assert (str(path), release.on_conflict) == (third["letter"], "queue")
+    assert "waits in the inbox already" in text("apply", "-f", write(edited(CANARY, onConflict="queue")))[1]
+
+
+LATER = START + timedelta(days=30)
+
+
+def test_a_refusal_is_told_until_the_name_comes_again(windlass, text, write, home):
+    """Verify wait, status, explain and watch of a release that was refused, and that apply forgets it."""
+    refusals.record(home, "flights", "flights-13", "version 13 has no bundle", LATER)
+    for name in ((), ("--release", "flights-13")):
+        code, said = windlass("wait", "flights", *name)
+        assert (code, said["outcome"], said["exit_code"]) == (1, "refused", 1)
+        assert said["reason"] == "version 13 has no bundle"
+    code, said = windlass("status", "flights")
+    assert (code, said["releases"]) == (0, [])
+    assert said["handed_over"] == [
+        {
+            "model": "flights",
+            "inbox": [],
+            "queued": [],
+            "refused": [
+                {"release": "flights-13", "reason": "version 13 has no bundle", "at": LATER.isoformat()}
+            ],
+        }
+    ]
+    for action in (("status",), ("explain", "flights"), ("watch", "flights")):
+        code, out = text(*action)
+        assert code == 0
+        assert "flights-13 was refused by the platform: version 13 has no bundle" in out
+    windlass("apply", "-f", write(CANARY))
+    assert windlass("wait", "flights", "--timeout", "10ms")[0] == 5
+    assert windlass("status")[1]["handed_over"][0]["inbox"] == ["flights-13"]
+
+
+def test_a_newer_letter_is_mentioned_beside_the_live_release(windlass, text, write, journals):
+    """Verify that nobody takes the older release for the one that was just handed over."""
+    Story(journals, CANARY, {"12": Arm(), "13": Arm()}).start()
+    windlass("apply", "-f", write(edited(CANARY, name="next", candidate="14", onConflict="queue")))
+    note = "release next waits in the inbox"
+    for action in ("status", "explain", "abort"):
+        code, out = text(action, "flights")
+        assert code == 0
+        assert note in out
+    assert note in windlass("pause", "flights")[1]["notes"][0]
+
+
+def test_pause_of_a_paused_release_says_so(windlass, text, journals, home):
+    """Verify that what is so already leaves no order, and that a waiting order makes it one again."""
+    story = Story(journals, CANARY, {"12": Arm(), "13": Arm()}).start()
+    assert windlass("resume", "flights")[1]["already"] is True
+    story.controller.command("flights", "pause")
+    assert "release flights-13 is paused already" in text("pause", "flights")[1]
+    assert list(mailbox.orders(mailbox.commands(home))) == []
+    assert windlass("resume", "flights")[1]["already"] is False
+    assert windlass("pause", "flights")[1]["already"] is False
+
+
+def test_an_engine_that_is_down_is_said(windlass, text, journals, platform):
+    """Verify that `platform_runs` is the engine, and what a person reads without one."""
+    Story(journals, CANARY, {"12": Arm(), "13": Arm()}).start()
+    for action in (("status",), ("pause", "flights"), ("watch", "flights")):
+        assert windlass(*action)[1]["platform_runs"] is True
+    assert windlass("wait", "flights", "--timeout", "10ms")[1]["platform_runs"] is True
+    assert "no engine runs" not in text("status")[1] + text("watch", "flights", "--once")[1]
+
+
+def test_without_an_engine_nobody_is_left_to_guess(windlass, text, journals):
+    """Verify the same without one."""
+    Story(journals, CANARY, {"12": Arm(), "13": Arm()}).start()
+    for action in (("status",), ("pause", "flights"), ("watch", "flights")):
+        assert windlass(*action)[1]["platform_runs"] is False
+    for action in (
+        ("status",),
+        ("pause", "flights"),
+        ("watch", "flights", "--once"),
+        ("wait", "flights", "--timeout", "10ms"),
+    ):
+        assert "no engine runs" in text(*action)[1]
+
+
 # --- meanwhile
 
 
@@ -228,7 +379,11 @@ def test_watch_draws_one_frame_where_there_is_no_terminal(text, windlass, journa
     """Verify the frame, that it is plain text, and its JSON."""
     assert windlass("watch", "flights")[0] == 2
     windlass("apply", "-f", write(CANARY))
-    assert text("watch", "flights", "--once") == (0, "release flights-13 waits for a platform to take it\n\n")
+    assert text("watch", "flights", "--once") == (
+        0,
+        "release flights-13 waits in the inbox for a platform to take it\n"
+        "  no engine runs here, so nothing moves: `windlass up` takes over\n\n",
+    )
     story = Story(journals, CANARY, {"12": Arm(), "13": Arm()}).start()
     story.look()
     code, out = text("watch", "flights", "--once", "--release", "flights-13")
@@ -283,6 +438,15 @@ def test_explain_shows_everything_that_happened(text, windlass, journals):
     assert said["outcome"] == "rolled_back"
 
 
+def test_explain_of_a_live_release_says_what_it_waits_for(text, journals):
+    """Verify that nothing is said to be decided, and that one look is one."""
+    story = Story(journals, BANDIT, {v: Arm() for v in ("12", "13", "14")}).start()
+    story.look()
+    out = text("explain", "flights")[1]
+    assert "  waits for  bookings, a decision that says INCONCLUSIVE" in out and "decided by" not in out
+    assert " 1 look " in out and "1 looks" not in out
+
+
 def test_report_and_replay_of_every_story(windlass, home, tmp_path):
     """Verify that each page is written to its place and decides the same again, as its journal does."""
     decisions = 0
@@ -320,6 +484,60 @@ def test_replay_finds_a_decision_that_was_changed(windlass, text, journals):
         (str(path), 2, "action", "hold", "roll_back")
     ]
     assert "decision 2, action: recorded 'hold', now 'roll_back'" in text("replay", path)[1]
+
+
+def test_a_journal_that_cannot_be_read_stops_no_other(windlass, text, journals):
+    """Verify that each bad file is named with its line, the good ones are replayed, and the exit code is 1."""
+    STORIES["failing"](journals)
+    good = journals / "flights" / "0001-flights-13.jsonl"
+    lines = good.read_text().splitlines()
+    torn, cut = good.with_name("0002-torn.jsonl"), good.with_name("0003-cut.jsonl")
+    torn.write_text("\n".join([lines[0], "garbage", *lines[1:]]) + "\n")
+    record = json.loads(lines[1])
+    del record["evidence"]
+    cut.write_text("\n".join([lines[0], json.dumps(record)]) + "\n")
+    code, said = windlass("replay", journals)
+    assert (code, said["releases"], said["decisions"], said["differences"]) == (1, 1, 2, [])
+    assert [found["file"] for found in said["unreadable"]] == [str(torn), str(cut)]
+    assert "line 2 is no JSON" in said["unreadable"][0]["reason"]
+    assert "is not as an engine writes it" in said["unreadable"][1]["reason"]
+    code, out = text("replay", torn)
+    assert code == 1
+    assert "line 2 is no JSON" in out
+    code, said = windlass("explain", "flights", "--release", "torn")
+    assert code == 1
+    assert f"journal {torn} cannot be read: line 2" in said["error"]["message"]
+
+
+def test_rules_that_are_not_known_cannot_be_decided_again(windlass, text, journals):
+    """Verify that a newer engine's journal is said to be undecidable and is no success."""
+    STORIES["failing"](journals)
+    path = journals / "flights" / "0001-flights-13.jsonl"
+    path.write_text(path.read_text().replace('"rules":2', '"rules":99'))
+    code, said = windlass("replay", path)
+    assert (code, said["decisions"], said["undecidable"]) == (1, 0, 2)
+    assert [found["rules"] for found in said["unknown_rules"]] == ["99"]
+    assert "decided by rules 99" in text("replay", path)[1]
+
+
+def test_history_is_read_by_the_rules_of_its_day(windlass, journals):
+    """Verify that a name which is refused today does not make an old journal unreadable."""
+    STORIES["failing"](journals)
+    path = journals / "flights" / "0001-flights-13.jsonl"
+    path.write_text(path.read_text().replace('"name":"flights-13"', '"name":"flights 13!"'))
+    code, said = windlass("replay", path)
+    assert (code, said["releases"], said["unreadable"]) == (0, 1, [])
+    assert windlass("status", "flights")[0] == 0
+
+
+def test_a_state_of_another_engine_is_named(windlass, journals):
+    """Verify that a field which nobody knows here is an error with a remedy, and no traceback."""
+    STORIES["failing"](journals)
+    path = journals / "flights" / "0001-flights-13.jsonl"
+    path.write_text(path.read_text().replace('"phase":', '"mood":"good","phase":'))
+    code, said = windlass("status", "flights")
+    assert (code, said["error"]["type"]) == (1, "WindlassError")
+    assert "mood" in said["error"]["message"] and "the version that wrote it" in said["error"]["message"]
 
 
 @pytest.mark.parametrize(

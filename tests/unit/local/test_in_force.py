@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from serving.release.envoy_config import ModelRoute, Routing
-from serving.release.envoy_files import EnvoyFiles
+from serving.release.envoy.config import ModelRoute, Routing
+from serving.release.envoy.files import EnvoyFiles
 from serving.release.journal import mailbox
 from serving.release.journal.mailbox import Order
 from windlass.errors import WindlassError

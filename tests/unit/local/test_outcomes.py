@@ -9,7 +9,7 @@ import pytest
 
 from monitoring.labels import Label
 from serving.release import spec
-from serving.release.access_log import Access
+from serving.release.envoy.access_log import Access
 from serving.release.statistics.moments import Moments
 from windlass.local.outcomes import EARLY_S, Outcomes
 from windlass.local.times import REPLAY

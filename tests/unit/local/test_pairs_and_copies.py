@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.labels import Label
 from monitoring.predictions import Prediction
-from serving.release.envoy_admin import AdminError, Counted
+from serving.release.envoy.admin import AdminError, Counted
 from serving.release.evidence import DISTANCE_STEPS, Pairs
 from serving.release.statistics.histogram import EDGES
 from windlass.errors import WindlassError

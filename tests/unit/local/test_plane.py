@@ -16,7 +16,7 @@ import planes
 import pytest
 from planes import MODEL, Place, Trickle
 
-from serving.release.envoy import EnvoyBackend
+from serving.release.envoy.backend import EnvoyBackend
 from windlass.errors import AlreadyRunningError, UsageError
 from windlass.local.plane import DataPlane, Plan
 from windlass.local.platform import Platform

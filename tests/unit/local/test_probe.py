@@ -12,7 +12,7 @@ from datetime import timedelta
 import planes
 import pytest
 
-from serving.release.envoy_process import free_port
+from serving.release.envoy.process import free_port
 from serving.release.evidence import Smoke
 from serving.release.release import SmokeRequest
 from windlass.local.probe import DirectProber, Probing

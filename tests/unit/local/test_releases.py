@@ -13,7 +13,7 @@ import pytest
 from monitoring.predictions import Prediction
 from serving.release import spec
 from serving.release.controller import ReleaseController
-from serving.release.envoy_admin import Counted
+from serving.release.envoy.admin import Counted
 from serving.release.journal import refusals
 from serving.release.journal.store import DiskStore
 from serving.release.traffic import Traffic, all_to

@@ -23,8 +23,8 @@ from monitoring.labels import path as feedback_path
 from monitoring.predictions import PredictionTail
 from monitoring.predictions import folder as prediction_folder
 from serving.release import spec
-from serving.release.access_log import AccessLog
 from serving.release.controller import ReleaseController
+from serving.release.envoy.access_log import AccessLog
 from serving.release.journal import history, replay
 from serving.release.journal.store import DiskStore
 from windlass import catalog, journal

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serving.release.envoy_config import ModelRoute, Routing
-from serving.release.envoy_files import EnvoyFiles
+from serving.release.envoy.config import ModelRoute, Routing
+from serving.release.envoy.files import EnvoyFiles
 from windlass.errors import UsageError, WindlassError
 from windlass.local import up
 from windlass.local.plane import DataPlane, Plan

@@ -14,8 +14,8 @@ from monitoring.collector.feedback_log import line
 from monitoring.labels import Label, LabelTail
 from monitoring.predictions import PredictionTail
 from serving.release import spec
-from serving.release.access_log import Access, AccessLog
-from serving.release.envoy_admin import AdminError
+from serving.release.envoy.access_log import Access, AccessLog
+from serving.release.envoy.admin import AdminError
 from serving.release.evidence import Evidence, Pairs
 from windlass.local import positions
 from windlass.local.stalled import WRITTEN_WITHIN_S

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from serving.release.envoy import Endpoints, EnvoyBackend
-from serving.release.envoy_process import free_port
+from serving.release.envoy.backend import Endpoints, EnvoyBackend
+from serving.release.envoy.process import free_port
 
 
 @dataclass

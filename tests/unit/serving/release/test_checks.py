@@ -112,7 +112,10 @@ def test_the_reason_carries_the_numbers():
         pytest.param([both(8, 8, 72, 0)], True, "INCONCLUSIVE", id="one-look-may-be-a-stall"),
         pytest.param([both(20, 20, 180, 0)], True, "FAIL", id="more-than-a-stall-explains"),
         pytest.param(
-            [both(4, 4, 36, 0), both(8, 8, 72, 0), both(12, 12, 108, 0)], True, "FAIL", id="three-looks-are-no-stall"
+            [both(4, 4, 36, 0), both(8, 8, 72, 0), both(12, 12, 108, 0)],
+            True,
+            "FAIL",
+            id="three-looks-are-no-stall",
         ),
     ],
 )

@@ -201,3 +201,15 @@ def test_what_was_better_once_and_is_worse_now_is_not_promoted():
     worse = told.look(24 * 8, {"12": arm(100_000, bought=5000), "13": arm(100_000, bought=3300)})
     assert worse.action == "hold"
     assert "now is worse" in worse.reason
+
+
+def test_a_suspicion_holds_until_it_is_a_verdict_or_fades():
+    """Verify that enough samples alone promote nobody while a guardrail is half of the way to a stop."""
+    once = {"type": "canary", "steps": [{"weight": 50, "minSamples": 40}]}
+    told = Told(once, [{**BOUNDED, "bound": 10}])
+    told.look(1, {"12": arm(20), "13": arm(20, 2)})
+    suspected = told.look(2, {"12": arm(45), "13": arm(45, 11)})
+    assert (suspected.action, suspected.check) == ("hold", "errors")
+    assert "suspected" in suspected.reason
+    faded = told.look(3, {"12": arm(245), "13": arm(245, 13)})
+    assert faded.action == "promote"

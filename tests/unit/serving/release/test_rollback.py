@@ -16,7 +16,7 @@ import pytest
 
 from serving.release import rollback, spec
 from serving.release.controller import ReleaseController
-from serving.release.envoy import EnvoyBackend
+from serving.release.envoy.backend import EnvoyBackend
 from serving.release.journal import mailbox
 from serving.release.journal.store import DiskStore, Entry
 from serving.release.traffic import Match, Traffic

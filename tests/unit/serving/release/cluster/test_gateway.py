@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from kubernetes_server import Asked, KubernetesServer, Scripted
 
-from serving.release import envoy_lua
 from serving.release.backend import RejectedError, TrafficBackend, UnreachableError
 from serving.release.cluster.api import PAUSES, KubernetesApi
 from serving.release.cluster.gateway import GatewayBackend
 from serving.release.cluster.http_route import FOREIGN
 from serving.release.cluster.waiting import Patience
+from serving.release.envoy import lua as envoy_lua
 from serving.release.release import Gateway
 from serving.release.traffic import Assignment, Match, Segments, Traffic, Unit, all_to
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from release_stories import BANDIT, CANARY, Arm, Story, failing_canary, promoted_canary
 
-from serving.release.envoy_process import free_port
+from serving.release.envoy.process import free_port
 from serving.release.people import exporter
 from serving.release.people.exporter import Exporter
 from windlass.errors import WindlassError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from serving.release import spec
 from serving.release.people import lint
 
 GOOD = """\
@@ -105,3 +106,69 @@ def test_a_version_with_a_dot_is_found_in_the_allocation():
         fault for fault in lint.text(text).faults if fault.path.startswith("spec.strategy.allocation")
     )
     assert (fault.path, fault.line) == ("spec.strategy.allocation.1.3", 12)
+
+
+BOMB = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9 if i else ['x'] * 9)}]\n" for i in range(9))
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "remedy"),
+    [
+        pytest.param(
+            "a: 1\nb: &b [*b]\n", 2, "an anchor that holds itself has no end", id="anchor-in-itself"
+        ),
+        pytest.param("a: 1\nb: " + "[" * 3000, 2, "levels deep", id="open-brackets"),
+        pytest.param("a: 1\nb: " + "[" * 3000 + "]" * 3000, 2, "levels deep", id="nested"),
+        pytest.param(BOMB, 5, "values once its aliases are written out", id="aliases-of-aliases"),
+        pytest.param(
+            "\n".join(["a0: &a0 [x]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 100))]),
+            50,
+            "levels once its aliases are written out",
+            id="a-chain-of-aliases",
+        ),
+        pytest.param("a: 1\nb: 2024-13-01\n", 2, "is written like timestamp and is none", id="month-13"),
+        pytest.param(f"a: 1\nb: {'1' * 5000}\n", 2, "is written like int and is none", id="long-number"),
+    ],
+)
+def test_a_text_that_no_release_is_has_its_line(content, line, remedy):
+    """Verify that what would exhaust a reader is refused with its place, by lint and by whoever applies it."""
+    (fault,) = lint.text(content).faults
+    assert (fault.path, fault.line) == ("document", line)
+    assert remedy in fault.remedy
+    with pytest.raises(spec.SpecError, match=f"line {line}"):
+        spec.loads(content)
+
+
+@pytest.mark.parametrize("number", ["010", "0x1F", "1_000", "+13", "0b11", "190:20:30"])
+def test_a_number_that_yaml_reads_as_another_is_refused(number):
+    """Verify that `candidate: 010` does not silently become version 8."""
+    content = GOOD.replace("candidate: 13", f"candidate: {number}")
+    (fault,) = lint.text(content).faults
+    assert (fault.path, fault.value, fault.line) == ("spec.candidate", number, 5)
+    with pytest.raises(spec.SpecError, match="put it in quotes"):
+        spec.loads(content)
+    quoted = GOOD.replace("candidate: 13", f'candidate: "{number}"')
+    named = [fault.value for fault in lint.text(quoted).faults]
+    assert named == [] or named == [repr(number)]  # a plus or a colon is no part of a name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [
+        pytest.param("weight: 50", "weight: true", "true", id="a-flag"),
+        pytest.param("candidate: 13", "candidate: 2024-01-01", "2024-01-01", id="a-date"),
+        pytest.param("weight: 50", "weight: [null, {a: false}]", "[null, {'a': false}]", id="nested"),
+        pytest.param("weight: 50", f"weight: {'x' * 300}", f"'{'x' * 199}…", id="long"),
+    ],
+)
+def test_a_value_is_shown_as_yaml_writes_it(old, new, value):
+    """Verify that nobody has to read Python, nor thousands of characters."""
+    assert [fault.value for fault in lint.text(GOOD.replace(old, new)).faults] == [value]
+
+
+@pytest.mark.parametrize("duration", ["9" * 26 + "d", "9" * 400 + "h", "36501d", "1000000h"])
+def test_a_duration_without_end_is_a_fault(duration):
+    """Verify that it is named with path and line, and that the longest one is none."""
+    (fault,) = lint.text(GOOD.replace("minSamples: 500", f"minDuration: {duration}")).faults
+    assert (fault.path, fault.line) == ("spec.strategy.steps[0].minDuration", 10)
+    assert lint.text(GOOD.replace("minSamples: 500", "minDuration: 36500d")).valid

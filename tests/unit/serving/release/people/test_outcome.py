@@ -9,11 +9,11 @@ from release_stories import CANARY, ERRORS, SLOW, START, STORIES, Arm, Story, do
 
 from serving.release import spec
 from serving.release.backend import RejectedError
-from serving.release.journal import mailbox
+from serving.release.journal import mailbox, refusals
 from serving.release.journal.store import DiskStore
 from serving.release.people import account, outcome, waiting
 from windlass import settings as settings_module
-from windlass.errors import UsageError
+from windlass.errors import UsageError, WindlassError
 
 
 @pytest.fixture
@@ -104,9 +104,16 @@ class Time:
         if self.happens:
             self.happens.pop(0)()
 
-    def wait(self, home, name=None, timeout=None):
+    def wait(self, home, name=None, timeout=None, on_wire=lambda told: False):
         return waiting.wait(
-            home, "flights", name, timeout, sleep=self.sleep, passed=lambda: self.now, say=self.said.append
+            home,
+            "flights",
+            name,
+            timeout,
+            sleep=self.sleep,
+            passed=lambda: self.now,
+            say=self.said.append,
+            on_wire=on_wire,
         )
 
 
@@ -145,8 +152,84 @@ def test_a_queued_release_waits_for_its_turn(home):
 def test_a_release_that_the_platform_refuses_ends_the_wait(home):
     """Verify that a letter which vanishes without a journal is an error and no endless wait."""
     letter = mailbox.submit(mailbox.inbox(home), spec.parse(CANARY), START)
-    with pytest.raises(UsageError, match="refused"):
+    with pytest.raises(WindlassError, match="refused") as caught:
         Time(letter.unlink).wait(home)
+    assert caught.value.exit_code == 1
+
+
+HOUR = timedelta(hours=1)
+NEWER = {**CANARY, "metadata": {"name": "flights-14"}}
+
+
+@pytest.mark.parametrize("name", [None, "flights-13"])
+def test_a_refusal_that_is_told_ends_the_wait_with_its_reason(home, name):
+    """Verify exit code 1 and the reason, from the letter on, with and without the release's name."""
+    letter = mailbox.submit(mailbox.inbox(home), spec.parse(CANARY), START)
+
+    def refuse():
+        refusals.record(home, "flights", "flights-13", "version 13 has no bundle", START + HOUR)
+        letter.unlink()
+
+    time = Time(lambda: None, refuse)
+    found = time.wait(home, name)
+    assert (found.outcome, found.word, found.exit_code) == (None, "refused", 1)
+    assert found.found.handed.reason == "version 13 has no bundle"
+    assert [where.place for where in time.said] == ["inbox", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("name", "after", "place", "exit_code"),
+    [
+        pytest.param(None, HOUR, "refused", 1, id="an-older-release-that-is-over-is-not-taken-for-it"),
+        pytest.param(None, -HOUR, "journal", 0, id="what-began-after-the-refusal-counts"),
+        pytest.param("flights-14", -HOUR, "refused", 1, id="named"),
+        pytest.param("flights-13", HOUR, "journal", 0, id="another-release-named"),
+    ],
+)
+def test_the_newest_hand_over_is_waited_for(home, name, after, place, exit_code):
+    """Verify that a refused release and an older promoted one are told apart by their times."""
+    STORIES["canary"](home.journal_dir / "releases")
+    refusals.record(home, "flights", "flights-14", "no bundle", START + after)
+    found = Time().wait(home, name, timedelta(seconds=1))
+    assert (found.found.place, found.exit_code) == (place, exit_code)
+
+
+def test_a_name_that_is_taken_and_refused_is_not_promoted_again(home):
+    """Verify that the second release of a name is not answered with the first one's end."""
+    STORIES["canary"](home.journal_dir / "releases")
+    refusals.record(home, "flights", "flights-13", "is over; give another name", START + timedelta(days=9))
+    assert Time().wait(home, "flights-13").exit_code == 1
+    refusals.clear(home, "flights", "flights-13")
+    mailbox.submit(mailbox.inbox(home), spec.parse(CANARY), START + timedelta(days=9))
+    assert Time().wait(home, "flights-13", timedelta(seconds=1)).exit_code == 5
+
+
+def test_a_refusal_beside_the_queue_is_told_by_time(home):
+    """Verify that a release which was queued after another's refusal is the newest."""
+    store = DiskStore(home.journal_dir / "releases")
+    refusals.record(home, "flights", "flights-12", "no bundle", START)
+    store.enqueue("flights", "flights-14", NEWER, START + HOUR)
+    assert waiting.locate(home, "flights").name == "flights-14"
+    refusals.record(home, "flights", "flights-12", "no bundle", START + 2 * HOUR)
+    assert waiting.locate(home, "flights").name == "flights-12"
+
+
+def test_a_registry_that_is_down_keeps_nobody_waiting(home):
+    """Verify that an end whose traffic is in force is told with what is still to be done, and only then."""
+
+    class Down:
+        def __setitem__(self, model, version):
+            raise WindlassError("the registry does not answer")
+
+    arms = {"12": Arm(), "13": Arm()}
+    story = Story(home.journal_dir / "releases", CANARY, arms, champions=Down()).start()
+    with pytest.raises(WindlassError, match="registry"):
+        story.play()
+    story.controller.close()
+    assert Time().wait(home, timeout=timedelta(seconds=1)).exit_code == 5
+    found = Time().wait(home, on_wire=lambda told: dict(told.state.weights) == {"13": 100})
+    assert (found.outcome, found.exit_code) == ("promoted", 0)
+    assert found.pending == "the alias is still to be moved to version 13"
 
 
 def test_a_journal_without_its_first_line_is_still_waiting(home):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from release_stories import BANDIT, BLUE_GREEN, CANARY, ERRORS, EXPERIMENT, SHADOW, Arm, Story, document
@@ -203,3 +205,63 @@ def test_an_earlier_release_gives_the_baseline(tmp_path):
     assert found.mean == moments.y / moments.n
     assert found.source == "release flights-13"
     assert past.baseline(tmp_path, "taxis", check) is None
+
+
+# --- documents that people start from
+
+
+def examples():
+    """YAML examples of the manual that are whole documents."""
+    text = (Path(__file__).parents[5] / "docs" / "releases.md").read_text()
+    return [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: Release" in block]
+
+
+ARCHITECTURE = """\
+kind: Release
+metadata: {name: flights-13}
+spec:
+  model: flights
+  candidate: "13"
+  champion: "12"
+  backend: local
+  strategy:
+    type: canary
+    steps: [{weight: 10, minSamples: 500, minDuration: 10m}, {weight: 50, minSamples: 2000}]
+  checks:
+  - {name: errors, kind: guardrail, metric: errorRate, source: envoy, relativeToChampion: true, alpha: 0.01}
+  - {name: p99, kind: guardrail, metric: latencyP99, source: envoy, bound: 50ms, alpha: 0.01}
+  - {name: late-cost, kind: decision, metric: reward, source: feedback, minimumDetectableEffect: 5}
+  onConflict: refuse
+  inconclusiveAfter: 24h
+  whenInconclusive: hold
+"""
+
+
+def test_there_are_examples():
+    """Verify that the manual is read at all."""
+    assert examples()
+
+
+@pytest.mark.parametrize("content", [*examples(), ARCHITECTURE])
+def test_every_example_has_a_plan(content):
+    """Verify that each check of it says when it decides, as an object and as text."""
+    found = plan.plan(spec.loads(content), None, Known(per_second=20))
+    assert all(check["expected"] for check in found["checks"] if check["metric"] != "reward")
+    assert plan_text.text(found)
+
+
+@pytest.mark.parametrize("metric", ["latencyP50", "latencyP95", "latencyP99"])
+def test_a_latency_check_against_the_champions_own_tail_is_sized(metric):
+    """Verify that all answers being slow is found sooner than some, and from how many champions' answers on."""
+    check = {
+        "name": "slow",
+        "kind": "guardrail",
+        "metric": metric,
+        "source": "envoy",
+        "relativeToChampion": True,
+    }
+    release = spec.parse(document(CANARY["spec"]["strategy"], check))
+    some, every = expectation.of_check(release.checks[0], 0.1, 0.01, None)
+    assert every.observations is not None and every.observations < 60
+    assert some.observations is None or some.observations > every.observations
+    assert "the champion's own p99" in some.effect

@@ -71,11 +71,18 @@ def test_a_bad_document_fails_lint_with_its_place(home, tmp_path, document, wind
     assert line[problem["column"] - 1 :] == "weight: 5"
 
 
-@pytest.mark.parametrize("action", ["lint", "apply"])
-def test_a_missing_file_is_named(home, tmp_path, windlass, action):
-    code, said = windlass(action, "-f", tmp_path / "none.yaml")
+def test_a_missing_file_is_named(home, tmp_path, windlass):
+    code, said = windlass("apply", "-f", tmp_path / "none.yaml")
     assert code == 2
     assert "none.yaml" in said["error"]["message"]
+
+
+def test_a_missing_file_is_a_fault_beside_others(home, tmp_path, file, windlass):
+    """Verify that the files that are there are linted all the same."""
+    code, said = windlass("lint", tmp_path / "none.yaml", file)
+    assert (code, said["valid"], [found["valid"] for found in said["files"]]) == (2, False, [False, True])
+    (problem,) = said["files"][0]["problems"]
+    assert "none.yaml" in problem["remedy"]
 
 
 def test_an_applied_release_reaches_the_platform_as_one_letter(home, file, document, windlass):
@@ -131,7 +138,7 @@ def test_a_model_without_a_release_is_named(home, windlass, action):
 
 
 def test_status_of_nothing_is_empty(home, windlass):
-    assert windlass("status") == (0, {"releases": []})
+    assert windlass("status") == (0, {"releases": [], "handed_over": [], "platform_runs": False})
 
 
 def test_explain_tells_who_decided_what(home, document, windlass):

@@ -20,7 +20,7 @@ import prometheus_server
 import pytest
 from prometheus_server import INTERVAL_S, PrometheusServer
 
-from serving.release import envoy_process
+from serving.release.envoy import process as envoy_process
 from serving.release.prometheus.client import Prometheus
 from serving.release.prometheus.source import PrometheusSource
 from serving.release.prometheus.templates import ENVOY, RUNTIME

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.release.envoy_lua import BUCKET_HEADER, UNIT_HEADER
+from serving.release.envoy.lua import BUCKET_HEADER, UNIT_HEADER
 from serving.release.traffic import Traffic
 
 MIRROR_HEADER = "x-windlass-mirror"

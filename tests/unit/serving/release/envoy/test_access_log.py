@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from serving.release import access_log
-from serving.release.access_log import AccessLog
+from serving.release.envoy import access_log
+from serving.release.envoy.access_log import AccessLog
 
 LINE = {
     "at": "1360000000.250000",

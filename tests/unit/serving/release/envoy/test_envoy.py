@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from serving.release.access_log import AccessLog
-from serving.release.envoy import EnvoyBackend, RejectedError
+from serving.release.envoy.access_log import AccessLog
+from serving.release.envoy.backend import EnvoyBackend, RejectedError
 from windlass.errors import PortInUseError, UsageError, WindlassError
 
 

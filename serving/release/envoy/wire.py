@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from serving.release import buckets, envoy_lua
-from serving.release.envoy_config import LUA_FILTER, MIRROR_HEADER, mirrors, shadowed_by
-from serving.release.envoy_routes import NOTES, Kind, kind_of
+from serving.release import buckets
+from serving.release.envoy import lua as envoy_lua
+from serving.release.envoy.config import LUA_FILTER, MIRROR_HEADER, mirrors, shadowed_by
+from serving.release.envoy.routes import NOTES, Kind, kind_of
 from serving.release.traffic import Assignment, Match, Segments, Traffic
 
 Entry = Mapping[str, Any]

@@ -14,12 +14,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from serving.release import admission, envoy_config, envoy_routes, envoy_wire
+from serving.release import admission
 from serving.release.backend import RejectedError, UnreachableError
-from serving.release.envoy_admin import Admin, AdminError
-from serving.release.envoy_config import Endpoints, ModelRoute, Routing
-from serving.release.envoy_files import EnvoyFiles
-from serving.release.envoy_process import EnvoyProcess, require_free
+from serving.release.envoy import config as envoy_config
+from serving.release.envoy import routes as envoy_routes
+from serving.release.envoy import wire as envoy_wire
+from serving.release.envoy.admin import Admin, AdminError
+from serving.release.envoy.config import Endpoints, ModelRoute, Routing
+from serving.release.envoy.files import EnvoyFiles
+from serving.release.envoy.process import EnvoyProcess, require_free
 from serving.release.traffic import Traffic
 from windlass.errors import UsageError, WindlassError
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from serving.release.envoy_config import ROUTE_CONFIG, cluster_name, shadow_cluster
+from serving.release.envoy.config import ROUTE_CONFIG, cluster_name, shadow_cluster
 
 Document = dict[str, Any]
 

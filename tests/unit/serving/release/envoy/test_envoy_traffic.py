@@ -13,10 +13,10 @@ from dataclasses import replace
 import pytest
 
 from serving.release import buckets
-from serving.release.access_log import AccessLog
 from serving.release.backend import RejectedError, UnreachableError
-from serving.release.envoy_admin import AdminError
-from serving.release.envoy_config import STREAK
+from serving.release.envoy.access_log import AccessLog
+from serving.release.envoy.admin import AdminError
+from serving.release.envoy.config import STREAK
 from serving.release.traffic import PREVIEW_HEADER, Assignment, Match, Segments, Traffic, Unit, all_to
 
 USER = Unit("header", "x-user")

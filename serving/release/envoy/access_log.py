@@ -16,8 +16,8 @@ from typing import Any
 
 import orjson
 
-from serving.release.envoy_config import split_cluster
-from serving.release.envoy_routes import COUNTED, Kind, kind_of
+from serving.release.envoy.config import split_cluster
+from serving.release.envoy.routes import COUNTED, Kind, kind_of
 
 # The caller went away: its impatience, not the server's failure.
 _CALLER_LEFT = frozenset({"DC", "DI", "DR"})

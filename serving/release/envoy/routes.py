@@ -18,8 +18,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from serving.release import envoy_lua
-from serving.release.envoy_config import (
+from serving.release.envoy import lua as envoy_lua
+from serving.release.envoy.config import (
     COLLECTOR_CLUSTER,
     LUA_FILTER,
     MIRROR_HEADER,

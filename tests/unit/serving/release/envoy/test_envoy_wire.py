@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.release import admission, buckets, envoy_lua, envoy_routes, envoy_wire
-from serving.release.envoy_config import ModelRoute, Routing
+from serving.release import admission, buckets
+from serving.release.envoy import lua as envoy_lua
+from serving.release.envoy import routes as envoy_routes
+from serving.release.envoy import wire as envoy_wire
+from serving.release.envoy.config import ModelRoute, Routing
 from serving.release.traffic import Assignment, Match, Segments, Traffic, Unit
 from tests.unit.serving.release.test_buckets import ARMS, percents
 from windlass.errors import UsageError
@@ -139,7 +142,7 @@ def test_the_lua_text_says_whose_it_is_and_carries_no_code_of_others(unit, salt)
             Traffic({"12": 100}, matches=(Match("header", "x a", "1", "12"),)), "'x a'", id="no-header-name"
         ),
         pytest.param(
-            Traffic({"12": 100}, matches=(Match("header", "x-a", "", "12"),)), "value ''", id="empty-value"
+            Traffic({"12": 100}, matches=(Match("header", "x-a", "", "12"),)), "x-a = '' of", id="empty-value"
         ),
         pytest.param(
             Traffic({"12": 100}, matches=(Match("cookie", "a", "1;b=2", "12"),)), "1;b=2", id="cookie-value"
@@ -156,7 +159,7 @@ def test_the_lua_text_says_whose_it_is_and_carries_no_code_of_others(unit, salt)
         ),
         pytest.param(
             Traffic({"12": 100}, segments=Segments("x-a", {" b": {"12": 100}})),
-            "segment ' b'",
+            "x-a = ' b' of",
             id="segment-value",
         ),
         pytest.param(

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from serving.release import envoy_config, envoy_routes
-from serving.release.envoy_config import Endpoints, ModelRoute, Routing
+from serving.release.envoy import config as envoy_config
+from serving.release.envoy import routes as envoy_routes
+from serving.release.envoy.config import Endpoints, ModelRoute, Routing
 from serving.release.traffic import from_json
 from windlass import atomic
 from windlass.errors import WindlassError
