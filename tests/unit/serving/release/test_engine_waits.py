@@ -208,8 +208,8 @@ def test_a_suspicion_holds_until_it_is_a_verdict_or_fades():
     once = {"type": "canary", "steps": [{"weight": 50, "minSamples": 40}]}
     told = Told(once, [{**BOUNDED, "bound": 10}])
     told.look(1, {"12": arm(20), "13": arm(20, 2)})
-    suspected = told.look(2, {"12": arm(45), "13": arm(45, 11)})
+    suspected = told.look(2, {"12": arm(45), "13": arm(45, 12)})
     assert (suspected.action, suspected.check) == ("hold", "errors")
     assert "suspected" in suspected.reason
-    faded = told.look(3, {"12": arm(245), "13": arm(245, 13)})
+    faded = told.look(3, {"12": arm(245), "13": arm(245, 14)})
     assert faded.action == "promote"
