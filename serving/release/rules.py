@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from serving.release import admission
 from serving.release.metrics import METRICS
-from serving.release.reading import Problem
+from serving.release.reading import Problem, shown
 from serving.release.release import (
     Bandit,
     BlueGreen,
@@ -47,7 +47,7 @@ def contradictions(release: Release) -> list[Problem]:
 
 
 def _problem(path: str, value: object, remedy: str) -> Problem:
-    return Problem(path, repr(value), remedy)
+    return Problem(path, shown(value), remedy)
 
 
 # --- versions

@@ -157,10 +157,11 @@ class Runs:
         from pathlib import Path
 
         from serving.release.people import operations
+        from windlass.cli.release import platform
         from windlass.clock import SystemClock
 
         result["release_applied"] = operations.apply(
-            self._settings, operations.read(Path(result["release"])), SystemClock()
+            self._settings, operations.read(Path(result["release"])), SystemClock(), platform(self._settings)
         )
 
 

@@ -115,6 +115,9 @@ class Releases:
         live = self._controller.live(self.model)
         if live is not None and live.release == release and self._watch is not None:
             return  # it is under way, and its evidence must not begin anew
+        newest = self._controller.newest(self.model)
+        if newest is not None and not newest.live and newest.release == release:
+            return  # a letter that a crash left behind: this very release has begun, and is over
         if live is None or live.release == release:
             # behind another one it is queued or refused, and needs no servers yet
             for version in release.candidates:
@@ -127,6 +130,7 @@ class Releases:
             if live is None:
                 self._retire()
             raise
+        refusals.clear(self._settings, release.model, release.name)
         live = self._controller.live(self.model)
         if live is not None and live.release == release:
             self._observe(live)

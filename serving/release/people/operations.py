@@ -136,6 +136,11 @@ def command(
     Raises:
         UsageError: the model has no release that it could concern, or the version is no candidate of it.
     """
+    waiting = "; ".join(news(settings, model, None))
+    if newest(settings, model) is None and waiting:
+        raise UsageError(
+            f"{wanted} {model}: no release of it has begun ({waiting}); there is nothing to {wanted} yet"
+        )
     found = find(settings, model)
     others = news(settings, model, found)
     if not found.state.live:
@@ -156,7 +161,7 @@ def command(
     paused = found.state.phase == "Paused"
     already = (wanted == "pause" and paused) or (wanted == "resume" and not paused)
     # an order that waits may change that before ours is read
-    already = already and not any(waiting.model == model for _, waiting in mailbox.orders(box))
+    already = already and not any(order.model == model for _, order in mailbox.orders(box))
     if not already:
         order = Order(model, wanted, getpass.getuser(), clock.now().isoformat(), version, found.release.name)
         mailbox.order(box, order, clock.now())

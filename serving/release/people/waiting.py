@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from serving.release.journal import history
 from serving.release.journal.store import DiskStore, Record
 from serving.release.people import account, handover, outcome
 from serving.release.people.account import Account
@@ -209,5 +210,9 @@ class Reader:
             data = file.read()
         lines = data[: data.rfind(b"\n") + 1].splitlines()
         self._read += data.rfind(b"\n") + 1
-        self._records += [json.loads(line) for line in lines]
+        try:
+            self._records += [json.loads(line) for line in lines]
+        except ValueError:
+            history.records(path)  # says which line
+            raise
         return bool(lines)

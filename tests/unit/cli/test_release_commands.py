@@ -311,6 +311,14 @@ def test_a_newer_letter_is_mentioned_beside_the_live_release(windlass, text, wri
     assert note in windlass("pause", "flights")[1]["notes"][0]
 
 
+def test_a_command_to_a_letter_says_that_it_waits(windlass, write):
+    """Verify that a release which has not begun is not said to be unknown."""
+    windlass("apply", "-f", write(CANARY))
+    code, said = windlass("abort", "flights")
+    assert code == 2
+    assert "no release of it has begun (release flights-13 waits in the inbox" in said["error"]["message"]
+
+
 def test_pause_of_a_paused_release_says_so(windlass, text, journals, home):
     """Verify that what is so already leaves no order, and that a waiting order makes it one again."""
     story = Story(journals, CANARY, {"12": Arm(), "13": Arm()}).start()

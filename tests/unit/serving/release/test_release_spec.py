@@ -73,7 +73,7 @@ BAD = [
     ("spec.candidate", "12", "spec.candidate = '12'", "champion itself"),
     ("spec.candidates", ["13", "14"], "spec.candidates", "one candidate"),
     ("spec.backend", "nomad", "spec.backend = 'nomad'", "use one of local"),
-    ("spec.backend", "gateway", "spec.strategy.mirror = True", "cannot copy each version's requests"),
+    ("spec.backend", "gateway", "spec.strategy.mirror = true", "cannot copy each version's requests"),
     ("spec.backend", "gateway", "spec.checks[0].source = 'envoy'", "use prometheus"),
     ("spec.gateway", {"name": "g"}, "spec.gateway = 'g'", "has no Gateway"),
     ("spec.onConflict", "wait", "spec.onConflict = 'wait'", "refuse, queue"),

@@ -199,7 +199,7 @@ BAD = [
     ("bandit", {"checks": [ERRORS]}, "spec.checks", "needs a decision metric"),
     ("bandit", {"checks": [REWARD]}, "spec.checks", "no guardrail"),
     ("bandit", {"checks__1__valueType": "ratio"}, "spec.checks = 'late-cost'", "binary or continuous"),
-    ("bandit", {"checks__1__covariate": True}, "covariate = True", "use experiment"),
+    ("bandit", {"checks__1__covariate": True}, "covariate = true", "use experiment"),
     ("shadow", {"strategy__percent": 0}, "spec.strategy.percent = 0", "1..100"),
     ("shadow", {"checks__0__source": "envoy"}, "spec.checks[0].source = 'envoy'", "use one of predictions"),
     ("shadow", {"checks": [ERRORS]}, "spec.checks[0].source = 'envoy'", "nobody waits for a copy"),
