@@ -34,7 +34,8 @@ class Stratum:
     def skip(self, ours: tuple[int, int], theirs: tuple[int, int]) -> None:
         """Leave out what came since, so that no stratum spans it: shares and rates may have changed meanwhile."""
         now = (*ours, *theirs)
-        if all(a >= b for a, b in zip(now, self.last, strict=True)):
+        sane = ours[0] >= ours[1] and theirs[0] >= theirs[1]
+        if sane and all(a >= b for a, b in zip(now, self.last, strict=True)):
             self.last = now
 
     @property
