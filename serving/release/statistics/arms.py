@@ -19,7 +19,7 @@ for an excess it bets on inverse-propensity differences with the capital process
 A. Ramdas, JRSS B 86 (2024) 1-27.
 
 Mirrored requests, which both arms answer, are covered as well: there w = 1/2, and the product over a pair is at most
-1 in expectation whatever the two answers have to do with each other. (`paired` says more of them.)
+1 in expectation whatever the two answers have to do with each other.
 
 **Spells.** Nothing here needs requests to be independent of each other, only of the coin that gave them their arm. A
 burst of errors or a stall of the machine that hits whatever is in flight, of both arms, falls on them in proportion

@@ -27,7 +27,6 @@ from serving.release.statistics import (
     mixture,
     multiplicity,
     novelty,
-    paired,
     planning,
     proportions,
     quantiles,
@@ -111,16 +110,6 @@ def betting_figures():
         found[f"boundary at {n}"] = asymptotic.boundary(n, 0.01)
         squares = EmpiricalBernstein(0.05).extend([value**2 for value in values[:n]])
         found[f"bernstein of {n}"] = squares.interval
-        distance = paired.add(paired.against(0.05, 0.01), [abs(value) for value in values[:n]])
-        found[f"distance of {n}"] = [
-            distance.log_evidence_above,
-            distance.log_evidence_below,
-            *distance.interval,
-        ]
-    for pairs in ((100, 9, 2), (100, 2, 9), (50, 0, 0)):
-        for excess in (0.0, 0.03):
-            counts = paired.Discordant(*pairs)
-            found[f"discordant {pairs} beyond {excess}"] = paired.log_evidence_of_more(counts, excess)
     return found
 
 
