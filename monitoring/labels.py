@@ -172,6 +172,11 @@ def plain(label: Label) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def sent(label: Label) -> dict[str, Any]:
+    """The record that a caller sends, which `validate` takes: when it arrives is not the caller's to say."""
+    return {name: value for name, value in plain(label).items() if name in FIELDS}
+
+
 class LabelTail(RecordTail[Label]):
     """The labels that appeared in the feedback log since the last poll.
 

@@ -105,12 +105,12 @@ def _post(url: str, labels: list[Label]) -> int:
     import urllib.error
     import urllib.request
 
-    from monitoring.labels import plain
+    from monitoring.labels import sent
     from windlass.errors import WindlassError
 
-    sent = 0
+    done = 0
     for start in range(0, len(labels), BATCH):
-        batch = [plain(label) for label in labels[start : start + BATCH]]
+        batch = [sent(label) for label in labels[start : start + BATCH]]
         body = json.dumps(batch).encode()
         request = urllib.request.Request(url, body, {"content-type": "application/json"})  # noqa: S310 - the platform's own address
         try:
@@ -123,11 +123,11 @@ def _post(url: str, labels: list[Label]) -> int:
                 else ""
             )
             raise WindlassError(
-                f"{url} did not take the labels ({error}) {said}; {sent:,} of {len(labels):,} are acknowledged, "
+                f"{url} did not take the labels ({error}) {said}; {done:,} of {len(labels):,} are acknowledged, "
                 "sending all of them again is safe"
             ) from error
-        sent += len(batch)
-    return sent
+        done += len(batch)
+    return done
 
 
 def _append(configured: Settings, labels: list[Label]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitoring.labels import Label, LabelBook, Recorded, parse, plain, validate
+from monitoring.labels import Label, LabelBook, Recorded, parse, plain, sent, validate
 from windlass.errors import UsageError
 
 
@@ -87,3 +87,12 @@ def test_the_first_label_is_kept_and_the_others_are_counted() -> None:
     assert outcomes == [Recorded.KEPT, Recorded.REPEATED, Recorded.CONTRADICTED]
     assert book.get("r") == Label("r", 1, 10.0)
     assert (len(book), book.repeated, book.contradicted) == (1, 1, 1)
+
+
+def test_what_a_caller_sends_of_a_label_is_what_the_collector_takes():
+    """Verify every field there is, but when it arrived: that is for the collector to say."""
+    label = Label("r1", 1, 1000.0, reward=2.5, per=3.0, covariate=0.5, received=1001.0)
+    assert validate(sent(label), now=1001.0) == label
+    assert parse(plain(label)) == label
+    with pytest.raises(UsageError, match="received"):
+        validate(plain(label), now=1001.0)
