@@ -125,10 +125,11 @@ def spins(spinning: bytes) -> Callable[[float], float]:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(spinning, options)
     times = []
-    for _ in range(5):  # the shortest: a run of the server then takes as long as was asked, or longer
-        begun = time.perf_counter()
+    # CPU time of this thread, the shortest of some: a run takes as long as was asked, or longer, whoever else works
+    for _ in range(5):
+        begun = time.thread_time()
         session.run(None, {"features": np.array([[20_000, 0]], dtype=np.float32)})
-        times.append(time.perf_counter() - begun)
+        times.append(time.thread_time() - begun)
     each_s = min(times) / (20_000 + SPINS_AT_LEAST)
     return lambda seconds: float(round(seconds / each_s))
 
