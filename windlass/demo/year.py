@@ -132,6 +132,9 @@ class Year:
         while hour < last:
             self.clock.advance_to(moment(hour))
             if p.traffic.asks(hour):
+                if self._watch is not None:
+                    # a copy that is still under way must not be answered with the features of the next hour
+                    await self._settle()
                 # nobody looks in between: an hour without a request needs no write of its own
                 p.stream.advance(moment(hour))
             requests = await p.traffic.send_hour(hour)
