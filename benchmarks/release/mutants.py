@@ -222,7 +222,8 @@ def tests_of(module: str) -> list[Path]:
     usual = [
         "test_engine.py",
         "test_checks.py",
-        "test_outcome.py",
+        "people/test_outcome.py",
+        "test_replay.py",
         *sorted(p.name for p in TESTS.glob("test_engine_*.py")),
     ]
     usual += [f"test_{strategy}.py" for strategy in ("bandit", "experiment", "shadow", "blue_green")]

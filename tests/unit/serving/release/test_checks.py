@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from serving.release import checks
+from serving.release import checks, effects
 from serving.release.checks import Comparison
 from serving.release.counts import ArmCounts, Counts
 from serving.release.release import Check
+from serving.release.statistics import asymptotic
+from serving.release.statistics.design import START
+from serving.release.statistics.moments import Moments
 
 RATE = Check("errors", "guardrail", "errorRate", "envoy", bound=0.02)
 SLOW = Check("p99", "guardrail", "latencyP99", "envoy", bound=50.0)
@@ -137,3 +141,56 @@ def test_a_bound_that_both_versions_fail_is_not_the_candidates_fault(candidate, 
     failed = checks.judge_rate(RATE, candidate, RATE.alpha)
     assert failed.outcome == "FAIL"
     assert checks.shared_fault(RATE, failed, champion, comparison).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("check", "share"),
+    [pytest.param(SUPERIOR, 2, id="two-sides-share-alpha"), pytest.param(BRIER, 1, id="a-margin-has-one")],
+)
+def test_superiority_spends_half_of_alpha_on_each_side(check, share):
+    values = tuple(0.02 * (-1) ** i - 0.001 for i in range(400))
+    verdict = checks.judge_pairs(replace(check, method="asymptotic"), values)
+    assert (verdict.lower, verdict.upper) == asymptotic.bounds(values, check.alpha / share)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome"),
+    [
+        pytest.param(checks.unusable(RATE, "NaN"), "ERROR", id="nonsense"),
+        pytest.param(checks.silent(RATE, "down"), "INCONCLUSIVE", id="silence"),
+    ],
+)
+def test_what_was_not_seen_counts_nothing(verdict, outcome):
+    assert (verdict.outcome, verdict.n, verdict.estimate) == (outcome, 0, None)
+
+
+REWARD = Check("bought", "decision", "reward", "feedback", alpha=0.05, direction="increase", min_samples=10)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "outcome", "said"),
+    [
+        pytest.param(Moments(), Moments(), "INCONCLUSIVE", "no finished outcomes", id="nothing"),
+        pytest.param(
+            Moments(50, 5.0, 5.0),
+            Moments(50, 0.0, 0.0),
+            "INCONCLUSIVE",
+            "no finished outcomes",
+            id="no-baseline",
+        ),
+        pytest.param(
+            Moments(200, 22.0, 22.0), Moments(200, 20.0, 20.0), "INCONCLUSIVE", "better:", id="leans"
+        ),
+        pytest.param(
+            Moments(200, 18.0, 18.0), Moments(200, 20.0, 20.0), "INCONCLUSIVE", "worse:", id="leans-down"
+        ),
+        pytest.param(
+            Moments(4000, 400.0, 400.0), Moments(4000, 200.0, 200.0), "PASS", "better:", id="better"
+        ),
+        pytest.param(Moments(4000, 100.0, 100.0), Moments(4000, 200.0, 200.0), "FAIL", "worse:", id="worse"),
+    ],
+)
+def test_a_reward_against_the_champions(ours, theirs, outcome, said):
+    _, verdict = effects.judge(REWARD, 1, START, ours, theirs)
+    assert (verdict.outcome, verdict.n) == (outcome, min(ours.n, theirs.n))
+    assert verdict.reason.startswith(said)

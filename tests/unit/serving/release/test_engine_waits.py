@@ -9,6 +9,7 @@ import pytest
 from serving.release import spec, state
 from serving.release.engine import next_step, obey
 from serving.release.evidence import ArmEvidence, Evidence, Smoke
+from serving.release.statistics.histogram import Histogram
 from serving.release.statistics.moments import Moments
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -213,3 +214,34 @@ def test_a_suspicion_holds_until_it_is_a_verdict_or_fades():
     assert "suspected" in suspected.reason
     faded = told.look(3, {"12": arm(245), "13": arm(245, 14)})
     assert faded.action == "promote"
+
+
+TAIL = {
+    "name": "p99",
+    "kind": "guardrail",
+    "metric": "latencyP99",
+    "source": "envoy",
+    "relativeToChampion": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("measured", "missing"),
+    [pytest.param("12", "the candidate", id="candidate"), pytest.param("13", "the champion", id="champion")],
+)
+def test_a_version_without_latencies_is_named(measured, missing):
+    told = Told({"type": "canary", "steps": [{"weight": 50, "minSamples": 10}]}, [TAIL])
+    quick = Histogram.of((4.0,) * 60)
+    arms = {v: arm(60, latencies=quick if v == measured else None) for v in ("12", "13")}
+    decision = told.look(1, arms)
+    assert decision.action == "hold"
+    assert f"no latencies of {missing}" in next(v.reason for v in decision.verdicts if v.check == "p99")
+
+
+def test_a_winner_that_waits_for_the_stated_time_is_no_lack_of_progress():
+    told = Told({**EXPERIMENT, "minDuration": "7d"}, [RELATIVE, REWARD], inconclusiveAfter="24h")
+    told.look(0.1, {"12": arm(0, bought=0), "13": arm(0, bought=0)})
+    won = {"12": arm(10_000, bought=500), "13": arm(10_000, bought=900)}
+    decisions = [told.look(24 * day, won) for day in range(1, 7)]
+    assert [decision.alert for decision in decisions] == [None] * 6
+    assert told.look(24 * 7, won).action == "promote"
