@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from serving.release import checks, effects
+from serving.release import checks, counts, effects
 from serving.release.checks import Comparison
 from serving.release.counts import ArmCounts, Counts
+from serving.release.evidence import Pairs
 from serving.release.release import Check
 from serving.release.statistics import asymptotic
 from serving.release.statistics.design import START
@@ -194,3 +195,17 @@ def test_a_reward_against_the_champions(ours, theirs, outcome, said):
     _, verdict = effects.judge(REWARD, 1, START, ours, theirs)
     assert (verdict.outcome, verdict.n) == (outcome, min(ours.n, theirs.n))
     assert verdict.reason.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "true"),
+    [
+        pytest.param(Pairs(3, 1, {0: 1, 1000: 2}), True, id="from-the-same-to-the-opposite"),
+        pytest.param(Pairs(3, 4), False, id="more-differ-than-there-are"),
+        pytest.param(Pairs(3, 1, {1001: 1}), False, id="farther-than-the-opposite"),
+        pytest.param(Pairs(3, 1, {-1: 1}), False, id="nearer-than-the-same"),
+        pytest.param(Pairs(-1), False, id="negative"),
+    ],
+)
+def test_counts_of_pairs_that_can_be_true(pairs, true):
+    assert (counts.pairs_fault(pairs) is None) is true

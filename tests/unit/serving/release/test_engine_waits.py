@@ -84,6 +84,8 @@ def test_an_outage_in_a_later_step_is_not_judged_by_the_champions_good_past():
         104, {"12": arm(18_050 + m + 300, 18 + bad), "13": arm(2050 + m + 300, 2 + bad + 200)}
     )
     assert (decision.action, decision.check) == ("roll_back", "errors")
+    # and judged without what was answered while both failed
+    assert next(v.n for v in decision.verdicts if v.check == "errors") == 2050 + m + 300 - n
 
 
 def test_a_candidate_that_is_far_worse_is_stopped_during_an_outage_too():

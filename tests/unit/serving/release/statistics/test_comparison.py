@@ -193,3 +193,14 @@ def test_simulations_on_arrays_are_what_releases_do_one_by_one():
                 together, _ = means.log_evidence(MEAN, means.contrast(MEAN, *past))
                 assert together[row] == pytest.approx(asymptotic)
         assert proportions.log_evidence(BINARY, wealth) == pytest.approx([one.log_better for one in alone])
+
+
+def test_a_ratio_of_small_denominators_has_an_estimate():
+    """Verify that a denominator is in the workload's unit, whatever its size."""
+    design = Design("ratio", "increase", 0.05, 0.1)
+    ours, theirs = (
+        Moments.of([0.02, 0.03, 0.01], [0.1, 0.2, 0.1]),
+        Moments.of([0.01, 0.02, 0.01], [0.1, 0.2, 0.1]),
+    )
+    found = comparison.result(design, comparison.add(design, START, ours, theirs))
+    assert found.estimate == pytest.approx(0.5)

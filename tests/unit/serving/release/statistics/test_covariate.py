@@ -108,3 +108,9 @@ def test_a_covariate_that_does_not_vary_changes_nothing():
     arms = [Moments.of(rng.normal(1, 1, 50).tolist(), covariates=[3.0] * 50) for _ in range(2)]
     assert covariate.coefficient(*arms, 0.0) == 0
     assert means.contrast(DESIGN, *arms).against(0.0) == means.contrast(WITHOUT, *arms).against(0.0)
+
+
+def test_a_covariate_of_small_numbers_counts_as_one_of_large():
+    x = [0.01, 0.02, 0.03, 0.04]
+    arm = Moments.of([3 * value for value in x], None, x)
+    assert covariate.coefficient(arm, arm, 0.0) == pytest.approx(3.0)
