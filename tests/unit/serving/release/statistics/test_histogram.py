@@ -144,3 +144,7 @@ def test_a_latency_that_makes_no_sense_is_refused(value):
 def test_counts_and_edges_must_match():
     with pytest.raises(ValueError, match="2 edges need 3 counts, not 2"):
         Histogram((1.0, 2.0), (1, 1))
+
+
+def test_a_bucket_that_is_told_to_be_empty_is_empty():
+    assert Histogram.from_json({"bounds": [], "counts": {"3": 0}}).n == 0

@@ -148,3 +148,8 @@ def test_a_broad_plan_can_be_asked_about_any_lift():
 def test_what_cannot_be_planned_says_why(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_a_lift_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match="leaves the range"):
+        planning.fixed_size(Design("binary", "decrease", 0.05, 1.0), planning.Traffic(0.05))
