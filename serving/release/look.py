@@ -48,7 +48,6 @@ class Look:
 
     Attributes:
         state: with the memory as it is after this look.
-        new: requests since the last look, by version.
         shared: names of guardrails that the champion fails no less than the candidate.
     """
 
@@ -56,7 +55,6 @@ class Look:
     evidence: Evidence
     now: datetime
     verdicts: tuple[Verdict, ...]
-    new: Mapping[str, Counts]
     shared: tuple[str, ...] = ()
     by_name: Mapping[tuple[str, str | None], Verdict] = field(default_factory=dict)
 
@@ -104,7 +102,6 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
             verdicts.append(replace(verdict, version=version))
     verdicts = _with_secondary(release.checks, verdicts)
     verdicts += _steadiness(state, evidence)
-    before = state.requests
     ratio, ratio_verdict = _ratio(state, seen, evidence)
     verdicts.append(ratio_verdict)
     memory = {key: held for key, held in memory.items() if held != Memory()}
@@ -116,9 +113,8 @@ def look(state: ReleaseState, evidence: Evidence, now: datetime) -> Look:
         memory=memory,
         ratio=ratio,
     )
-    new = {version: seen[version] - before.get(version, Counts()) for version in seen}
     by_name = {(v.check, v.version): v for v in verdicts}
-    return Look(after, evidence, now, tuple(verdicts), new, tuple(dict.fromkeys(shared)), by_name)
+    return Look(after, evidence, now, tuple(verdicts), tuple(dict.fromkeys(shared)), by_name)
 
 
 def _judged(state: ReleaseState, check: Check) -> tuple[str, ...]:
