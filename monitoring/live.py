@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from monitoring import drift, labels, performance, predictions, retraining
+from monitoring import drift, labels, performance, predictions
 from monitoring.joined import Joined, Window
 from monitoring.reference import Reference
-from monitoring.retraining import history
+from monitoring.retrain.journal import history
+from monitoring.retrain.journal import path as trigger_path
 from windlass.errors import WindlassError
 from windlass.journal import read as read_journal
 from windlass.settings import Settings
@@ -134,14 +135,14 @@ def triggers(settings: Settings, workload: str) -> list[dict[str, Any]]:
             "accepted": record["event"] == "accepted",
             "reason": record["reason"],
         }
-        for record in read_journal(retraining.path(settings))
+        for record in read_journal(trigger_path(settings))
         if record["workload"] == workload and record["event"] in ("accepted", "refused")
     ]
 
 
 def lineage(settings: Settings, workload: str) -> list[dict[str, Any]]:
     """The newest retraining that helped: its signal and its run."""
-    helped = [t for t in history(retraining.path(settings), workload) if t.helped]
+    helped = [t for t in history(trigger_path(settings), workload) if t.helped]
     if not helped:
         return []
     last = helped[-1]

@@ -166,7 +166,7 @@ class Gates:
 
 @dataclass(frozen=True)
 class RetrainPolicy:
-    """When signals become a retraining run (see monitoring.trigger)."""
+    """When signals become a retraining run (see monitoring.retrain.decision)."""
 
     cooldown: timedelta = timedelta(days=30)
     per_day: int = 2

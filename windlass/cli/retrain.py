@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from monitoring.retraining import Trigger
+    from monitoring.retrain.journal import Trigger
     from windlass.contract import Workload
     from windlass.settings import Settings
 
@@ -45,15 +45,15 @@ def handle(arguments: argparse.Namespace) -> int:
     import json
     from datetime import UTC, datetime
 
-    from monitoring import retraining
-    from monitoring.signals import Signal
+    from monitoring.retrain import journal
+    from monitoring.retrain.signals import Signal
     from windlass import catalog, settings
 
     configured = settings.load()
     workload = catalog.load(arguments.workload, configured.project)
     detail = {**_span(configured, workload, arguments), "trials": arguments.trials}
     runs = Runs(configured, workload, release=not arguments.no_release)
-    trigger = retraining.Trigger(workload.name, workload.retrain, retraining.path(configured), runs.submit)
+    trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), runs.submit)
     now = datetime.now(UTC)
     settle(configured, workload.name, trigger, now)
     recovered = trigger.recover(now)
@@ -167,7 +167,7 @@ class Runs:
 
 def settle(configured: Settings, model: str, trigger: Trigger, now: datetime) -> None:
     """Journal what came of earlier retrainings: whether their candidate's release was promoted."""
-    from monitoring.retraining import path
+    from monitoring.retrain.journal import path
     from serving.release.journal import history
     from windlass.journal import read
 

@@ -18,9 +18,9 @@ from monitoring.labels import path as feedback_path
 from monitoring.predictions import Prediction, PredictionTail
 from monitoring.predictions import folder as prediction_folder
 from monitoring.reference import Reference, of_version
-from monitoring.retraining import Trigger
-from monitoring.retraining import path as trigger_path
-from monitoring.signals import Signal, incident
+from monitoring.retrain.journal import Trigger
+from monitoring.retrain.journal import path as trigger_path
+from monitoring.retrain.signals import Signal, incident
 from serving.release import spec
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision

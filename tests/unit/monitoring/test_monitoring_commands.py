@@ -168,8 +168,8 @@ def test_a_report_of_what_the_platform_has_logged(home: Path) -> None:
 def journaled(home: Path, *, days_ago: float, finished: bool) -> str:
     from datetime import UTC, datetime, timedelta
 
-    from monitoring.retraining import Trigger
-    from monitoring.signals import Signal
+    from monitoring.retrain.journal import Trigger
+    from monitoring.retrain.signals import Signal
     from windlass import catalog
 
     at = datetime.now(UTC) - timedelta(days=days_ago)
@@ -206,7 +206,7 @@ def test_a_retraining_that_cannot_be_meant_leaves_no_trace(home: Path) -> None:
 def test_what_came_of_an_earlier_retraining_is_read_from_its_release(home: Path) -> None:
     from datetime import UTC, datetime
 
-    from monitoring.retraining import Trigger, history, path
+    from monitoring.retrain.journal import Trigger, history, path
     from windlass import catalog, settings
     from windlass.cli.retrain import settle
 

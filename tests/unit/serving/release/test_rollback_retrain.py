@@ -10,9 +10,9 @@ from typing import Any
 import planes
 import pytest
 
-from monitoring import retraining
-from monitoring.retraining import Trigger
-from monitoring.signals import Signal
+from monitoring.retrain import journal
+from monitoring.retrain.journal import Trigger
+from monitoring.retrain.signals import Signal
 from serving.release.journal import mailbox
 from serving.release.rollback import path
 from windlass import catalog
@@ -57,7 +57,7 @@ def test_a_retraining_that_makes_it_again_waits_for_a_person(
     release.write_text(yaml.safe_dump(document))
     workload = catalog.load(planes.MODEL, place.settings.project)
     runs = Runs(place.settings, workload, release=True)
-    trigger = Trigger(workload.name, workload.retrain, retraining.path(place.settings), lambda name, _: name)
+    trigger = Trigger(workload.name, workload.retrain, journal.path(place.settings), lambda name, _: name)
     accepted = trigger.offer(Signal("manual", "m", NOW), NOW, live_release=False).trigger
     assert accepted is not None
     result = {"version": made, "passed": True, "champion": "1", "release": str(release)}

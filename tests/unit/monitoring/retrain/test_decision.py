@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.signals import PastTrigger, Signal, incident, trigger_id
-from monitoring.trigger import TriggerDecision, decide
+from monitoring.retrain.decision import TriggerDecision, decide
+from monitoring.retrain.signals import PastTrigger, Signal, incident, trigger_id
 from windlass.contract import RetrainPolicy
 
 NOW = datetime(2013, 6, 1, tzinfo=UTC)

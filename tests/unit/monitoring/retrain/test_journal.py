@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from monitoring.retraining import Trigger, history
-from monitoring.signals import Signal
+from monitoring.retrain.journal import Trigger, history
+from monitoring.retrain.signals import Signal
 from windlass.contract import RetrainPolicy
 from windlass.errors import WindlassError
 from windlass.journal import read

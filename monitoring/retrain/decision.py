@@ -1,4 +1,4 @@
-"""Whether a signal becomes a retraining, decided purely; `monitoring.retraining` acts on it.
+"""Whether a signal becomes a retraining, decided purely; `monitoring.retrain.journal` acts on it.
 
 Detecting drift is easy; not ringing all the time is hard. One incident makes one run, runs keep a distance
 and a budget, nothing is trained while a release is being judged or on data that fails validation, and a
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from monitoring.signals import PastTrigger, Signal
+from monitoring.retrain.signals import PastTrigger, Signal
 from windlass.contract import RetrainPolicy
 
 Rule = Literal[

@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitoring.signals import PastTrigger, Signal, trigger_id
-from monitoring.trigger import TriggerDecision, decide
+from monitoring.retrain.decision import TriggerDecision, decide
+from monitoring.retrain.signals import PastTrigger, Signal, trigger_id
 from windlass.contract import RetrainPolicy
 from windlass.journal import Journal, read
 from windlass.settings import Settings
