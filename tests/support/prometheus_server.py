@@ -1,16 +1,12 @@
-"""A real Prometheus of a test's own: from PATH, or Debian's package unpacked (not installed) into `.tools`, once.
+"""A real Prometheus of a test's own; `monitoring.rules.programs` finds or fetches it.
 
-The package comes through apt, which checks its signature; lists and cache are in a folder of our own, so that neither
-root nor an up-to-date system is needed. What was scraped is asked of Prometheus, so that no test sleeps for a scrape.
+What was scraped is asked of Prometheus, so that no test sleeps for a scrape.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import re
-import shutil
 import socket
 import subprocess
 import time
@@ -22,56 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
+from monitoring.rules.programs import binary
 
 TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 WAIT_S = 60.0
 INTERVAL_S = 0.25
 #: Prometheus moves a scrape's time by up to so much, to where the interval wants it.
 ALIGNMENT_S = 0.005
-
-
-def binary() -> str:
-    """The program, fetched where it is not there yet."""
-    found = shutil.which("prometheus")
-    if found is not None:
-        return found
-    TOOLS.mkdir(exist_ok=True)
-    with (TOOLS / "prometheus.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes must not unpack into one folder together
-        for path in sorted(TOOLS.glob("prometheus-*/usr/bin/prometheus")):
-            return str(path)
-        return str(_fetched())
-
-
-def _fetched() -> Path:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        pytest.fail("no prometheus on PATH and no apt-get to fetch it with: install Prometheus 2.40 or newer")
-    partial = TOOLS / "prometheus.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (partial / folder).mkdir(parents=True)
-    options = [
-        "-qq", "-o", f"Dir::State::Lists={partial / 'lists'}", "-o", f"Dir::Cache={partial / 'cache'}",
-        # no lock of the system's, and no other user, who could not write here
-        "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=",
-    ]  # fmt: skip
-    for command in (["update"], ["download", "prometheus"]):
-        ended = subprocess.run(
-            ["apt-get", *options, *command], cwd=partial, capture_output=True, text=True, check=False
-        )
-        if ended.returncode:
-            pytest.fail(
-                f"apt-get {' '.join(command)} ended with {ended.returncode}, so there is no Prometheus to test with; "
-                f"install it, or make Debian's archive reachable:\n{ended.stderr[-2000:]}"
-            )
-    (package,) = partial.glob("prometheus_*.deb")
-    version = re.sub(r"[^0-9.].*", "", package.name.split("_")[1])
-    subprocess.run(["dpkg-deb", "-x", package, partial / "content"], check=True)
-    place = TOOLS / f"prometheus-{version}"
-    (partial / "content").rename(place)
-    shutil.rmtree(partial)
-    return place / "usr" / "bin" / "prometheus"
 
 
 @dataclass
@@ -127,7 +80,7 @@ def running(folder: Path, targets: Sequence[str], *, path: str = "/metrics") -> 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        binary(),
+        binary("prometheus", TOOLS),
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
