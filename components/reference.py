@@ -87,8 +87,8 @@ def write(
 ) -> dict[str, Any]:
     """Write statistics and a sample of the training rows; return the former.
 
-    The sample holds the inputs, `event_timestamp`, `label` and `score`; beside it lie label and score of every
-    evaluation row.
+    The sample holds the inputs, `event_timestamp`, `label` and `score`; beside it lie the same columns of every
+    evaluation row, and those columns by which metrics are also given that are no input (`slice_<name>`).
     """
     import numpy as np
     import pandas as pd
@@ -117,8 +117,13 @@ def write(
     sample["label"] = kept[LABEL].to_numpy()
     sample["score"] = train_scores[chosen]
     sample.to_parquet(folder / SAMPLE, index=False)
-    # what live performance is compared with later: rows that the model was judged on and had not seen
-    pd.DataFrame({"label": labels[~train], "score": evaluation_scores}).to_parquet(
-        folder / EVALUATION, index=False
-    )
+    # what live performance is compared with later, over all and slice by slice: rows that the model was judged on
+    # and had not seen
+    judged = pd.DataFrame(training_set.inputs[~train], columns=names)
+    judged_rows = training_set.rows[~train].reset_index(drop=True)
+    judged[EVENT_TIMESTAMP] = judged_rows[EVENT_TIMESTAMP]
+    for column in (f"slice_{name}" for name in workload.slices if name not in names):
+        judged[column] = judged_rows[column]
+    judged["label"], judged["score"] = labels[~train], evaluation_scores
+    judged.to_parquet(folder / EVALUATION, index=False)
     return document

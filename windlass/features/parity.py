@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOLERANCE = 1e-6
+
+Join = Callable[[Workload, Settings, "pd.DataFrame"], "pd.DataFrame"]
+"""Entities and `event_timestamp` -> the same rows with every view's features as they were known then."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,16 @@ class ParityReport:
         return {**asdict(self), "parity": self.parity}
 
 
-def check(workload: Workload, settings: Settings, records: Iterable[Mapping[str, Any]]) -> ParityReport:
-    """Recompute the vectors of prediction records through Feast and compare.
+def check(
+    workload: Workload,
+    settings: Settings,
+    records: Iterable[Mapping[str, Any]],
+    join: Join = store.training_frame,
+) -> ParityReport:
+    """Recompute the vectors of prediction records and compare.
+
+    Args:
+        join: Feast's own; what is asked every hour takes `windlass.features.asof.lookup`, which is held to it.
 
     Raises:
         UsageError: a record's vector does not fit the inputs of its version.
@@ -78,7 +89,7 @@ def check(workload: Workload, settings: Settings, records: Iterable[Mapping[str,
     degraded = len(given) - len(compared)
     if not compared:
         return ParityReport(0, degraded, 0, 0.0, {}, {})
-    expected = store.training_frame(workload, settings, entity_rows(workload, compared))
+    expected = join(workload, settings, entity_rows(workload, compared))
     by_feature: Counter[str] = Counter()
     by_version: Counter[str] = Counter()
     largest, mismatched = 0.0, 0

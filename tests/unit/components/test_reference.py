@@ -96,6 +96,9 @@ def test_the_reference_is_of_training_rows_alone(tmp_path: Path) -> None:
     assert np.array_equal(sample["size"].to_numpy(), frame.inputs[at, 1])
     assert np.array_equal(sample["score"].to_numpy(), scores[at])
     judged = pd.read_parquet(tmp_path / "evaluation.parquet")
+    assert list(judged.columns) == ["mean", "size", "kind", "event_timestamp", "label", "score"]
+    assert np.array_equal(judged["size"].to_numpy(), frame.inputs[8000:, 1])
+    assert judged["event_timestamp"].min() == pd.Timestamp(frame.evaluation_start)
     assert np.array_equal(judged["score"].to_numpy(), scores[8000:])
     assert np.array_equal(judged["label"].to_numpy(), frame.rows["label"].to_numpy()[8000:])
 
