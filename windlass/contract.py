@@ -166,7 +166,19 @@ class Gates:
 
 @dataclass(frozen=True)
 class RetrainPolicy:
-    """When signals become a retraining run (see monitoring.retrain.decision)."""
+    """When signals become a retraining run (see monitoring.retrain.decision and docs/retraining.md).
+
+    Attributes:
+        cooldown: least time between two accepted signals of the workload.
+        per_day: most runs in any 24 hours.
+        concurrency: most runs at a time.
+        escalate_after: so many retrainings in a row that did not help, then a person decides.
+        signals: kinds that may start a run.
+        schedule: a run after so long without one; None for no schedule.
+        new_rows: rows of new partitions that make a newData signal count: a number of 1 or more, or below 1 a share
+            of the rows that the champion was trained on; None for any partition.
+        release: strategy and checks of a retrained candidate's Release; empty for the workload's own.
+    """
 
     cooldown: timedelta = timedelta(days=30)
     per_day: int = 2
@@ -181,6 +193,9 @@ class RetrainPolicy:
         "schedule",
         "manual",
     )
+    schedule: timedelta | None = None
+    new_rows: float | None = None
+    release: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -201,6 +216,8 @@ class Workload:
         evaluation_window: the newest labelled rows, kept out of training, on which gates are judged.
         static_answer: what the server answers where the model does not, marked as such; None for an error, which a
             release sees and a caller can handle.
+        privacy: personal entities and inputs, by name: "drop" keeps no value of them in what the collector stores,
+            "hash" (entities and request fields of text) a keyed hash, by which rows can still be grouped.
     """
 
     name: str
@@ -222,6 +239,7 @@ class Workload:
     evaluation_window: timedelta = timedelta(days=7)
     static_answer: float | None = None
     transformations: tuple[Transformation, ...] = ()
+    privacy: Mapping[str, Literal["hash", "drop"]] = field(default_factory=dict)
 
     @property
     def given_inputs(self) -> tuple[str, ...]:
@@ -275,4 +293,14 @@ def check(workload: Workload) -> Sequence[str]:
         for s in workload.slices
         if s not in known | fields
     ]
+    texts = known | {f.name for f in workload.request_fields if f.dtype == "string"}
+    for name, way in workload.privacy.items():
+        if name not in known | set(names):
+            problems.append(f"privacy names {name!r}, which is neither an entity nor an input of the model")
+        elif way not in ("hash", "drop"):
+            problems.append(f"privacy of {name!r} is {way!r}; use hash or drop")
+        elif way == "hash" and name not in texts:
+            problems.append(f"privacy of {name!r} is 'hash', which a number is guessed from; use drop")
+        elif way == "drop" and name in workload.slices:
+            problems.append(f"slice {name!r} is dropped by privacy; hash it, or drop the slice")
     return problems

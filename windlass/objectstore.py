@@ -75,6 +75,16 @@ class ObjectStore:
             content: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
         return content
 
+    def write(self, key: str, content: bytes) -> None:
+        """Replace a small object; a reader sees the old content or the new one."""
+        with self._explained("write", key):
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=content)
+
+    def remove(self, key: str) -> None:
+        """Remove an object; none is as good."""
+        with self._explained("remove", key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin with `prefix`, in order."""
         start = f"{self._prefix}/" if self._prefix else ""
