@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from windlass import atomic
 from windlass.errors import WindlassError
 
 
@@ -24,14 +25,10 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         # without a buffer: a line that could not be written must not be written later with the next one
         self._file = path.open("ab+", buffering=0)
-        self._cut_torn_tail()
-
-    def _cut_torn_tail(self) -> None:
-        self._file.seek(0)
-        data = self._file.read()
-        if data and not data.endswith(b"\n"):
-            self._file.truncate(data.rfind(b"\n") + 1)
-        self._file.seek(0, os.SEEK_END)
+        atomic.cut_torn_tail(self._file.fileno())
+        if self._file.seek(0, os.SEEK_END) == 0 and durable:
+            # a line is no safer than the name of its file
+            atomic.sync_directory(path.parent)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one record, keys in the given order.

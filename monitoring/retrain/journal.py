@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from monitoring.retrain.decision import TriggerDecision, decide
+from monitoring.retrain import clock
+from monitoring.retrain.clock import Reading
+from monitoring.retrain.decision import Standing, TriggerDecision, decide, rows_of
+from monitoring.retrain.history import History
+from monitoring.retrain.reader import Reader
 from monitoring.retrain.signals import PastTrigger, Signal, trigger_id
 from windlass.contract import RetrainPolicy
-from windlass.journal import Journal, read
+from windlass.journal import Journal
 from windlass.settings import Settings
 
 Submit = Callable[[str, Signal], str | None]
@@ -31,12 +36,13 @@ def path(settings: Settings) -> Path:
 
 
 class Trigger:
-    """The trigger of one workload. Several processes may share a journal.
+    """The trigger of one workload. Several processes, and several threads, may share a journal.
 
     Args:
         journal: usually `path(settings)`.
         submit: idempotent by trigger id, see `Submit`. It is called without any lock of the journal held.
         total_budget: most accepted triggers over the whole journal.
+        durable: whether a record is on the disk when it counts as written; off in simulations only.
     """
 
     def __init__(
@@ -47,12 +53,19 @@ class Trigger:
         submit: Submit,
         *,
         total_budget: int | None = None,
+        durable: bool = True,
     ) -> None:
-        self._workload = workload
-        self._policy = policy
+        self.workload = workload
+        self.policy = policy
         self._path = journal
         self._submit = submit
         self._total_budget = total_budget
+        self._durable = durable
+        self._mutex = threading.RLock()
+        self._reader = Reader(journal, workload)
+        self._reading: Reading | None = None
+
+    # --- signals
 
     def offer(
         self,
@@ -62,133 +75,252 @@ class Trigger:
         live_release: bool,
         run_active: int = 0,
         data_quality_failed: bool = False,
+        champion: str | None = None,
+        trained_rows: float | None = None,
+        hand_over: bool = True,
     ) -> TriggerDecision:
         """Journal a signal with the decision about it, and submit the run if it was accepted.
 
         Args:
             run_active: runs of the workload that the journal does not know of.
+            champion: the version in force, where it is known; a signal about another is stale.
+            trained_rows: rows that it was trained on, where they are known.
+            hand_over: whether to submit at once; otherwise the next `recover` does.
 
         Raises:
             whatever `submit` raises; the trigger stays accepted and `recover` submits it later.
         """
-        with self._locked() as journal:
-            history = self.history()
-            active = run_active + sum(1 for past in history if not past.finished)
-            decision = decide(
-                signal,
-                history,
-                self._policy,
-                now,
-                live_release=live_release,
-                run_active=active,
-                data_quality_failed=data_quality_failed,
-                total_budget=self._total_budget,
-            )
-            if decision.accepted:
-                decision = replace(decision, trigger=trigger_id(self._workload, signal.cause))
-            journal.append(
-                {
-                    "event": "accepted" if decision.accepted else "refused",
-                    "workload": self._workload,
-                    "id": decision.trigger,
-                    "at": now.isoformat(),
-                    "kind": signal.kind,
-                    "cause": signal.cause,
-                    "signal_at": signal.at.isoformat(),
-                    "detail": dict(signal.detail),
-                    "rule": decision.rule,
-                    "reason": decision.reason,
-                    "escalate": decision.escalate,
-                }
-            )
-        if decision.trigger is not None and decision.accepted:
+        # a host whose clock is ahead must not make everything stale that is measured until then
+        signal = replace(signal, at=min(signal.at, now))
+        standing = Standing(
+            live_release, run_active, data_quality_failed, champion=champion, trained_rows=trained_rows
+        )
+        with self._locked() as (journal, history):
+            decision = self._decide(signal, history, now, standing)
+            journal.append(self._record(signal, decision, now))
+        if decision.trigger is not None and decision.accepted and hand_over:
             self._hand_over(decision.trigger, signal, now)
         return decision
+
+    def reconsider(
+        self,
+        now: datetime,
+        *,
+        live_release: bool,
+        run_active: int = 0,
+        data_quality_failed: bool = False,
+        champion: str | None = None,
+        trained_rows: float | None = None,
+    ) -> tuple[TriggerDecision, ...]:
+        """Decide again about what is held back, the oldest first; journal what is held no longer.
+
+        Nothing is submitted here: `recover` does it.
+        """
+        standing = Standing(
+            live_release, run_active, data_quality_failed, champion=champion, trained_rows=trained_rows
+        )
+        if not self.state().held:
+            return ()
+        decided: list[TriggerDecision] = []
+        with self._locked() as (journal, history):
+            for waiting in sorted(history.held.values(), key=lambda s: s.at):
+                signal = replace(waiting, at=min(waiting.at, now))
+                decision = self._decide(signal, history, now, standing)
+                if not decision.held:
+                    journal.append(self._record(signal, decision, now))
+                    self._reader.refresh()
+                    decided.append(decision)
+        return tuple(decided)
+
+    def clear(
+        self,
+        kind: str,
+        champion: str,
+        since: datetime,
+        ended: datetime,
+        now: datetime,
+        fingerprint: str = "",
+    ) -> None:
+        """Journal that an alert has ended; what is held back because of it is let go.
+
+        Args:
+            champion: the version that it was about.
+            since, ended: when it began and ended.
+            fingerprint: tells alerts of one kind about one version apart.
+        """
+        with self._locked() as (journal, _):
+            journal.append(
+                {
+                    "event": "cleared",
+                    "workload": self.workload,
+                    "id": None,
+                    "at": now.isoformat(),
+                    "kind": kind,
+                    "champion": champion,
+                    "since": since.isoformat(),
+                    "ended": min(ended, now).isoformat(),
+                    "fingerprint": fingerprint,
+                }
+            )
+
+    def watch(self, reading: Reading) -> timedelta:
+        """Compare the clocks with their last reading, this process's or the journal's; journal a jump and return it.
+
+        Call it before anything is decided.
+        """
+        with self._locked() as (journal, history):
+            known = [r for r in (self._reading, history.reading) if r is not None and r.boot == reading.boot]
+            before = max(known, key=lambda r: r.steady, default=None)
+            ahead = timedelta(0) if before is None else clock.jump(before, reading)
+            if ahead or history.reading is None or history.reading.boot != reading.boot:
+                journal.append(
+                    {
+                        "event": "clock",
+                        "workload": self.workload,
+                        "id": None,
+                        "at": reading.at.isoformat(),
+                        "boot": reading.boot,
+                        "steady": reading.steady,
+                        "ahead": ahead.total_seconds(),
+                    }
+                )
+            self._reading = reading
+        return ahead
+
+    # --- runs
 
     def recover(self, now: datetime) -> tuple[str, ...]:
         """Submit what was accepted and never submitted; return the ids. Call it at every start."""
         done: list[str] = []
-        for past in self.history():
-            if not past.submitted and self._hand_over(past.id, self._signal(past.id), now):
+        history = self.state()
+        for past in history.past:
+            if (
+                not past.submitted
+                and not past.finished
+                and self._hand_over(past.id, history.signals[past.id], now)
+            ):
                 done.append(past.id)
         return tuple(done)
 
     def finished(self, trigger: str, now: datetime, **detail: Any) -> None:
         """Journal that the run has ended, with what it made (`version`) or why it did not (`error`)."""
-        self._note(trigger, "finished", now, detail)
+        self._note(trigger, "finished", now, detail, lambda past: not past.finished)
 
     def resolved(self, trigger: str, now: datetime, *, helped: bool, reason: str, **detail: Any) -> None:
         """Journal what came of a retraining in the end: whether its candidate took over, and why."""
-        self._note(trigger, "resolved", now, {"helped": helped, "reason": reason, **detail})
+        said = {"helped": helped, "reason": reason, **detail}
+        self._note(trigger, "resolved", now, said, lambda past: past.helped is None)
+
+    # --- what is known
 
     def history(self) -> tuple[PastTrigger, ...]:
         """Accepted triggers of the workload, oldest first."""
-        return history(self._path, self._workload)
+        return self.state().past
+
+    def state(self) -> History:
+        """All that the journal says of the workload; do not change it."""
+        if not self._path.exists():
+            return History()
+        # a line that another process could not make durable is taken back: it must not be read in between
+        with self._mutex, _lock(self._path.with_suffix(".lock"), fcntl.LOCK_SH):
+            return self._reader.refresh()
+
+    # --- parts
+
+    def _decide(self, signal: Signal, history: History, now: datetime, standing: Standing) -> TriggerDecision:
+        past = history.past
+        new_rows, trained_rows = None, standing.trained_rows
+        if signal.kind == "newData":
+            rows = {**history.rows, signal.cause: rows_of(signal.detail, "rows")}
+            known = [n for n in rows.values() if n is not None]
+            new_rows = sum(known) if len(known) == len(rows) else None
+            trained_rows = trained_rows or rows_of(signal.detail, "trained_rows")
+        decision = decide(
+            signal,
+            past,
+            self.policy,
+            now,
+            replace(
+                standing,
+                run_active=int(standing.run_active) + sum(1 for t in past if not t.finished),
+                data_quality_failed=standing.data_quality_failed or bool(history.broken),
+                total_budget=self._total_budget,
+                newest=history.newest,
+                ended=history.ended_at(signal),
+                new_rows=new_rows,
+                trained_rows=trained_rows,
+            ),
+        )
+        if decision.accepted:
+            return replace(decision, trigger=trigger_id(self.workload, signal.cause))
+        return decision
+
+    def _record(self, signal: Signal, decision: TriggerDecision, now: datetime) -> dict[str, Any]:
+        return {
+            "event": "accepted" if decision.accepted else "refused",
+            "workload": self.workload,
+            "id": decision.trigger,
+            "at": now.isoformat(),
+            "kind": signal.kind,
+            "cause": signal.cause,
+            "champion": signal.champion,
+            "signal_at": signal.at.isoformat(),
+            "detail": dict(signal.detail),
+            "override": signal.override,
+            "rule": decision.rule,
+            "reason": decision.reason,
+            "escalate": decision.escalate,
+            "held": decision.held,
+        }
 
     def _hand_over(self, trigger: str, signal: Signal, now: datetime) -> bool:
-        with _exclusive(self._path.with_name(f".{trigger}.lock"), wait=False) as free:
+        with _lock(self._path.with_name(f".{trigger}.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
             # somebody else is submitting it, or has between our look at the journal and the lock
             if not free or any(p.id == trigger and p.submitted for p in self.history()):
                 return False
             reference = self._submit(trigger, signal)
-            self._note(trigger, "submitted", now, {"run": reference})
+            self._note(trigger, "submitted", now, {"run": reference}, lambda past: not past.submitted)
         return True
 
-    def _signal(self, trigger: str) -> Signal:
-        record = next(
-            r
-            for r in read(self._path)
-            if r["event"] == "accepted" and r["id"] == trigger and r["workload"] == self._workload
-        )
-        return Signal(
-            record["kind"], record["cause"], datetime.fromisoformat(record["signal_at"]), record["detail"]
-        )
-
-    def _note(self, trigger: str, event: str, now: datetime, detail: Mapping[str, Any]) -> None:
-        with self._locked() as journal:
+    def _note(
+        self,
+        trigger: str,
+        event: str,
+        now: datetime,
+        detail: Mapping[str, Any],
+        still: Callable[[PastTrigger], bool],
+    ) -> None:
+        with self._locked() as (journal, history):
+            past = history.triggers.get(trigger)
+            if past is not None and not still(past):
+                return  # another process was first
             journal.append(
-                {"event": event, "workload": self._workload, "id": trigger, "at": now.isoformat(), **detail}
+                {"event": event, "workload": self.workload, "id": trigger, "at": now.isoformat(), **detail}
             )
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[Journal]:
+    def _locked(self) -> Iterator[tuple[Journal, History]]:
         # Opened anew under the lock: opening cuts a torn tail, and that must not be another process's line.
-        with _exclusive(self._path.with_suffix(".lock"), wait=True):
-            journal = Journal(self._path)
+        with self._mutex, _lock(self._path.with_suffix(".lock"), fcntl.LOCK_EX):
+            journal = Journal(self._path, durable=self._durable)
             try:
-                yield journal
+                yield journal, self._reader.refresh()
             finally:
                 journal.close()
 
 
 def history(journal: Path, workload: str) -> tuple[PastTrigger, ...]:
     """Read the accepted triggers of a workload from the journal, oldest first."""
-    triggers: dict[str, PastTrigger] = {}
-    for record in read(journal):
-        if record["workload"] != workload:
-            continue
-        event, name = record["event"], record["id"]
-        if event == "accepted":
-            at, signal_at = (datetime.fromisoformat(record[k]) for k in ("at", "signal_at"))
-            triggers[name] = PastTrigger(name, record["kind"], record["cause"], at, signal_at)
-        elif name not in triggers:
-            continue
-        elif event == "submitted":
-            triggers[name] = replace(triggers[name], submitted=True)
-        elif event == "finished":
-            triggers[name] = replace(triggers[name], finished=True)
-        elif event == "resolved":
-            triggers[name] = replace(triggers[name], finished=True, helped=record["helped"])
-    return tuple(triggers.values())
+    return Reader(journal, workload).refresh().past
 
 
 @contextlib.contextmanager
-def _exclusive(lock: Path, *, wait: bool) -> Iterator[bool]:
+def _lock(lock: Path, how: int) -> Iterator[bool]:
     """Hold a lock that the kernel releases however its holder dies; yield whether it was got."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, how)
         except BlockingIOError:
             yield False
             return

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Kind = Literal[
     "featureDrift", "predictionDrift", "performanceDecay", "dataQuality", "newData", "schedule", "manual"
 ]
+KINDS: tuple[str, ...] = get_args(Kind)
+INCIDENTS: tuple[str, ...] = ("featureDrift", "predictionDrift", "performanceDecay", "dataQuality")
+"""Kinds that say that something is wrong with a champion: they are named by `incident`."""
+REFUSED_PARTITION = "dataQuality/partition/"
+"""What the cause of a dataQuality signal about new training data begins with: a later newData signal ends it."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,10 @@ class Signal:
     Attributes:
         kind: which sort, named as in a RetrainPolicy.
         cause: names the incident, see `incident`; signals of one cause make at most one run, ever.
-        at: when it was measured (aware UTC).
+        at: when it was measured, or began (aware UTC).
         detail: the evidence, JSON values only; it is journaled.
         override: a person insists: cool-down and escalation do not hold this signal back. Kind "manual" only.
+        champion: the version that it is about; None where it is about none.
     """
 
     kind: Kind
@@ -30,6 +36,7 @@ class Signal:
     at: datetime
     detail: Mapping[str, Any] = field(default_factory=dict)
     override: bool = False
+    champion: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class PastTrigger:
         submitted: the run was handed over.
         finished: the run has ended, well or not; the next may start.
         helped: what came of it in the end (None while open): True if its candidate was promoted.
+        version: what the run registered.
+        lead: by how much the wall clock was set forward since; that time has not passed.
     """
 
     id: str
@@ -52,6 +61,12 @@ class PastTrigger:
     submitted: bool = False
     finished: bool = False
     helped: bool | None = None
+    version: str | None = None
+    lead: timedelta = timedelta(0)
+
+    def elapsed(self, now: datetime) -> timedelta:
+        """Time since it was accepted: by the wall clock, less what the clock was set forward."""
+        return now - self.at - self.lead
 
 
 def incident(kind: str, champion: str, history: Iterable[PastTrigger] = ()) -> str:
@@ -61,8 +76,13 @@ def incident(kind: str, champion: str, history: Iterable[PastTrigger] = ()) -> s
     left the champion in place, makes what is measured from then on a new incident.
     """
     name = f"{kind}/{champion}"
-    failed = sum(1 for t in history if t.helped is False and t.cause.split("#")[0] == name)
+    failed = sum(1 for t in history if t.helped is False and base(t.cause) == name)
     return f"{name}#{failed}" if failed else name
+
+
+def base(cause: str) -> str:
+    """The incident without the count of what was tried in vain: `featureDrift/3#1` -> `featureDrift/3`."""
+    return cause.partition("#")[0]
 
 
 def trigger_id(workload: str, cause: str) -> str:

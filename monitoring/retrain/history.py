@@ -1,0 +1,177 @@
+"""What the journal of signals says of one workload: a fold of its records, one after the other.
+
+Records, by `event` (each has `workload`, `id` of the trigger or null, and `at`, the wall clock's time):
+
+* `accepted`, `refused`: a signal with the decision; a refused one with `held` is decided again later;
+* `submitted`: the run was handed over, `run` refers to it;
+* `finished`: the run has ended, with `version`, or `error`;
+* `resolved`: what came of it in the end: `helped`, `reason`;
+* `cleared`: the alert of `kind` about `champion` that began at `since` has ended (`ended`);
+* `clock`: where the clocks stand (`boot`, `steady`), and by how many seconds the wall clock was set `ahead`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from monitoring.retrain.clock import Reading
+from monitoring.retrain.decision import rows_of
+from monitoring.retrain.signals import REFUSED_PARTITION, PastTrigger, Signal, base
+
+FINGERPRINT = "fingerprint"
+"""Key of a signal's detail that tells alerts of one incident apart."""
+
+
+@dataclass
+class History:
+    """What the journal said up to some record.
+
+    Attributes:
+        triggers: accepted signals by id, oldest first.
+        signals: the signals of the open ones among them.
+        held: signals that wait for what holds them back to pass, by cause.
+        ended: when the alert about an incident last ended, by (incident, fingerprint).
+        broken: data-quality incidents that burn, by (incident, fingerprint).
+        rows: rows of new partitions since the newest trigger, by cause; None where one did not say.
+        first, newest: times of the oldest and the newest record.
+        reading: where the clocks stood when they were last written down.
+        seconds: what finished runs took, in all.
+        jumps: how often the wall clock was set.
+    """
+
+    triggers: dict[str, PastTrigger] = field(default_factory=dict)
+    signals: dict[str, Signal] = field(default_factory=dict)
+    held: dict[str, Signal] = field(default_factory=dict)
+    ended: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    broken: dict[tuple[str, str], Signal] = field(default_factory=dict)
+    rows: dict[str, float | None] = field(default_factory=dict)
+    first: datetime | None = None
+    newest: datetime | None = None
+    reading: Reading | None = None
+    seconds: float = 0.0
+    jumps: int = 0
+    helped_at: datetime | None = None
+
+    @property
+    def past(self) -> tuple[PastTrigger, ...]:
+        """Accepted triggers, oldest first."""
+        return tuple(self.triggers.values())
+
+    @property
+    def new_rows(self) -> float | None:
+        """Rows of the partitions since the newest trigger; None where one did not say."""
+        known = [n for n in self.rows.values() if n is not None]
+        return sum(known) if len(known) == len(self.rows) else None
+
+    @property
+    def data_refused(self) -> bool:
+        """Whether the newest training data failed validation."""
+        return any(cause.startswith(REFUSED_PARTITION) for cause, _ in self.broken)
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Go on by one record of this workload."""
+        event, at = record["event"], datetime.fromisoformat(record["at"])
+        self.first = at if self.first is None else self.first
+        self.newest = at if self.newest is None else max(self.newest, at)
+        if event in ("accepted", "refused"):
+            self._decided(event == "accepted", record, at)
+        elif event == "cleared":
+            self._cleared(record)
+        elif event == "clock":
+            self._clock(record, at)
+        elif record["id"] in self.triggers:
+            self._followed(event, record, at)
+
+    def _decided(self, accepted: bool, record: Mapping[str, Any], at: datetime) -> None:
+        signal = signal_of(record)
+        cause, key = signal.cause, key_of(signal)
+        if signal.kind == "newData":
+            for name in [k for k in self.broken if k[0].startswith(REFUSED_PARTITION)]:
+                del self.broken[name]
+            self.rows[cause] = rows_of(signal.detail, "rows")
+        if accepted:
+            self.triggers[record["id"]] = PastTrigger(record["id"], signal.kind, cause, at, signal.at)
+            self.signals[record["id"]] = signal
+            self.held.pop(cause, None)
+            self.rows.clear()
+            return
+        if signal.kind == "dataQuality" and not self.is_over(signal):
+            self.broken[key] = signal
+        before = self.held.get(cause)
+        if record.get("held"):
+            # what was measured later says more, in whatever order it came
+            if before is None or signal.at >= before.at:
+                self.held[cause] = signal
+        elif before is not None and signal.at >= before.at:
+            del self.held[cause]
+
+    def _cleared(self, record: Mapping[str, Any]) -> None:
+        name, ended = f"{record['kind']}/{record['champion']}", datetime.fromisoformat(record["ended"])
+        key = (name, record.get(FINGERPRINT, ""))
+        self.ended[key] = max(ended, self.ended.get(key, ended))
+        if key in self.broken and self.is_over(self.broken[key]):
+            del self.broken[key]
+        for cause, signal in list(self.held.items()):
+            if key_of(signal) == key and self.is_over(signal):
+                del self.held[cause]
+
+    def _clock(self, record: Mapping[str, Any], at: datetime) -> None:
+        self.reading = Reading(at, record["boot"], record["steady"])
+        ahead = timedelta(seconds=record["ahead"])
+        if not ahead:
+            return
+        self.jumps += 1
+        if ahead < timedelta(0):
+            # what was written while the clock was ahead was not of the future, unless a run was started then
+            self.newest = max([at, *(past.at for past in self.triggers.values())])
+            self.ended = {key: min(ended, at) for key, ended in self.ended.items()}
+        for name, past in self.triggers.items():
+            # a clock that had been behind the trigger made up for that first; the rest is time that did not pass
+            more = min(ahead, max(at - past.at, timedelta(0))) if ahead > timedelta(0) else ahead
+            self.triggers[name] = replace(past, lead=max(timedelta(0), past.lead + more))
+
+    def _followed(self, event: str, record: Mapping[str, Any], at: datetime) -> None:
+        name = record["id"]
+        past = self.triggers[name]
+        version = record.get("version") or past.version
+        if event == "submitted":
+            past = replace(past, submitted=True)
+        elif event == "finished":
+            self.seconds += float(record.get("seconds") or 0.0)
+            past = replace(past, finished=True, version=version)
+        elif event == "resolved":
+            past = replace(past, finished=True, helped=record["helped"], version=version)
+            if record["helped"]:
+                self.helped_at = at
+        self.triggers[name] = past
+        if past.helped is not None:
+            self.signals.pop(name, None)
+
+    def ended_at(self, signal: Signal) -> datetime | None:
+        """When the alert that a signal tells of last ended."""
+        return self.ended.get(key_of(signal))
+
+    def is_over(self, signal: Signal) -> bool:
+        """Whether what a signal tells of has ended since."""
+        ended = self.ended_at(signal)
+        return ended is not None and signal.at <= ended
+
+
+def key_of(signal: Signal) -> tuple[str, str]:
+    """Incident and alert of a signal."""
+    return base(signal.cause), str(signal.detail.get(FINGERPRINT, ""))
+
+
+def signal_of(record: Mapping[str, Any]) -> Signal:
+    """The signal of an `accepted` or `refused` record."""
+    return Signal(
+        record["kind"],
+        record["cause"],
+        datetime.fromisoformat(record["signal_at"]),
+        record["detail"],
+        bool(record.get("override", False)),
+        record.get("champion"),
+    )
