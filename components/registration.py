@@ -73,6 +73,7 @@ def register(
         "trained_from": found.trained_from,
         "trained_to": found.trained_to,
         "window": {"from": window.start.isoformat(), "to": window.end.isoformat()},
+        "data_version": cache.read_json(folders.rows / "window.json").get("data_version"),
         "estimator": {"family": model["family"], "parameters": model["parameters"]},
         "metrics": metrics,
         "gates": verdict["checks"],
@@ -105,6 +106,7 @@ def _submit(
     old = (training_set.rows[EVENT_TIMESTAMP] < training_set.evaluation_start).to_numpy()
     scores = export.score(session, training_set.inputs)
     trained = training_set.rows[EVENT_TIMESTAMP][old]
+    source = cache.read_json(folders.rows / "window.json")
     tags = {
         "run": run_id,
         "content": content,
@@ -116,7 +118,8 @@ def _submit(
         "window_to": window.end.isoformat(),
         "offline_auc": repr(evaluation["auc"]),
         "data_hash": cache.read(folders.training).content,
-        "source_hash": cache.read_json(folders.rows / "window.json")["source"],
+        "source_hash": source["source"],
+        **({"data_version": source["data_version"]} if "data_version" in source else {}),
         "model_sha256": cache.file_digest(folders.model / "model.onnx"),
         "feature_service": workload.feature_service,
         "family": model["family"],

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from components import cache, window
-from windlass import catalog, settings, telemetry
+from windlass import catalog, data_version, settings, telemetry
 from windlass.contract import Workload
 from windlass.errors import WindlassError
 from windlass.settings import Settings
@@ -90,7 +90,8 @@ def validate(workload: str, start: str, end: str, data: str, out: str) -> None:
     # the types as well: a 1 and a True, or a time in other units, have one hash
     types = [(c, str(t)) for c, t in kept.dtypes.items()]
     source = cache.digest(code, _folder(spec, s), content, types, len(frame))
-    key = cache.digest(source, span.start, span.end)
+    version = data_version.of_file(path)
+    key = cache.digest(source, span.start, span.end, *([] if version is None else [version]))
 
     def produce(folder: Path) -> None:
         # the rows of another window of a source that was found sound are sound
@@ -105,6 +106,7 @@ def validate(workload: str, start: str, end: str, data: str, out: str) -> None:
                 "oldest": volume.oldest.isoformat(),
                 "newest": volume.newest.isoformat(),
                 "source": content,
+                **({} if version is None else {"data_version": version}),
             },
         )
 

@@ -5,7 +5,7 @@ Every fault of the file is reported at once, each with its column, a value and w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,51 @@ def select(
         )
     oldest = rows[EVENT_TIMESTAMP].iloc[0].to_pydatetime()
     return rows, Volume(len(rows), int(rows[LABEL].notna().sum()), oldest, newest)
+
+
+def check_partition(workload: Workload, frame: pd.DataFrame, name: str) -> Volume:
+    """Check rows that came together, a day or a month of them, by the rules of a training run's source.
+
+    All rules hold but the least number of rows, which is one of the run's window: it may span many partitions.
+
+    Raises:
+        DataError: as `check_source` and `select`.
+    """
+    import pandas as pd
+
+    check_source(workload, frame, name)
+    prepared = workload.prepare(frame)
+    if workload.source.event_time not in prepared.columns:
+        raise DataError(
+            f"{name}: prepare() of workload {workload.name!r} gave no column {workload.source.event_time!r}; "
+            "add it there or to the source"
+        )
+    times = pd.to_datetime(prepared[workload.source.event_time], utc=True)
+    days = Window(
+        times.min().floor("D").to_pydatetime(), times.max().floor("D").to_pydatetime() + timedelta(days=1)
+    )
+    any_number = replace(workload, source=replace(workload.source, minimum_rows=1))
+    return select(any_number, prepared, days, name)[1]
+
+
+def rows_between(workload: Workload, frame: pd.DataFrame, window: Window, name: str) -> pd.DataFrame:
+    """Return the source rows of a window, as they are.
+
+    Raises:
+        DataError: the source breaks the contract, or has no row there.
+    """
+    import pandas as pd
+
+    check_source(workload, frame, name)
+    times = pd.to_datetime(workload.prepare(frame)[workload.source.event_time], utc=True).to_numpy()
+    start, end = (pd.Timestamp(t).tz_convert("UTC").to_datetime64() for t in (window.start, window.end))
+    rows = frame[(times >= start) & (times < end)].reset_index(drop=True)
+    if rows.empty:
+        raise DataError(
+            f"{name} has no row between {window.start:%Y-%m-%d %H:%M} and {window.end:%Y-%m-%d %H:%M}; "
+            "ask for days that it has"
+        )
+    return rows
 
 
 def _columns(workload: Workload) -> list[str]:

@@ -26,6 +26,7 @@ class Settings:
         object_store: `s3://bucket/prefix` for data, registry artifacts and logs; None keeps them on disk.
         s3_endpoint: another S3 endpoint than the provider's own (MinIO, moto).
         prometheus_url: where checks of source `prometheus` are asked; None where there is none.
+        dvc: another DVC than the one that is made for us (monitoring.data_versions).
     """
 
     home: Path
@@ -35,6 +36,7 @@ class Settings:
     object_store: str | None = None
     s3_endpoint: str | None = None
     prometheus_url: str | None = None
+    dvc: str | None = None
 
     @property
     def offline_dir(self) -> Path:
@@ -119,4 +121,5 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         object_store=object_store.rstrip("/") if object_store else None,
         s3_endpoint=env.get("WINDLASS_S3_ENDPOINT"),
         prometheus_url=prometheus_url.rstrip("/") if prometheus_url else None,
+        dvc=env.get("WINDLASS_DVC"),
     )

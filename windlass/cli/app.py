@@ -34,6 +34,7 @@ GROUPS = (
     "pipeline",
     "export",
     "features",
+    "data",
     "release",
     "sim",
     "feedback",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from monitoring.retrain.journal import Trigger
+    from monitoring.retrain.signals import Signal
     from windlass.contract import Workload
     from windlass.settings import Settings
 
@@ -45,23 +46,37 @@ def handle(arguments: argparse.Namespace) -> int:
     import json
     from datetime import UTC, datetime
 
-    from monitoring.retrain import journal
     from monitoring.retrain.signals import Signal
     from windlass import catalog, settings
 
     configured = settings.load()
     workload = catalog.load(arguments.workload, configured.project)
     detail = {**_span(configured, workload, arguments), "trials": arguments.trials}
-    runs = Runs(configured, workload, release=not arguments.no_release)
+    now = datetime.now(UTC)
+    signal = Signal("manual", f"manual/{now.isoformat()}", now, detail, override=arguments.override)
+    result = offer(configured, workload, signal, release=not arguments.no_release)
+    print(json.dumps(result) if arguments.json else text(result))
+    failed = result["accepted"] and result["run"] is None
+    return 1 if failed else 0
+
+
+def offer(
+    configured: Settings, workload: Workload, signal: Signal, *, release: bool = True
+) -> dict[str, Any]:
+    """Journal a signal and, where the policy accepts it, run the pipeline to its end; what was decided and made."""
+    from datetime import UTC, datetime
+
+    from monitoring.retrain import journal
+
+    runs = Runs(configured, workload, release=release)
     trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), runs.submit)
     now = datetime.now(UTC)
     settle(configured, workload.name, trigger, now)
     recovered = trigger.recover(now)
     runs.close(trigger)
-    signal = Signal("manual", f"manual/{now.isoformat()}", now, detail, override=arguments.override)
     decision = trigger.offer(signal, now, live_release=_live(configured, workload.name))
     runs.close(trigger)
-    result: dict[str, Any] = {
+    return {
         "workload": workload.name,
         "accepted": decision.accepted,
         "reason": decision.reason,
@@ -70,9 +85,6 @@ def handle(arguments: argparse.Namespace) -> int:
         "recovered": list(recovered),
         "run": runs.results.get(decision.trigger or "") if decision.accepted else None,
     }
-    print(json.dumps(result) if arguments.json else _text(result))
-    failed = decision.accepted and result["run"] is None
-    return 1 if failed else 0
 
 
 class Runs:
@@ -89,14 +101,20 @@ class Runs:
         """Run the pipeline to its end; a failure is an outcome of the trigger, not one of the trigger's journal."""
         import sys
 
+        from monitoring.data_versions.signal import data
         from pipelines import local
         from windlass.errors import WindlassError
 
         detail = signal.detail
-        request = local.Request(
-            self._workload.name, detail["from"], detail["to"], trials=detail.get("trials"), run_id=trigger
-        )
         try:
+            request = local.Request(
+                self._workload.name,
+                detail["from"],
+                detail["to"],
+                data(self._settings, self._workload, detail),
+                detail.get("trials"),
+                trigger,
+            )
             self.results[trigger] = local.train(self._settings, request)
         except WindlassError as error:
             print(f"windlass: the run {trigger} failed: {error}", file=sys.stderr)
@@ -213,7 +231,8 @@ def _span(configured: Settings, workload: Workload, arguments: argparse.Namespac
     return {"from": start, "to": end}
 
 
-def _text(result: dict[str, Any]) -> str:
+def text(result: dict[str, Any]) -> str:
+    """What `offer` returned, for people."""
     if not result["accepted"]:
         return f"not retrained: {result['reason']}"
     run = result["run"]
