@@ -112,10 +112,12 @@ class History:
         name, ended = f"{record['kind']}/{record['champion']}", datetime.fromisoformat(record["ended"])
         key = (name, record.get(FINGERPRINT, ""))
         self.ended[key] = max(ended, self.ended.get(key, ended))
-        if key in self.broken and self.is_over(self.broken[key]):
+        # what began while a clock was ahead ends before it began
+        last = max(ended, datetime.fromisoformat(record["since"]))
+        if key in self.broken and self.broken[key].at <= last:
             del self.broken[key]
         for cause, signal in list(self.held.items()):
-            if key_of(signal) == key and self.is_over(signal):
+            if key_of(signal) == key and signal.at <= last:
                 del self.held[cause]
 
     def _clock(self, record: Mapping[str, Any], at: datetime) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -28,6 +29,8 @@ from windlass.settings import Settings
 
 Submit = Callable[[str, Signal], str | None]
 """Start the run named by the first argument, or find it if it was started; returns a reference to it."""
+
+Append = Callable[[Mapping[str, Any]], None]
 
 
 def path(settings: Settings) -> Path:
@@ -58,6 +61,7 @@ class Trigger:
         self.workload = workload
         self.policy = policy
         self._path = journal
+        self._guard = journal.with_suffix(".lock")
         self._submit = submit
         self._total_budget = total_budget
         self._durable = durable
@@ -95,9 +99,9 @@ class Trigger:
         standing = Standing(
             live_release, run_active, data_quality_failed, champion=champion, trained_rows=trained_rows
         )
-        with self._locked() as (journal, history):
+        with self._locked() as (append, history):
             decision = self._decide(signal, history, now, standing)
-            journal.append(self._record(signal, decision, now))
+            append(self._record(signal, decision, now))
         if decision.trigger is not None and decision.accepted and hand_over:
             self._hand_over(decision.trigger, signal, now)
         return decision
@@ -122,12 +126,12 @@ class Trigger:
         if not self.state().held:
             return ()
         decided: list[TriggerDecision] = []
-        with self._locked() as (journal, history):
+        with self._locked() as (append, history):
             for waiting in sorted(history.held.values(), key=lambda s: s.at):
                 signal = replace(waiting, at=min(waiting.at, now))
                 decision = self._decide(signal, history, now, standing)
                 if not decision.held:
-                    journal.append(self._record(signal, decision, now))
+                    append(self._record(signal, decision, now))
                     self._reader.refresh()
                     decided.append(decision)
         return tuple(decided)
@@ -148,8 +152,8 @@ class Trigger:
             since, ended: when it began and ended.
             fingerprint: tells alerts of one kind about one version apart.
         """
-        with self._locked() as (journal, _):
-            journal.append(
+        with self._locked() as (append, _):
+            append(
                 {
                     "event": "cleared",
                     "workload": self.workload,
@@ -168,12 +172,12 @@ class Trigger:
 
         Call it before anything is decided.
         """
-        with self._locked() as (journal, history):
+        with self._locked() as (append, history):
             known = [r for r in (self._reading, history.reading) if r is not None and r.boot == reading.boot]
             before = max(known, key=lambda r: r.steady, default=None)
             ahead = timedelta(0) if before is None else clock.jump(before, reading)
             if ahead or history.reading is None or history.reading.boot != reading.boot:
-                journal.append(
+                append(
                     {
                         "event": "clock",
                         "workload": self.workload,
@@ -222,7 +226,7 @@ class Trigger:
         if not self._path.exists():
             return History()
         # a line that another process could not make durable is taken back: it must not be read in between
-        with self._mutex, _lock(self._path.with_suffix(".lock"), fcntl.LOCK_SH):
+        with self._mutex, _lock(self._guard, fcntl.LOCK_SH):
             return self._reader.refresh()
 
     # --- parts
@@ -290,23 +294,27 @@ class Trigger:
         detail: Mapping[str, Any],
         still: Callable[[PastTrigger], bool],
     ) -> None:
-        with self._locked() as (journal, history):
+        with self._locked() as (append, history):
             past = history.triggers.get(trigger)
             if past is not None and not still(past):
                 return  # another process was first
-            journal.append(
+            append(
                 {"event": event, "workload": self.workload, "id": trigger, "at": now.isoformat(), **detail}
             )
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[tuple[Journal, History]]:
+    def _locked(self) -> Iterator[tuple[Append, History]]:
         # Opened anew under the lock: opening cuts a torn tail, and that must not be another process's line.
-        with self._mutex, _lock(self._path.with_suffix(".lock"), fcntl.LOCK_EX):
-            journal = Journal(self._path, durable=self._durable)
-            try:
-                yield journal, self._reader.refresh()
-            finally:
-                journal.close()
+        with self._mutex, _lock(self._guard, fcntl.LOCK_EX), contextlib.ExitStack() as after:
+            opened: list[Journal] = []
+
+            def append(record: Mapping[str, Any]) -> None:
+                if not opened:
+                    opened.append(Journal(self._path, durable=self._durable))
+                    after.callback(opened[0].close)
+                opened[0].append(record)
+
+            yield append, self._reader.refresh()
 
 
 def history(journal: Path, workload: str) -> tuple[PastTrigger, ...]:
@@ -315,13 +323,18 @@ def history(journal: Path, workload: str) -> tuple[PastTrigger, ...]:
 
 
 @contextlib.contextmanager
-def _lock(lock: Path, how: int) -> Iterator[bool]:
+def _lock(path: Path, how: int) -> Iterator[bool]:
     """Hold a lock that the kernel releases however its holder dies; yield whether it was got."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, how)
-        except BlockingIOError:
-            yield False
-            return
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, how)
         yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
