@@ -144,9 +144,10 @@ def rows_between(workload: Workload, frame: pd.DataFrame, window: Window, name: 
     import pandas as pd
 
     check_source(workload, frame, name)
-    times = pd.to_datetime(workload.prepare(frame)[workload.source.event_time], utc=True).to_numpy()
-    start, end = (pd.Timestamp(t).tz_convert("UTC").to_datetime64() for t in (window.start, window.end))
-    rows = frame[(times >= start) & (times < end)].reset_index(drop=True)
+    times = pd.to_datetime(workload.prepare(frame)[workload.source.event_time], utc=True)
+    inside = times.index[(times >= window.start) & (times < window.end)]
+    # in the source's order: prepare() may have another, and leave rows out
+    rows = frame.loc[frame.index.isin(inside)].reset_index(drop=True)
     if rows.empty:
         raise DataError(
             f"{name} has no row between {window.start:%Y-%m-%d %H:%M} and {window.end:%Y-%m-%d %H:%M}; "

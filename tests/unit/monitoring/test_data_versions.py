@@ -29,6 +29,7 @@ from windlass.settings import Settings, load
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 WORKLOAD = """
 from datetime import timedelta
+from pathlib import Path
 import pandas as pd
 from windlass.contract import (
     Column, Estimator, Gates, Label, Range, RequestField, RetrainPolicy, Source, Workload)
@@ -41,7 +42,7 @@ def prepare(frame):
 WORKLOAD = Workload(
     name="sales",
     source=Source(
-        load=lambda path: files.read(path),
+        load=lambda path: files.read(path or Path(__file__).parent / "rows.parquet"),
         columns=(Column("id", "int"), Column("at", "timestamp"), Column("shop", "string"),
                  Column("size", "float", nullable=True, minimum=-100, maximum=100, max_null_share=0.3),
                  Column("outcome", "float", nullable=True)),
@@ -81,6 +82,7 @@ def project_in(folder: Path) -> Settings:
     place = folder / "project" / "workloads" / "sales"
     place.mkdir(parents=True)
     (place / "workload.py").write_text(WORKLOAD)
+    pd.concat([JANUARY, FEBRUARY], ignore_index=True).to_parquet(place / "rows.parquet", index=False)
     return Settings(home=folder / "home", project=folder / "project")
 
 
@@ -354,6 +356,37 @@ def test_dvc_is_told_to_report_nothing_and_reads_no_stranger_s_settings(tmp_path
     seen = json.loads(text[text.index("{") :])
     assert (seen["DVC_NO_ANALYTICS"], seen["ITERATIVE_DO_NOT_TRACK"]) == ("1", "1")
     assert seen["DVC_GLOBAL_CONFIG_DIR"].startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        pytest.param(["--from", "2024-01-30", "--to", "2024-02-02"], 0, "2024-01-30..2024-02-02", id="days"),
+        pytest.param(
+            ["--from", "2025-01-01", "--to", "2025-01-02"], 2, "has no row between", id="no-row-then"
+        ),
+        pytest.param([], 2, "Give --from and --to, or a file", id="nothing-named"),
+        pytest.param(["rows.csv", "--to", "2024-02-02"], 2, "a file is taken whole", id="both-named"),
+        pytest.param(["rows.csv"], 2, "there is no such file", id="no-file"),
+    ],
+)
+def test_days_of_the_built_in_data_are_a_partition_too(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    """Verify which rows are taken, and each request that cannot be meant."""
+    monkeypatch.setenv("WINDLASS_HOME", str(settings.home))
+    monkeypatch.setenv("WINDLASS_PROJECT", str(settings.project))
+    assert app.run(["data", "add", "sales", *words, "--no-signal", "--json"]) == code
+    out = json.loads(capsys.readouterr().out)
+    if code:
+        assert said in out["error"]["message"]
+        return
+    assert (out["added"], out["rows"]) == (said, 4 * 60)
 
 
 @pytest.mark.slow
