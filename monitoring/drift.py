@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -96,19 +96,26 @@ def measure(
     prediction = None
     if reference.score is not None:
         prediction = _feature(reference.score, np.asarray(scores, dtype=np.float64), policy)
-    judged = [f for f in measured if f.value is not None]
+    return conclude(len(columns), measured, prediction, policy)
+
+
+def conclude(
+    rows: int, features: Sequence[FeatureDrift], prediction: FeatureDrift | None, policy: DriftPolicy
+) -> Drift:
+    """The window's verdict from those of its columns, however they were measured."""
+    judged = [f for f in features if f.value is not None]
     drifted = [f for f in judged if f.drifted]
     share = len(drifted) / len(judged) if judged else 0.0
     verdict: Verdict
     if not judged:
         verdict = "INCONCLUSIVE"
-        reason = f"{len(columns)} rows; no feature has the {policy.minimum_rows} values needed"
+        reason = f"{rows} rows; no feature has the {policy.minimum_rows} values needed"
     else:
         verdict = "FAIL" if share >= policy.drifted_share else "PASS"
         worst = sorted(drifted, key=lambda f: -(f.value or 0.0))[:3]
         names = ", ".join(f"{f.feature} {f.value:.2f}" for f in worst)
         reason = f"{len(drifted)} of {len(judged)} features drifted" + (f": {names}" if names else "")
-    return Drift(verdict, reason, len(columns), share, measured, prediction, _alone(prediction))
+    return Drift(verdict, reason, rows, share, tuple(features), prediction, _alone(prediction))
 
 
 def _alone(drift: FeatureDrift | None) -> Verdict:
@@ -119,11 +126,29 @@ def _alone(drift: FeatureDrift | None) -> Verdict:
 
 def _feature(reference: FeatureReference, column: Floats, policy: DriftPolicy) -> FeatureDrift:
     current = np.sort(column[np.isfinite(column)])
-    n, n_reference = len(current), len(reference.values)
-    if min(n, n_reference) < max(policy.minimum_rows, 1):
-        return FeatureDrift(reference.name, "", None, policy.threshold, None, False, n, n_reference)
+    if not enough(reference, len(current), policy):
+        return judge(reference, len(current), policy, "", None)
     method = drift_statistics.method(reference.values, current, categorical=reference.categorical)
     value = drift_statistics.distance(method, reference.values, current, reference.norm)
+    return judge(reference, len(current), policy, method, value)
+
+
+def enough(reference: FeatureReference, n: int, policy: DriftPolicy) -> bool:
+    """Whether a column with `n` values can be judged."""
+    return min(n, len(reference.values)) >= max(policy.minimum_rows, 1)
+
+
+def judge(
+    reference: FeatureReference,
+    n: int,
+    policy: DriftPolicy,
+    method: drift_statistics.Method | Literal[""],
+    value: float | None,
+) -> FeatureDrift:
+    """What a distance of a column with `n` values means; None where it was not measured."""
+    n_reference = len(reference.values)
+    if value is None or not method:
+        return FeatureDrift(reference.name, "", None, policy.threshold, None, False, n, n_reference)
     noise = drift_statistics.noise(method, reference.values, n, reference.norm)
     drifted = value >= policy.threshold and value > noise
     return FeatureDrift(reference.name, method, value, policy.threshold, noise, drifted, n, n_reference)
