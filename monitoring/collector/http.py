@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -16,9 +16,12 @@ LARGEST_BODY = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Request:
+    """One request; `headers` by their names in lower case, the last of those that came twice."""
+
     method: str
     path: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Request | Response, bool]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._url = b""
+        self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._size = 0
         self._expects_continue = False
@@ -86,11 +90,13 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url, self._body, self._size, self._expects_continue = b"", [], 0, False
+        self._headers = {}
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
         if name.lower() == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
 
@@ -111,7 +117,8 @@ class Connection(asyncio.Protocol):
         if self._refused:
             return
         path = httptools.parse_url(self._url).path.decode("latin-1")
-        request = Request(self._parser.get_method().decode(), path, b"".join(self._body))
+        method = self._parser.get_method().decode()
+        request = Request(method, path, b"".join(self._body), self._headers)
         self._enqueue(request, self._parser.should_keep_alive())
 
     def _refuse(self, status: int, body: bytes) -> None:
@@ -142,7 +149,7 @@ class Connection(asyncio.Protocol):
         except Exception:
             # the caller gets an answer and the connection goes on, whatever was overlooked
             traceback.print_exc()
-            return Response(500, b'{"error":"internal error; the collector\'s log has the details"}')
+            return Response(500, b'{"error":"internal error; the log has the details"}')
 
     def _send(self, response: Response, keep_alive: bool, head: bool = False) -> None:
         if self._transport is None:
