@@ -22,6 +22,7 @@ from windlass.settings import Settings
 SOURCE = Path(__file__).parents[2]
 VERSIONS = "3"
 TIMEOUT_S = 3600.0
+STDERR = 2
 
 
 def executable(settings: Settings) -> Path:
@@ -51,9 +52,9 @@ def _made(source: Path) -> Path:
     # by the interpreter that ours was made from: it has a pip
     base = Path(sys.base_prefix) / "bin" / "python3.11"
     python = base if base.exists() else Path(sys.executable)
-    done = subprocess.run(
-        [python, script, "--lock", lock, "--venv", place], stdout=sys.stderr, check=False, timeout=TIMEOUT_S
-    )
+    command = [python, script, "--lock", lock, "--venv", place]
+    # whatever it says goes beside our own output, which may be one JSON object
+    done = subprocess.run(command, stdout=STDERR, check=False, timeout=TIMEOUT_S)
     if done.returncode:
         raise WindlassError(
             f"the environment of DVC could not be made in {place} (its words are above); run the command again, or "
