@@ -1,0 +1,161 @@
+"""Drift, decay, quality and freshness: what the analysis found, and what it means when it finds nothing.
+
+The analysis judges, with its uncertainty and its control of false alarms; a rule passes its verdict on and judges
+nothing again. Where the verdict is INCONCLUSIVE there is no series to alert on: that the analysis, its data or its
+labels are missing has alerts of its own.
+"""
+
+from __future__ import annotations
+
+from monitoring.rules.objectives import Objectives, seconds
+from monitoring.rules.rule import Alert, Group
+
+_OF = "{{ $labels.model }} v{{ $labels.version }}"
+#: A lost scrape is bridged; the verdict itself is a window old already.
+_WAIT = "2m"
+
+
+def groups(objectives: Objectives) -> tuple[Group, ...]:
+    return (
+        Group("windlass-drift", (*_drift(), _decay(), _estimated())),
+        Group("windlass-data", _data(objectives)),
+        Group("windlass-analysis", (_absent(objectives),)),
+    )
+
+
+def _alarm(kind: str) -> str:
+    return f'max by (model, version) (windlass_drift_alarm{{kind="{kind}"}}) == 1'
+
+
+def _fails(check: str) -> str:
+    return f'max by (model, version) (windlass_verdict{{check="{check}",verdict="FAIL"}}) == 1'
+
+
+def _drift() -> tuple[Alert, ...]:
+    look = "Next: `windlass drift {{ $labels.model }}`."
+    return (
+        Alert(
+            "WindlassFeatureDrift",
+            _alarm("feature"),
+            _WAIT,
+            "info",
+            f"{_OF}: features have moved away from what it was trained on",
+            "At least one feature lies beyond its threshold with its whole confidence interval. The retrain trigger "
+            f"is told and decides under the policy. {look}",
+            signal="featureDrift",
+        ),
+        Alert(
+            "WindlassPredictionDrift",
+            _alarm("prediction"),
+            _WAIT,
+            "info",
+            f"{_OF}: its predictions have moved away from those of its evaluation",
+            "The scores lie beyond their threshold with the whole confidence interval. The retrain trigger is told and "
+            f"decides under the policy. {look}",
+            signal="predictionDrift",
+        ),
+        Alert(
+            "WindlassLabelDrift",
+            _alarm("label"),
+            _WAIT,
+            "info",
+            f"{_OF}: the rate of positives is not that of its training",
+            "The outcomes themselves have moved. A season does that too, so it starts nothing by itself; look at the "
+            f"performance. {look}",
+        ),
+    )
+
+
+def _decay() -> Alert:
+    return Alert(
+        "WindlassPerformanceDecay",
+        _fails("performanceDecay"),
+        _WAIT,
+        "ticket",
+        f"{_OF}: measurably worse than at its evaluation",
+        "Matured labels show a loss beyond the tolerated one with the whole confidence interval. The retrain trigger "
+        "is told. Next: `windlass report {{ $labels.model }}` for the slices that got worse.",
+        signal="performanceDecay",
+    )
+
+
+def _estimated() -> Alert:
+    return Alert(
+        "WindlassEstimatedDecay",
+        _fails("estimatedDecay"),
+        _WAIT,
+        "ticket",
+        f"{_OF}: probably worse than at its evaluation, labels are yet to come",
+        "The performance estimated from its scores is below the tolerated one. It is an estimate: it starts nothing "
+        "until labels confirm it. Next: `windlass drift {{ $labels.model }}`.",
+    )
+
+
+def _data(objectives: Objectives) -> tuple[Alert, ...]:
+    return (
+        Alert(
+            "WindlassDataQuality",
+            _fails("dataQuality"),
+            _WAIT,
+            "ticket",
+            f"{_OF}: what it is asked with fails validation",
+            "Nulls, ranges, categories or the schema of the logged requests are not those of its training. Retraining "
+            "on such data is refused: repair the source. Next: `windlass drift {{ $labels.model }}`.",
+            signal="dataQuality",
+        ),
+        Alert(
+            "WindlassSkew",
+            _fails("skew"),
+            _WAIT,
+            "ticket",
+            f"{_OF}: it is served other feature values than it would be trained on",
+            "Logged online vectors differ from their point-in-time recomputation beyond the tolerated share. Next: "
+            "`windlass features check {{ $labels.model }}`.",
+        ),
+        Alert(
+            "WindlassDataStale",
+            'max by (model) (windlass_verdict{check="freshness",verdict="FAIL"}) == 1\n'
+            f"or max by (model) (windlass_data_age_seconds) > {seconds(objectives.data_within)}",
+            "10m",
+            "ticket",
+            "{{ $labels.model }}: no new predictions have been collected",
+            "Nothing about the model is known since then. Either nobody asks it, or what it answers does not arrive. "
+            "Next: `windlass status`.",
+        ),
+        Alert(
+            "WindlassVolumeAnomaly",
+            _fails("volume"),
+            _WAIT,
+            "ticket",
+            f"{_OF}: far more or fewer predictions than expected",
+            "The number of rows in the window is not that of comparable windows. Next: "
+            "`windlass drift {{ $labels.model }}`.",
+        ),
+        Alert(
+            "WindlassLabelsMissing",
+            f"max by (model) (windlass_label_age_seconds) > {seconds(objectives.labels_within)}\n"
+            f"or min by (model) (windlass_label_coverage) < {objectives.label_coverage}\n"
+            "or max by (model) (windlass_window_rows) unless on (model) windlass_label_age_seconds",
+            "1h",
+            "ticket",
+            "{{ $labels.model }}: labels do not arrive",
+            "Without them decay is only estimated, and no retrained candidate can be judged. Next: "
+            "`windlass drift {{ $labels.model }}`, then ask whoever sends the feedback.",
+        ),
+    )
+
+
+def _absent(objectives: Objectives) -> Alert:
+    succeeded = "windlass_analysis_last_success_timestamp_seconds"
+    return Alert(
+        "WindlassAnalysisAbsent",
+        # too old; or never made of a model that answers; or shown today and no longer
+        f"time() - max by (model) ({succeeded}) > {seconds(objectives.analysis_within)}\n"
+        f'or max by (model) (windlass_requests_total{{model!=""}}) unless on (model) {succeeded}\n'
+        f"or max by (model) (max_over_time({succeeded}[1d])) unless on (model) {succeeded}",
+        "15m",
+        "ticket",
+        "{{ $labels.model }}: nobody is watching it, no analysis has succeeded",
+        "No drift, decay or quality alert can ring meanwhile: silence means nothing. Next: "
+        "`windlass drift {{ $labels.model }}` runs it now and says what is in the way.",
+    )

@@ -1,0 +1,185 @@
+"""The parts that serve, collect, retrain and release, and whether their metrics arrive at all."""
+
+from __future__ import annotations
+
+from monitoring.rules.objectives import Objectives, seconds
+from monitoring.rules.rule import Alert, Group, Recording
+
+_OF = "{{ $labels.model }} v{{ $labels.version }}"
+_STATUS = "Next: `windlass status`."
+
+FALLBACK = "model_version:windlass_feature_rows_not_online:ratio_rate5m"
+SHED = "model_version:windlass_shed:ratio_rate5m"
+FAILURES = "model_version:windlass_model_failures:ratio_rate5m"
+
+
+def groups(objectives: Objectives) -> tuple[Group, ...]:
+    return (
+        Group("windlass-metrics", (_metrics_absent(),)),
+        Group("windlass-serving", (*_recordings(), *_serving(objectives))),
+        Group("windlass-collector", _collector(objectives)),
+        Group("windlass-retrain", _retrain(objectives)),
+        Group("windlass-release", (_release(),)),
+    )
+
+
+def _metrics_absent() -> Alert:
+    answers = 'windlass_requests_total{model!=""}'
+    return Alert(
+        "WindlassMetricsAbsent",
+        # a target that does not answer; or no target is known at all; or a model that had series today has none
+        'max by (job, instance) (up{job=~"windlass.*"}) == 0\n'
+        'or absent(up{job=~"windlass.*"})\n'
+        f"or max by (model) (max_over_time({answers}[1d])) unless on (model) {answers}",
+        "5m",
+        "page",
+        "{{ or $labels.model $labels.instance `windlass` }}: its metrics have vanished",
+        "Either it is down or Prometheus does not reach it; no other alert about it can ring meanwhile. "
+        + _STATUS,
+    )
+
+
+def _ratio(part: str, whole: str) -> str:
+    # no failure yet is a counter that does not exist, a true zero; nothing to divide by gives no series
+    by = "sum by (model, version)"
+    every = f"{by} (rate({whole}[5m]))"
+    return f"({by} (rate({part}[5m])) or 0 * {every}) / ({every} > 0)"
+
+
+def _recordings() -> tuple[Recording, ...]:
+    return (
+        Recording(
+            FALLBACK, _ratio('windlass_feature_rows_total{source!="online"}', "windlass_feature_rows_total")
+        ),
+        Recording(SHED, _ratio("windlass_shed_total", 'windlass_requests_total{model!=""}')),
+        Recording(FAILURES, _ratio("windlass_model_failures_total", "windlass_model_runs_total")),
+    )
+
+
+def _open(of: str) -> str:
+    # workers of one server are summed, and a breaker that tries again is not closed for good
+    return (
+        f'max by (model, version) (max_over_time(windlass_breaker_state{{of="{of}",state="open"}}[2m])) > 0'
+    )
+
+
+def _serving(objectives: Objectives) -> tuple[Alert, ...]:
+    failures = _ratio("windlass_feature_store_failures_total", "windlass_feature_rows_total")
+    return (
+        Alert(
+            "WindlassFeatureStoreDown",
+            f"{_open('store')}\nor {failures} > {objectives.store_failures}",
+            "1m",
+            "page",
+            f"{_OF}: its online features cannot be read",
+            "It answers with cached or default values: requests succeed, predictions are worse. "
+            "Next: `windlass doctor`.",
+        ),
+        Alert(
+            "WindlassModelFailing",
+            f"{_open('model')}\nor {FAILURES} > {objectives.model_failures}",
+            "1m",
+            "page",
+            f"{_OF}: the model itself fails to run",
+            "Requests are answered statically or refused. If a release is live it is rolled back by its guardrails. "
+            "Next: `windlass release status`.",
+        ),
+        Alert(
+            "WindlassQueueFull",
+            f"{SHED} > {objectives.shed}",
+            "5m",
+            "ticket",
+            f"{_OF}: requests are turned away, its lane is full",
+            "{{ $value | humanizePercentage }} of its requests were shed: more load than it can run in time. "
+            + _STATUS,
+        ),
+    )
+
+
+def _collector(objectives: Objectives) -> tuple[Alert, ...]:
+    def refused(reason: str) -> str:
+        return f'sum by (model) (rate(windlass_collector_refused_total{{reason="{reason}"}}[5m])) > 0'
+
+    return (
+        Alert(
+            "WindlassCollectorStorage",
+            f"min by (model, instance) (windlass_collector_storage_ok) == 0\nor {refused('storage')}",
+            "1m",
+            "page",
+            "{{ with $labels.instance }}{{ . }}: {{ end }}the collector cannot write and acknowledges nothing",
+            "What was acknowledged is safe; senders must keep the rest and try again. Free or grow the disk. "
+            "Next: `windlass doctor`.",
+        ),
+        Alert(
+            "WindlassCollectorBackpressure",
+            f"{refused('full')}\nor max by (model, instance) (windlass_collector_lag_seconds) > "
+            f"{seconds(objectives.collector_lag)}",
+            "5m",
+            "ticket",
+            "the collector does not keep up{{ with $labels.model }} with {{ . }}{{ end }}",
+            "Senders are told to wait, or events lie in the journal and not yet in parquet; none is lost. "
+            + _STATUS,
+        ),
+    )
+
+
+def _retrain(objectives: Objectives) -> tuple[Alert, ...]:
+    cost = objectives.retrain_hours_a_day
+    return (
+        Alert(
+            "WindlassClockJump",
+            "sum by (instance) (increase(windlass_retrain_clock_jumps_total[1h])) > 0",
+            "0m",
+            "ticket",
+            "{{ with $labels.instance }}{{ . }}: {{ end }}the retrain trigger saw its clock jump",
+            "Cool-down and budget hold until the clock has caught up, so a retraining may come late, never twice. "
+            "Next: `timedatectl`, then `windlass status`.",
+        ),
+        Alert(
+            "WindlassTrainingDataRefused",
+            "max by (model) (windlass_retrain_data_refused) == 1",
+            "0m",
+            "ticket",
+            "{{ $labels.model }}: the newest training data fails validation",
+            "Nothing is trained on it, and no signal starts a run, until it is repaired. "
+            "Next: `windlass lineage {{ $labels.model }}`.",
+        ),
+        Alert(
+            "WindlassRetrainEscalated",
+            "max by (model) (windlass_retrain_escalated) == 1",
+            "0m",
+            "ticket",
+            "{{ $labels.model }}: retraining did not help, a person has to decide",
+            "The last retrainings made no better model, so no signal starts another. Next: "
+            "`windlass lineage {{ $labels.model }}`; `windlass retrain {{ $labels.model }} --override` goes on.",
+        ),
+        Alert(
+            "WindlassRetrainStuck",
+            f"max by (model) (windlass_retrain_queue_age_seconds) > {seconds(objectives.retrain_within)}",
+            "5m",
+            "ticket",
+            "{{ $labels.model }}: a retraining was accepted and does not end",
+            "It is {{ $value | humanizeDuration }} old; while it is open no other starts. "
+            "Next: `windlass lineage {{ $labels.model }}`.",
+        ),
+        Alert(
+            "WindlassRetrainCost",
+            f"sum by (model) (increase(windlass_retrain_run_seconds_total[1d])) / 3600 > {cost:g}",
+            "0m",
+            "ticket",
+            "{{ $labels.model }}: retraining costs more than it should",
+            f'{{{{ $value | printf "%.1f" }}}} hours of runs in a day, {cost:g} are expected. '
+            "Next: `windlass lineage {{ $labels.model }}`.",
+        ),
+    )
+
+
+def _release() -> Alert:
+    return Alert(
+        "WindlassReleaseWaits",
+        "max by (model) (windlass_release_alert) == 1",
+        "1m",
+        "ticket",
+        "{{ $labels.model }}: its release waits for a person",
+        "The evidence does not decide it; the traffic stays as it is. Next: `windlass release explain`.",
+    )

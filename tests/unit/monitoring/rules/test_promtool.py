@@ -1,0 +1,128 @@
+"""Every rule is tested by `promtool test rules` on monitoring/rules/tests/*.yaml, and those tests can fail."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring.rules import document
+from monitoring.rules.rule import Alert, Group, Recording
+
+ROOT = Path(__file__).parents[4]
+FILES = sorted((ROOT / "monitoring" / "rules" / "tests").glob("*.yaml"))
+GROUPS = document.groups()
+ALERTS = document.alerts()
+
+
+def run(promtool: Path, *files: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([promtool, "test", "rules", *files], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_rules_hold(promtool: Path, file: Path) -> None:
+    """Verify that each rule fires, does not fire just below, resolves, and knows absent data from good data."""
+    ended = run(promtool, file)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def expectations() -> Iterator[tuple[str, bool, dict[str, Any]]]:
+    """(expression, whether it expects samples, the test) of all files."""
+    for file in FILES:
+        for test in yaml.safe_load(file.read_text())["tests"]:
+            for expected in test["promql_expr_test"]:
+                yield expected["expr"], bool(expected.get("exp_samples")), test
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_every_alert_has_a_firing_and_a_silent_case(alert: Alert) -> None:
+    """Verify that no alert is left out, and that none is tested in one direction only."""
+    asked = f'ALERTS{{alertname="{alert.name}",alertstate="firing"}}'
+    assert {fires for expr, fires, _ in expectations() if expr == asked} == {True, False}
+
+
+def test_every_recording_has_a_case() -> None:
+    """Verify that each recorded series is asked for by name."""
+    asked = " ".join(expr for expr, fires, _ in expectations() if fires)
+    names = [rule.name for group in GROUPS for rule in group.rules if isinstance(rule, Recording)]
+    assert [name for name in names if not re.search(re.escape(name) + r"\b", asked)] == []
+
+
+FLIPPED = {">": "<", "<": ">", "==": "!="}
+
+
+def mutants(alert: Alert) -> Iterator[tuple[str, Alert]]:
+    """The alert with one thing wrong, and what that is."""
+    expr = alert.expr
+    for found in re.finditer(r" (>|<|==) (?=[\d.]+)", expr):
+        yield (
+            f"{found[1]} turned",
+            replace(alert, expr=expr[: found.start(1)] + FLIPPED[found[1]] + expr[found.end(1) :]),
+        )
+    for limit in sorted(set(re.findall(r"(?<= [><] )[\d.]+(?![\d.]*\))|(?<= [><] )[\d.]+(?=\)| and)", expr))):
+        if float(limit):
+            for factor in (0.8, 1.2):
+                moved = re.sub(rf"(?<= [><] ){re.escape(limit)}(?![\d.])", f"{float(limit) * factor:g}", expr)
+                yield f"{limit} times {factor}", replace(alert, expr=moved)
+    clauses = re.split(r"\nor\s", expr)
+    for i in range(len(clauses) if len(clauses) > 1 else 0):
+        yield f"without clause {i}", replace(alert, expr="\nor ".join(clauses[:i] + clauses[i + 1 :]))
+    for i, clause in enumerate(clauses):
+        without = re.sub(r" (and|unless on) .*?(\)?)$", r"\2" if " and " in clause else "", clause)
+        if without != clause:
+            yield (
+                f"clause {i} without its condition",
+                replace(alert, expr="\nor ".join([*clauses[:i], without, *clauses[i + 1 :]])),
+            )
+    if alert.wait != "0m":
+        yield "no wait", replace(alert, wait="0m")
+    if alert.signal:
+        yield "no signal", replace(alert, signal=None)
+
+
+def home(alert: Alert) -> Group:
+    return next(group for group in GROUPS if alert in group.rules)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_a_wrong_alert_fails_its_tests(promtool: Path, tmp_path: Path, alert: Alert) -> None:
+    """Verify that a turned comparison, a moved limit, a lost clause or a lost wait is found by the alert's tests.
+
+    The mutants stand in one file of rules, each with a name of its own, and are held to the same expectations.
+    """
+    asked = f'ALERTS{{alertname="{alert.name}",alertstate="firing"}}'
+    (source,) = (file for file in FILES if asked in file.read_text())
+    changed = {f"{alert.name}Mutant{i}": found for i, found in enumerate(mutants(alert))}
+    names = [alert.name, *changed]
+    content = yaml.safe_load(source.read_text())
+    content["rule_files"] = ["rules.yaml"]
+    content["tests"] = [
+        {**test, "promql_expr_test": [renamed(kept, alert.name, name) for kept in found for name in names]}
+        for test in content["tests"]
+        if (found := [expected for expected in test["promql_expr_test"] if expected["expr"] == asked])
+    ]
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(content))
+    group = home(alert)
+    needed = [r for r in group.rules if isinstance(r, Recording) and r.name in alert.expr]
+    wrong = [replace(mutant, name=name) for name, (_, mutant) in changed.items()]
+    small = replace(group, rules=(*needed, alert, *wrong))
+    (tmp_path / "rules.yaml").write_text(document.text(document.rules((small,))))
+    ended = run(promtool, tmp_path / "tests.yaml")
+    failed = set(re.findall(r'expr: "ALERTS{alertname=.\"(\w+)', ended.stderr))
+    assert failed, ended.stderr  # promtool read the files, and found something
+    assert alert.name not in failed, ended.stderr
+    assert [what for name, (what, _) in changed.items() if name not in failed] == []
+
+
+def renamed(expected: dict[str, Any], name: str, other: str) -> dict[str, Any]:
+    """The same expectation of an alert with another name."""
+    copy: dict[str, Any] = yaml.safe_load(
+        yaml.safe_dump(expected).replace(f'alertname="{name}"', f'alertname="{other}"')
+    )
+    return copy
