@@ -1,0 +1,128 @@
+"""How far each statistic of a span wanders although nothing changed, learned from the reference itself.
+
+Weeks are the unit: the reference is cut into weeks, each week is measured by what was fitted without it, and the mean
+square of its statistics is their variance. Rows of a day are not independent and neither are neighbouring days; weeks
+nearly are, and what dependence is left between them is estimated and kept. A statistic whose worst week lies further
+out than normal noise would put it (storms) has its deviation raised until that week fits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.columns import Floats
+from monitoring.detection.statistics import DayTable
+
+WEEK = 7
+LONGEST_WEEK = 10
+"""Calendar days over which seven days of a reference with gaps may reach to count as a week."""
+FLOOR = 0.0005
+LEAST_CORRELATION = 0.1
+MOST_CORRELATION = 0.9
+SMALLEST_PART = 0.2
+"""Share of the variance of weeks that is never taken for the noise of drawing rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Noise of each statistic.
+
+    Attributes:
+        between: standard deviation of a week's mean, beyond the noise of drawing its rows.
+        within: standard deviation of one row within its day.
+        correlation: between neighbouring weeks.
+        weeks: independent weeks behind it.
+    """
+
+    between: Floats
+    within: Floats
+    correlation: Floats
+    weeks: float
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of `between`."""
+        return max(self.weeks - 1.0, 2.0)
+
+    def deviation(self, days: float, rows: Floats) -> Floats:
+        """Standard deviation of the mean over a span of `days`, with `rows` behind each statistic."""
+        weeks = days / WEEK
+        lags = np.arange(1, math.ceil(weeks))
+        added = (2 * (1 - lags / weeks) * self.correlation[:, None] ** lags).sum(axis=1) if len(lags) else 0.0
+        variance = np.square(self.between) / weeks * (1 + added)
+        drawn = np.square(self.within) / np.maximum(rows, 1.0)
+        deviation: Floats = np.sqrt(variance + drawn)
+        return deviation
+
+
+def learn(table: DayTable, weights: NDArray[np.int64]) -> Noise:
+    """Learn from days measured by what was fitted without them; `weights`: the count behind each statistic."""
+    counts = table.counts[:, weights]
+    weeks = _weeks(table)
+    sums = _sliding(table.sums, weeks)
+    rows = np.maximum(_sliding(counts, weeks), 1.0)
+    means = sums / rows
+    total = np.maximum(counts.sum(axis=0), 1.0)
+    daily = table.sums / np.maximum(counts, 1.0)
+    inside = np.maximum(
+        (table.squares.sum(axis=0) - (counts * np.square(daily)).sum(axis=0)) / total, 1.0 / total
+    )
+    # about zero and not about their mean: that a week is measured by another fit is part of its noise
+    square = np.square(means).mean(axis=0)
+    between = np.sqrt(np.maximum(square - inside * (1.0 / rows).mean(axis=0), SMALLEST_PART * square))
+    count = len(table.days) / WEEK
+    worst = np.abs(means).max(axis=0)
+    between = np.maximum(np.maximum(between, worst / _expected_worst(count)), FLOOR)
+    return Noise(between, np.sqrt(inside), _correlation(means, weeks), count)
+
+
+def without_times(squares: Floats, rows: int) -> Noise:
+    """Where the reference has no times: a day counts as one row, the most that its rows can depend on each other."""
+    deviation = np.maximum(np.sqrt(squares), 1.0 / math.sqrt(max(rows, 1)))
+    return Noise(
+        between=deviation / math.sqrt(WEEK),
+        within=np.zeros(len(deviation)),
+        correlation=np.full(len(deviation), LEAST_CORRELATION),
+        weeks=max(rows / WEEK, 3.0),
+    )
+
+
+def _weeks(table: DayTable) -> NDArray[np.int64]:
+    """Index of the first day of each seven that lie close enough together; of all if none do."""
+    first = np.arange(max(len(table.days) - WEEK + 1, 1))
+    last = np.minimum(first + WEEK - 1, len(table.days) - 1)
+    near = table.days[last] - table.days[first] < LONGEST_WEEK
+    return first[near] if near.any() else first
+
+
+def _sliding(values: Floats, first: NDArray[np.int64]) -> Floats:
+    running = np.concatenate((np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)))
+    last = np.minimum(first + WEEK, len(values))
+    summed: Floats = running[last] - running[first]
+    return summed
+
+
+def _correlation(means: Floats, first: NDArray[np.int64]) -> Floats:
+    """Correlation of weeks that follow each other, on the high side."""
+    position = {int(day): k for k, day in enumerate(first)}
+    pairs = [(k, position[int(day) + WEEK]) for k, day in enumerate(first) if int(day) + WEEK in position]
+    if len(pairs) < WEEK:
+        return np.full(means.shape[1], LEAST_CORRELATION)
+    left, right = np.array(pairs).T
+    square = np.square(means).mean(axis=0)
+    product = (means[left] * means[right]).mean(axis=0)
+    raw = product / np.maximum(square, np.finfo(float).tiny)
+    clipped: Floats = np.clip(raw + LEAST_CORRELATION, LEAST_CORRELATION, MOST_CORRELATION)
+    return clipped
+
+
+def _expected_worst(weeks: float) -> float:
+    """Where the worst of so many weeks stands, of overlapping ones, in standard deviations (Blom)."""
+    from scipy.special import ndtri
+
+    looks = max(1.5 * weeks, 2.0)
+    return float(ndtri(1 - 0.5 / (looks + 0.25)))

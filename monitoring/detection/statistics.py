@@ -1,0 +1,195 @@
+"""The statistics of a column: sums over the rows of a day, which add up to those of any span of days.
+
+Each is the mean of a quantity whose expectation at training is known, so its deviation is an effect with a unit:
+where the column stands given the others, whether it follows them with slope one, how far it spreads around them, what
+its tails hold, and (for quality) what is missing, unknown, out of range or in another unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from monitoring.columns import Floats
+from monitoring.detection import view as views
+from monitoring.detection.result import QualityCheck
+from monitoring.detection.rows import Days, days_of
+from monitoring.detection.scales import SMALLEST_MAGNITUDE, ColumnScale
+from monitoring.detection.view import View
+
+Unit = Literal["sd", "share", "quality share", "slope", "variance", "log"]
+MAGNITUDES = 10.0
+"""Logarithms of magnitudes further than this from the reference's mean count as this."""
+LARGEST = 25.0
+"""Squares of standardised residuals above this count as this: one freak row is no change of spread."""
+
+#: Statistic -> its unit, and its share of what its column may spend on false alarms.
+LOCATION, ALONE, SLOPE, SPREAD = "location given the others", "location", "slope on the others", "spread"
+LOW, HIGH, ATOM, SHARE = "low tail", "high tail", "most frequent value", "share of category"
+NULLS, RANGE, UNKNOWN, MAGNITUDE = "missing", "out of range", "unknown category", "magnitude"
+KINDS: dict[str, tuple[Unit, float]] = {
+    LOCATION: ("sd", 0.40),
+    ALONE: ("sd", 0.05),
+    SLOPE: ("slope", 0.15),
+    SPREAD: ("variance", 0.10),
+    LOW: ("share", 0.06),
+    HIGH: ("share", 0.06),
+    ATOM: ("share", 0.06),
+    RANGE: ("quality share", 0.04),
+    MAGNITUDE: ("log", 0.04),
+    NULLS: ("quality share", 0.04),
+    UNKNOWN: ("quality share", 0.04),
+    SHARE: ("share", 0.90),
+}
+QUALITY: dict[str, QualityCheck] = {
+    NULLS: "nulls",
+    RANGE: "range",
+    UNKNOWN: "category",
+    MAGNITUDE: "unit",
+}
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One statistic of one column.
+
+    Attributes:
+        column: position among the features; their number is the position of the scores.
+        weight: which count its sum is divided by: 0 = all rows, 1 + column = those with a value.
+        spending: share of its column's budget.
+    """
+
+    column: int
+    name: str
+    kind: str
+    unit: Unit
+    weight: int
+    spending: float
+    category: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class DayTable:
+    """Sums by day.
+
+    Attributes:
+        days: UTC days, ascending.
+        counts: days × (1 + columns): rows, and rows with a value of each column (the scores last).
+        sums: days × statistics.
+        squares: the same of squares, for the noise of drawing rows.
+    """
+
+    days: Days
+    counts: Floats
+    sums: Floats
+    squares: Floats
+
+
+def statistics_of(view: View) -> tuple[Statistic, ...]:
+    """The statistics of a view, column by column."""
+    found: list[Statistic] = []
+
+    def add(column: int, kind: str, *, all_rows: bool = False, category: int = -1, part: float = 1.0) -> None:
+        unit, spending = KINDS[kind]
+        name = kind if category < 0 else f"{kind} {category}"
+        weight = 0 if all_rows else 1 + column
+        found.append(Statistic(column, name, kind, unit, weight, spending * part, category))
+
+    for i, scale in enumerate(view.scales):
+        if scale.kind == "numeric":
+            for kind in _numeric(scale):
+                add(i, kind)
+        else:
+            for k in range(len(scale.shares)):
+                add(i, SHARE, category=k, part=1 / len(scale.shares))
+            add(i, UNKNOWN)
+        add(i, NULLS, all_rows=True)
+    if view.score is not None:
+        for kind in _numeric(view.score):
+            if kind not in (RANGE, MAGNITUDE):
+                add(len(view.scales), kind)
+    return tuple(found)
+
+
+def _numeric(scale: ColumnScale) -> list[str]:
+    kinds = [LOCATION, ALONE, SLOPE, SPREAD, LOW, HIGH, RANGE]
+    if np.isfinite(scale.atom):
+        kinds.append(ATOM)
+    if np.isfinite(scale.log_mean):
+        kinds.append(MAGNITUDE)
+    return kinds
+
+
+def by_day(view: View, at: Floats, features: Floats, scores: Floats) -> DayTable:
+    """Sum the statistics of rows by UTC day."""
+    seen = views.measure(view, at, features, scores)
+    columns = _values(view, seen, features, scores)
+    present = np.isfinite(np.column_stack((features, scores)))
+    days, index = np.unique(days_of(at), return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(len(days)))
+
+    def sums(rows: Floats) -> Floats:
+        if not len(days):
+            return np.empty((0, rows.shape[1]))
+        added: Floats = np.add.reduceat(rows[order], starts, axis=0)
+        return added
+
+    counts = sums(np.column_stack((np.ones(len(at)), present)).astype(np.float64))
+    return DayTable(days, counts, sums(columns), sums(np.square(columns)))
+
+
+def _values(view: View, seen: views.Measured, features: Floats, scores: Floats) -> Floats:
+    """Rows × statistics, in the order of `statistics_of`; a row without a value contributes 0."""
+    numeric = {column: k for k, column in enumerate(view.design.numeric)}
+    if view.score is not None:
+        numeric[len(view.scales)] = len(view.design.numeric)
+    missing = {column: k for k, column in enumerate(view.design.missing)}
+    normal = np.nan_to_num(seen.normal)
+    residual = seen.residual
+    here = np.isfinite(seen.normal)
+    slopes = residual * (normal - residual) / view.predicted_variance
+    spreads = np.where(here, np.minimum(np.square(residual) / view.residual_variance, LARGEST) - 1.0, 0.0)
+    statistics = statistics_of(view)
+    out = np.empty((len(features), len(statistics)))
+    for k, statistic in enumerate(statistics):
+        j = statistic.column
+        scale = view.scales[j] if j < len(view.scales) else view.score
+        assert scale is not None  # noqa: S101 - a statistic of the scores has their scale
+        column = features[:, j] if j < len(view.scales) else scores
+        match statistic.kind:
+            case "location given the others":
+                out[:, k] = residual[:, numeric[j]]
+            case "location":
+                out[:, k] = normal[:, numeric[j]]
+            case "slope on the others":
+                out[:, k] = slopes[:, numeric[j]]
+            case "spread":
+                out[:, k] = spreads[:, numeric[j]]
+            case "low tail":
+                out[:, k] = column < scale.tail_low
+            case "high tail":
+                out[:, k] = column > scale.tail_high
+            case "most frequent value":
+                out[:, k] = column == scale.atom
+            case "out of range":
+                out[:, k] = (column < scale.low) | (column > scale.high)
+            case "magnitude":
+                out[:, k] = _magnitude(column, scale)
+            case "share of category":
+                out[:, k] = column == statistic.category
+            case "unknown category":
+                out[:, k] = (column < 0) | (column >= len(scale.shares))
+            case _:
+                gone = ~np.isfinite(column)
+                out[:, k] = seen.missing[:, missing[j]] if j in missing else gone
+    return out
+
+
+def _magnitude(column: Floats, scale: ColumnScale) -> Floats:
+    size = np.abs(column)
+    there = size > SMALLEST_MAGNITUDE  # False for NaN
+    logs = np.log(np.where(there, size, 1.0)) - scale.log_mean
+    return np.where(there, np.clip(logs, -MAGNITUDES, MAGNITUDES), 0.0)
