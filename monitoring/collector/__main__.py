@@ -4,62 +4,176 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
+import fcntl
+import os
 import signal
 import sys
-from dataclasses import replace
+import time
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 import uvloop
 
-from monitoring import labels
+from monitoring import labels, predictions
+from monitoring.collector import privacy
 from monitoring.collector.app import App
 from monitoring.collector.feedback_log import FeedbackLog
+from monitoring.collector.follower import Follower
 from monitoring.collector.http import Connection, Connections
+from monitoring.collector.intake import Intake
+from monitoring.collector.journal import Journal
+from monitoring.collector.names import Names
+from monitoring.collector.options import Options
+from monitoring.collector.place import root
 from windlass import settings, telemetry
-from windlass.errors import PortInUseError, WindlassError
+from windlass.errors import AlreadyRunningError, PortInUseError, WindlassError
 
 DRAIN_SECONDS = 5.0
+CLOSE_SECONDS = 4.0
+FOLLOW_EVERY_S = 1.0
+COMPLAINTS_APART_S = 60.0
+HELP = {
+    "keep_predictions_days": "days that predictions are kept, counted from the newest of their model",
+    "keep_labels_days": "days that labels are kept",
+    "late_days": "a label that became known so many days after its prediction is counted as late",
+    "hold_s": "seconds that a request waits for its response",
+    "consolidate_s": "seconds between two consolidations of the journal",
+    "pending_bytes": "bytes that may wait for the disk before requests are refused",
+    "wal_bytes": "bytes that may wait for the store before requests are refused",
+    "compact_parts": "small files of a partition that become one",
+    "compact_rows": "a file of so many rows is small no more",
+    "grace_s": "seconds that a replaced file stays for its readers",
+}
 
 
-async def serve(configured: settings.Settings, host: str, port: int) -> None:
+async def serve(
+    configured: settings.Settings, options: Options, host: str, port: int, *, follow: bool, known_only: bool
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
         PortInUseError: somebody else listens there.
+        AlreadyRunningError: another collector has this home.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    log = FeedbackLog(labels.path(configured))
-    app, connections = App(configured, log), Connections()
+    with alone(root(configured)):
+        journal = Journal(configured, options)
+        intake = Intake(Names(configured), privacy.key(), time.time, known_only=known_only)
+        log = FeedbackLog(labels.path(configured), journal.metrics.commit_seconds.observe)
+        app, connections = App(configured, journal, intake, log), Connections()
+        try:
+            server = await loop.create_server(lambda: Connection(app, connections), host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUseError(f"port {port} on {host} is taken; name another with --port") from error
+            raise
+        tasks = [loop.create_task(journal.run())]
+        logs = Follower(
+            predictions.folder(configured),
+            labels.path(configured),
+            intake,
+            journal.append,
+            offsets=journal.offsets,
+            now=time.time,
+            refuse=lambda count: journal.metrics.refused.labels("invalid").inc(count),
+            count=lambda kind, count: (
+                None if kind == "label" else journal.metrics.events.labels(kind).inc(count)
+            ),
+        )
+        if follow:
+            tasks.append(loop.create_task(_follow(logs, journal)))
+        await stop.wait()
+        server.close()
+        await connections.drain(DRAIN_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if follow:
+            with contextlib.suppress(WindlassError):
+                await logs.poll()
+        await journal.close(CLOSE_SECONDS)
+        log.close()
+
+
+async def _follow(logs: Follower, journal: Journal) -> None:
+    """Read the logs of this machine for as long as the process lives."""
+    told = -COMPLAINTS_APART_S
+    while True:
+        more = False
+        try:
+            await journal.probe()
+            # what is refused from outside is not read from inside either
+            journal.check_room(0)
+            more = await logs.poll()
+        except WindlassError as error:
+            if time.monotonic() - told > COMPLAINTS_APART_S:
+                told = time.monotonic()
+                sys.stderr.write(f"windlass collector: logs wait to be read: {error}\n")
+        await asyncio.sleep(0 if more else FOLLOW_EVERY_S)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only collector of a home.
+
+    Raises:
+        AlreadyRunningError: another one is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        server = await loop.create_server(lambda: Connection(app, connections), host, port)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(f"port {port} on {host} is taken; name another with --port") from error
-        raise
-    await stop.wait()
-    server.close()
-    await connections.drain(DRAIN_SECONDS)
-    log.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise AlreadyRunningError(
+            f"another collector writes to {folder}; end it first, or name another --home"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(file)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m monitoring.collector", description="Takes feedback, shows the report."
+        prog="python -m monitoring.collector",
+        description="Takes payload-logging events, predictions and feedback; shows the report.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--home", type=Path, help="root of the local state; default: WINDLASS_HOME")
+    parser.add_argument("--no-follow", action="store_true", help="leave the logs of this machine alone")
+    parser.add_argument(
+        "--only-known-models", action="store_true", help="refuse models that are no workload of the project"
+    )
+    for option in fields(Options):
+        if option.name in HELP:
+            parser.add_argument(
+                f"--{option.name.replace('_', '-')}",
+                type=type(option.default),
+                default=option.default,
+                help=HELP[option.name],
+            )
     arguments = parser.parse_args(argv)
     telemetry.switch_off()
     try:
         configured = settings.load()
         if arguments.home is not None:
             configured = replace(configured, home=arguments.home.resolve())
-        uvloop.run(serve(configured, arguments.host, arguments.port))
+        options = Options(**{name: getattr(arguments, name) for name in HELP})
+        uvloop.run(
+            serve(
+                configured, options, arguments.host, arguments.port,
+                follow=not arguments.no_follow, known_only=arguments.only_known_models,
+            )
+        )  # fmt: skip
     except WindlassError as error:
         sys.stderr.write(f"windlass collector: error: {error}\n")
         return error.exit_code

@@ -1,16 +1,20 @@
-"""The endpoints: take feedback, show the report, say how it goes."""
+"""The endpoints: take events, predictions and feedback, show the report, say how it goes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from monitoring.collector import follower
 from monitoring.collector.feedback_log import FeedbackLog
 from monitoring.collector.http import Request, Response
+from monitoring.collector.intake import Entry, Intake
+from monitoring.collector.journal import FullError, Journal
+from monitoring.collector.wal import StorageError
 from monitoring.labels import Label, validate
 from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
@@ -21,41 +25,34 @@ NO_REPORT = b"""<!doctype html><html lang="en"><head><meta charset="utf-8"><titl
 <link rel="icon" href="data:,"></head><body style="font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:4em auto">
 <h1>No report yet</h1><p>Run <code>windlass report</code>, then load this page again.</p></body></html>
 """
-BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+STORAGE_RETRY_S = 5
 
 
 class App:
     """Answers requests; `now` gives the time of a label that names none."""
 
-    def __init__(self, settings: Settings, log: FeedbackLog, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        intake: Intake,
+        log: FeedbackLog,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
+        self._journal = journal
+        self._intake = intake
         self._log = log
         self._now = now
-        self._registry = CollectorRegistry()
-        self._labels = Counter(
-            "windlass_feedback_labels", "Labels on the disk and acknowledged", registry=self._registry
-        )
-        self._refused = Counter(
-            "windlass_feedback_refused",
-            "Requests with feedback that was not kept",
-            ["reason"],
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "windlass_feedback_commit_seconds",
-            "Time from a valid request to its acknowledgement",
-            registry=self._registry,
-            buckets=BUCKETS,
-        )
-        pending = Gauge(
-            "windlass_feedback_pending", "Requests that wait for the disk", registry=self._registry
-        )
-        pending.set_function(lambda: log.pending)
-        self._routes = {
+        self._metrics = journal.metrics
+        self._routes: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
+            "/": ("POST", self._events),
+            "/events": ("POST", self._events),
+            "/predictions": ("POST", self._predictions),
             "/feedback": ("POST", self._feedback),
             "/report": ("GET", self._report),
             "/health": ("GET", self._health),
-            "/metrics": ("GET", self._metrics),
+            "/metrics": ("GET", self._show_metrics),
         }
 
     async def __call__(self, request: Request) -> Response:
@@ -66,22 +63,48 @@ class App:
         if request.method != method and (request.method, method) != ("HEAD", "GET"):
             refusal = _error(405, f"{request.path} takes {method}, not {request.method}")
             return Response(refusal.status, refusal.body, headers=(("allow", method),))
-        return await handle(request)
+        try:
+            return await handle(request)
+        except UsageError as error:
+            return self._refused("invalid", _error(400, str(error)))
+        except FullError as error:
+            return self._refused("full", _error(503, str(error), retry_after=error.retry_after))
+        except StorageError as error:
+            return self._refused("storage", _error(507, str(error), retry_after=STORAGE_RETRY_S))
+        except WindlassError as error:
+            # a missing key, a workload that does not load: ours to mend, and the sender's to try again
+            return self._refused("invalid", _error(503, str(error), retry_after=STORAGE_RETRY_S))
+
+    def _refused(self, reason: str, response: Response) -> Response:
+        self._metrics.refused.labels(reason).inc()
+        return response
+
+    async def _events(self, request: Request) -> Response:
+        self._journal.check_room(len(request.body))
+        return await self._keep(self._intake.events(request.headers, request.body))
+
+    async def _predictions(self, request: Request) -> Response:
+        self._journal.check_room(len(request.body))
+        return await self._keep(self._intake.predictions(request.body))
+
+    async def _keep(self, entries: list[Entry]) -> Response:
+        if entries:
+            await self._journal.append(follower.lines(entries))
+        for kind in {entry["type"] for entry in entries}:
+            count = sum(entry["type"] == kind for entry in entries)
+            self._metrics.events.labels(kind).inc(count)
+        return Response(200, orjson.dumps({"accepted": len(entries)}))
 
     async def _feedback(self, request: Request) -> Response:
-        try:
-            labels = parse(request.body, self._now())
-        except UsageError as error:
-            self._refused.labels("invalid").inc()
-            return _error(400, str(error))
-        started = time.perf_counter()
+        if self._log.commits.pending_bytes > self._journal.options.pending_bytes:
+            raise FullError(f"{self._log.commits.pending} requests wait for the disk; send it again later", 1)
+        labels = parse(request.body, self._now())
         try:
             await self._log.append(labels)
-        except WindlassError as error:
-            self._refused.labels("storage").inc()
-            return _error(507, str(error))
-        self._seconds.observe(time.perf_counter() - started)
-        self._labels.inc(len(labels))
+        except StorageError:
+            self._journal.storage_failed()
+            raise
+        self._metrics.events.labels("label").inc(len(labels))
         return Response(200, orjson.dumps({"accepted": len(labels)}))
 
     async def _report(self, request: Request) -> Response:
@@ -94,8 +117,8 @@ class App:
     async def _health(self, request: Request) -> Response:
         return Response(200, b'{"status":"ok"}')
 
-    async def _metrics(self, request: Request) -> Response:
-        return Response(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+    async def _show_metrics(self, request: Request) -> Response:
+        return Response(200, generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST)
 
 
 def parse(body: bytes, now: float) -> list[Label]:
@@ -115,5 +138,6 @@ def parse(body: bytes, now: float) -> list[Label]:
     return [validate(record, now=now, place=f"[{i}].") for i, record in enumerate(content)]
 
 
-def _error(status: int, message: str) -> Response:
-    return Response(status, orjson.dumps({"error": message}))
+def _error(status: int, message: str, *, retry_after: int | None = None) -> Response:
+    headers = () if retry_after is None else (("retry-after", str(retry_after)),)
+    return Response(status, orjson.dumps({"error": message}), headers=headers)

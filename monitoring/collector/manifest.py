@@ -69,6 +69,7 @@ class Manifest:
         models: names by their number in the indexes.
         inputs: of each model and version the names of its inputs, in the model's order.
         held: file of events that wait for their other half.
+        offsets: of the files that are followed, how far their lines are in the store.
         counts: what became of everything so far, by name.
         written: when, epoch seconds.
     """
@@ -81,7 +82,7 @@ class Manifest:
     models: tuple[str, ...] = ()
     inputs: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     held: str | None = None
-    offsets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    offsets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     written: float = 0.0
 

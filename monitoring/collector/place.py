@@ -48,7 +48,7 @@ class Place(Protocol):
         ...
 
     def paths(self) -> list[str]:
-        """Every parquet file there is, named by a manifest or not."""
+        """Every part and held file that there is, named by a manifest or not."""
         ...
 
 
@@ -82,7 +82,8 @@ class Folder:
             target.parent.rmdir()
 
     def paths(self) -> list[str]:
-        return sorted(p.relative_to(self._root).as_posix() for p in self._root.glob("*/*/**/*.parquet"))
+        found = (*self._root.glob("*/*/**/*.parquet"), *self._root.glob("held/*.jsonl"))
+        return sorted(p.relative_to(self._root).as_posix() for p in found)
 
 
 class Bucket:
@@ -121,7 +122,7 @@ class Bucket:
 
     def paths(self) -> list[str]:
         keys = (key.removeprefix(f"{PREFIX}/") for key in self._store.keys(f"{PREFIX}/"))
-        return [key for key in keys if key.endswith(".parquet")]
+        return [key for key in keys if key.endswith((".parquet", ".jsonl"))]
 
 
 def root(settings: Settings) -> Path:

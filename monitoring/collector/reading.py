@@ -177,7 +177,11 @@ class Events:
 
         paths = [self._place.local(p.path) for p in _of_days(known.of("labels", model), since, until)]
         wanted = ["request_id", "label", "at"]
-        return pa.concat_tables([pq.read_table(p, columns=wanted) for p in paths]) if paths else None
+        return (
+            pa.concat_tables([pq.read_table(p, columns=wanted, partitioning=None) for p in paths])
+            if paths
+            else None
+        )
 
     def _whole(self, kind: Kind, model: str | None) -> pa.Table:
         import pyarrow as pa
@@ -185,7 +189,7 @@ class Events:
 
         parts = self.manifest().of(kind, model)
         return (
-            unified([pq.read_table(self._place.local(p.path)) for p in parts])
+            unified([pq.read_table(self._place.local(p.path), partitioning=None) for p in parts])
             if parts
             else pa.table({"request_id": pa.array([], pa.string())})
         )

@@ -94,7 +94,7 @@ def test_feedback_is_stored_one_by_one_and_in_lists(collector: Collector) -> Non
     assert collector.post([]) == (200, {"accepted": 0})
     assert collector.stored() == [("a", 1), ("b", 0), ("c", 1)]
     _, metrics = collector.get("/metrics")
-    assert "windlass_feedback_labels_total 3.0" in metrics
+    assert 'windlass_collector_events_total{type="label"} 3.0' in metrics
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_wrong_feedback_is_refused_whole_with_the_name_of_the_field(
     assert status == 400
     assert said in answer["error"]
     assert collector.stored() == []
-    assert 'windlass_feedback_refused_total{reason="invalid"} 1.0' in collector.get("/metrics")[1]
+    assert 'windlass_collector_refused_total{reason="invalid"} 1.0' in collector.get("/metrics")[1]
 
 
 def test_unknown_paths_and_methods_are_named(collector: Collector) -> None:

@@ -1,0 +1,143 @@
+"""The logs that local model servers and `windlass feedback` write to disk, brought into the journal.
+
+How far a file was read goes into the same frame as its lines: after a crash both are there, or neither is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from monitoring import labels
+from monitoring.collector.intake import Intake
+from windlass.errors import WindlassError
+
+CHUNK_BYTES = 1024 * 1024
+LAST_SECOND = 253_402_300_799  # of the year 9999
+PREDICTIONS, FEEDBACK = "predictions", "feedback"
+#: inode and bytes read
+Offset = list[int]
+
+
+def unread(path: Path, offset: Offset | None) -> tuple[bytes, Offset] | None:
+    """The next complete lines of a file, and the offset behind them; None where there are none.
+
+    A file of another inode, or one that is shorter than what was read of it, is another file: it is read from its
+    start, and what was in the store before is known there by its keys.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            found = os.fstat(file.fileno())
+            inode, at = offset or [found.st_ino, 0]
+            if inode != found.st_ino or at > found.st_size:
+                at = 0
+            if at == found.st_size:
+                return None
+            size = CHUNK_BYTES
+            while True:
+                data = os.pread(file.fileno(), size, at)
+                end = data.rfind(b"\n") + 1
+                if end or len(data) < size:
+                    break
+                size *= 2  # a line longer than a chunk
+    except FileNotFoundError:
+        return None
+    return (data[:end], [found.st_ino, at + end]) if end else None
+
+
+class Follower:
+    """Reads what is new of the logs and hands it to the journal.
+
+    Args:
+        append: makes bytes durable in the journal.
+        offsets: from the store and from what the journal holds beyond it.
+        refuse: told how many lines are none of the kind, and stay out.
+        count: told the number of entries of a type that were taken.
+    """
+
+    def __init__(
+        self,
+        predictions: Path,
+        feedback: Path,
+        intake: Intake,
+        append: Callable[[bytes], Awaitable[None]],
+        *,
+        offsets: Mapping[str, Mapping[str, Any]],
+        now: Callable[[], float],
+        refuse: Callable[[int], None],
+        count: Callable[[str, int], None],
+    ) -> None:
+        self._folders = {PREDICTIONS: predictions, FEEDBACK: feedback.parent}
+        self._feedback = feedback.name
+        self._intake = intake
+        self._append = append
+        self._offsets: dict[str, dict[str, Offset]] = {
+            name: {file: list(offset) for file, offset in offsets.get(name, {}).items()}
+            for name in self._folders
+        }
+        self._now = now
+        self._refuse = refuse
+        self._count = count
+
+    async def poll(self) -> bool:
+        """Take one chunk of each file that has more; whether any had.
+
+        Raises:
+            WindlassError: the journal did not take it, or a workload cannot be loaded; it is read again then.
+        """
+        found = False
+        for kind, path in self._files():
+            new = unread(path, self._offsets[kind].get(path.name))
+            if new is None:
+                continue
+            found = True
+            data, offset = new
+            entries, bad = self._entries(kind, data)
+            entries.append({"type": "offsets", "of": kind, "files": {path.name: offset}})
+            await self._append(lines(entries))
+            self._offsets[kind][path.name] = offset
+            self._refuse(bad)
+            self._count("label" if kind == FEEDBACK else "prediction", len(entries) - 1)
+        return found
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        for path in sorted(self._folders[PREDICTIONS].glob("*.jsonl")):
+            yield PREDICTIONS, path
+        yield FEEDBACK, self._folders[FEEDBACK] / self._feedback
+
+    def _entries(self, kind: str, data: bytes) -> tuple[list[dict[str, Any]], int]:
+        entries: list[dict[str, Any]] = []
+        bad = 0
+        received = self._now()
+        for line in data.splitlines():
+            if not line.strip():
+                continue
+            try:
+                record = orjson.loads(line)
+                if kind == FEEDBACK:
+                    entries.append(_label(labels.parse(record), received))
+                else:
+                    entries += self._intake.prediction(record, received)
+            except (KeyError, TypeError, ValueError):
+                bad += 1
+            except WindlassError as error:
+                if error.exit_code != 2:
+                    raise
+                bad += 1
+        return entries, bad
+
+
+def _label(label: labels.Label, now: float) -> dict[str, Any]:
+    received = now if label.received is None else label.received
+    # it was acknowledged with whatever time it states; one that no calendar has is the time it came
+    at = label.at if 0 <= label.at <= LAST_SECOND else received
+    return {"type": "label", **labels.plain(label), "at": at, "received": received}
+
+
+def lines(entries: list[dict[str, Any]]) -> bytes:
+    """Entries as the lines of a frame."""
+    return b"".join([orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries])
