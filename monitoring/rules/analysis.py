@@ -124,10 +124,10 @@ def _data(objectives: Objectives) -> tuple[Alert, ...]:
         ),
         Alert(
             "WindlassVolumeAnomaly",
-            _fails("volume"),
+            'max by (model) (windlass_verdict{check="volume",verdict="FAIL"}) == 1',
             _WAIT,
             "ticket",
-            f"{_OF}: far more or fewer predictions than expected",
+            "{{ $labels.model }}: far more or fewer predictions than expected",
             "The number of rows in the window is not that of comparable windows. Next: "
             "`windlass drift {{ $labels.model }}`.",
         ),

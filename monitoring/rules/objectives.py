@@ -21,7 +21,7 @@ class Objectives:
         fast: share of the requests that must be answered within `fast_seconds`.
         fast_seconds: an upper bound of a bucket of windlass_request_seconds (serving/runtime/counts.py).
         analysis_within: the newest successful analysis may be so old: two of its windows.
-        data_within: the newest prediction event may be so old.
+        data_within: the newest prediction event may be so old, also where no analysis says so.
         labels_within: the newest label may be so old.
         label_coverage: share of the matured rows that must have a label.
         store_failures: share of the rows that may miss the online store.
@@ -36,7 +36,7 @@ class Objectives:
     fast: float = 0.99
     fast_seconds: str = "0.05"
     analysis_within: str = "2d"
-    data_within: str = "1d"
+    data_within: str = "3d"
     labels_within: str = "2d"
     label_coverage: float = 0.5
     store_failures: float = 0.2

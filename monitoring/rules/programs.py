@@ -3,6 +3,10 @@
 Windlass needs none of them to do its work, so they are no dependency: a program on PATH is taken, else Debian's
 package is unpacked (not installed) into `.tools`, once. It comes through apt, which checks its signature; lists and
 cache are in a folder of our own, so that neither root nor an up-to-date system is needed.
+
+Debian's Alertmanager reads its templates from /usr/share and does not start without them, and nothing of ours may be
+put there. In the unpacked copy that path is replaced by one of the same length that leads to the working directory, and
+a script starts it in the folder of the package's own templates.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -28,7 +33,7 @@ class _Program:
 
     Attributes:
         package: Debian's package.
-        file: its name in the package; Debian renames Alertmanager.
+        file: its name in the unpacked package; Debian calls Alertmanager "prometheus-alertmanager".
         names: what it may be called on PATH.
     """
 
@@ -41,7 +46,7 @@ _PROGRAMS = {
     "prometheus": _Program("prometheus", "prometheus", ("prometheus",)),
     "promtool": _Program("prometheus", "promtool", ("promtool",)),
     "alertmanager": _Program(
-        "prometheus-alertmanager", "prometheus-alertmanager", ("alertmanager", "prometheus-alertmanager")
+        "prometheus-alertmanager", "alertmanager", ("alertmanager", "prometheus-alertmanager")
     ),
     "amtool": _Program("prometheus-alertmanager", "amtool", ("amtool",)),
 }
@@ -53,6 +58,9 @@ def binary(name: str, tools: Path | None = None) -> Path:
     Args:
         name: "prometheus", "promtool", "alertmanager" or "amtool".
         tools: where packages are unpacked; `.tools` of the project by default.
+
+    Returns:
+        Its path. Give it absolute paths: it may run in another working directory than yours.
 
     Raises:
         UsageError: no such program is known.
@@ -71,6 +79,24 @@ def binary(name: str, tools: Path | None = None) -> Path:
         for place in sorted(tools.glob(f"{program.package}-[0-9]*/usr/bin/{program.file}")):
             return place
         return _fetched(program, tools) / "usr" / "bin" / program.file
+
+
+_SHARE = b"/usr/share/prometheus/alertmanager"
+_HERE = b"/proc/self/cwd".ljust(len(_SHARE), b"/")
+
+
+def _at_home(content: Path, place: Path) -> None:
+    """Make an Alertmanager in `content`, which will be moved to `place`, that finds its templates there."""
+    bin_, share = content / "usr" / "bin", place / "usr" / "share" / "prometheus" / "alertmanager"
+    binary_ = (bin_ / "prometheus-alertmanager").read_bytes()
+    moved = bin_ / "alertmanager.moved"
+    moved.write_bytes(binary_.replace(_SHARE, _HERE))
+    script = bin_ / "alertmanager"
+    program = shlex.quote(str(place / "usr" / "bin" / moved.name))
+    # exec: whoever ends the script ends the program
+    script.write_text(f'#!/bin/sh\ncd {shlex.quote(str(share))} && exec {program} "$@"\n')
+    for path in (moved, script):
+        path.chmod(0o755)
 
 
 def _fetched(program: _Program, tools: Path) -> Path:
@@ -98,7 +124,10 @@ def _fetched(program: _Program, tools: Path) -> Path:
         )
     version = re.sub(r"[^0-9.].*", "", archives[0].name.split("_")[1])
     _ran(["dpkg-deb", "-x", str(archives[0]), str(partial / "content")], partial, package)
-    place = tools / f"{package}-{version}"
+    place = tools.resolve() / f"{package}-{version}"
+    if (partial / "content" / "usr" / "bin" / "prometheus-alertmanager").is_file():
+        _at_home(partial / "content", place)
+    shutil.rmtree(place, ignore_errors=True)  # of an earlier version of this module
     (partial / "content").rename(place)
     shutil.rmtree(partial)
     return place

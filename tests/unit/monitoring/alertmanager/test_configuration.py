@@ -1,0 +1,163 @@
+"""Alerts reach whom they are for: the shipped configuration, judged by amtool and by a real Alertmanager."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monitoring.alertmanager import configuration, read
+from monitoring.rules import document
+from monitoring.rules.programs import binary
+from monitoring.rules.rule import Alert
+from monitoring.rules.watch import Watch, watching
+
+FILE = Path("monitoring") / "alertmanager" / "alertmanager.yml"
+WHERE = {"page": "pages", "ticket": "tickets", "info": "nobody"}
+
+
+@pytest.fixture(scope="module")
+def amtool() -> Path:
+    return binary("amtool", Path(__file__).parents[4] / ".tools")
+
+
+def test_alertmanager_takes_the_file(project: Path, amtool: Path) -> None:
+    """Verify that amtool finds it valid, with all its receivers and inhibitions."""
+    ended = subprocess.run(
+        [amtool, "check-config", project / FILE], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "4 receivers" in ended.stdout and "7 inhibit rules" in ended.stdout
+
+
+@pytest.mark.parametrize("alert", document.alerts(), ids=lambda alert: alert.name)
+def test_an_alert_goes_where_it_belongs(project: Path, amtool: Path, alert: Alert) -> None:
+    """Verify that a page calls, a ticket waits, an info is silent, and a signal reaches the trigger besides."""
+    receivers = ["retrain-trigger"] * bool(alert.signal) + [WHERE[alert.severity]]
+    labels = {"alertname": alert.name, "model": "flights", "version": "3", **alert.labels}
+    ended = subprocess.run(
+        [
+            *(amtool, "config", "routes", "test", f"--config.file={project / FILE}"),
+            f"--verify.receivers={','.join(receivers)}",
+            *(f"{name}={value}" for name, value in labels.items()),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_signal_without_its_model_is_not_sent_to_the_trigger(project: Path, amtool: Path) -> None:
+    """Verify that what the trigger could not read goes to people alone."""
+    ended = subprocess.run(
+        [
+            amtool,
+            "config",
+            "routes",
+            "test",
+            f"--config.file={project / FILE}",
+            "severity=ticket",
+            "signal=dataQuality",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.strip() == "tickets"
+
+
+def test_nothing_secret_stands_in_it(project: Path) -> None:
+    """Verify that secrets come from files: no key of the configuration holds one itself."""
+    secret = {"credentials", "password", "api_key", "routing_key", "service_key", "api_url", "bearer_token"}
+
+    def keys(value: object) -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield str(key)
+                yield from keys(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from keys(inner)
+
+    found = set(keys(read()))
+    assert "credentials_file" in found
+    assert not found & secret
+
+
+def test_a_hurried_configuration_changes_addresses_and_times_only(tmp_path: Path) -> None:
+    """Verify that a drill has the shipped routes and inhibitions."""
+    hurried = configuration("http://127.0.0.1:1/alertmanager", tmp_path / "token", wait="2s")
+    shipped = read()
+    assert hurried["inhibit_rules"] == shipped["inhibit_rules"]
+    for one, other in zip(
+        (shipped["route"], *shipped["route"]["routes"]),
+        (hurried["route"], *hurried["route"]["routes"]),
+        strict=True,
+    ):
+        assert one.get("matchers") == other.get("matchers") and one["receiver"] == other["receiver"]
+        assert other["group_wait"] == "2s"
+
+
+@pytest.fixture(scope="module")
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
+    folder = tmp_path_factory.mktemp("alertmanager")
+    (folder / "token").write_text("unused")
+    tools = Path(__file__).parents[4] / ".tools"
+    with watching(
+        folder, {}, webhook="http://127.0.0.1:9/alertmanager", token_file=folder / "token", tools=tools
+    ) as w:
+        yield w
+
+
+NAMES = [(rule["source_matchers"], rule["target_matchers"]) for rule in read()["inhibit_rules"]]
+
+
+def names(matchers: list[str]) -> list[str]:
+    (found,) = (m for m in matchers if m.startswith("alertname"))
+    return found.partition('"')[2].strip('"').split("|")
+
+
+@pytest.mark.parametrize("place", range(len(NAMES)), ids=[names(source)[0] for source, _ in NAMES])
+def test_a_cause_silences_what_follows_from_it(watch: Watch, place: int) -> None:
+    """Verify each inhibition in a real Alertmanager: what follows is suppressed for that model and for no other."""
+    source, targets = names(NAMES[place][0]), names(NAMES[place][1])
+    known = {alert.name for alert in document.alerts()}
+    assert {*source, *targets} <= known
+    model = f"model{place}"
+    anywhere = not read()["inhibit_rules"][place].get("equal")
+
+    def alert(name: str, model: str) -> dict[str, object]:
+        severity = next(a.severity for a in document.alerts() if a.name == name)
+        return {
+            "labels": {
+                "alertname": name,
+                "model": model,
+                "version": "3",
+                "severity": severity,
+                "case": str(place),
+            }
+        }
+
+    posted = [alert(source[0], model)]
+    posted += [alert(name, who) for name in targets for who in (model, f"other{place}{name}")]
+    request = urllib.request.Request(  # noqa: S310
+        f"{watch.alertmanager}/api/v2/alerts",
+        json.dumps(posted).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        assert answer.status == 200
+    filtered = f"{watch.alertmanager}/api/v2/alerts?filter=case%3D%22{place}%22"
+    with urllib.request.urlopen(filtered, timeout=10) as answer:  # noqa: S310
+        states = {
+            (a["labels"]["alertname"], a["labels"]["model"]): a["status"]["state"] for a in json.load(answer)
+        }
+    # the source itself may be told later; only what it silences is asked for
+    assert {states[name, model] for name in targets} == {"suppressed"}
+    if not anywhere:
+        assert {states[name, f"other{place}{name}"] for name in targets}.isdisjoint({"suppressed"})
