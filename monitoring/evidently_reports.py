@@ -42,8 +42,9 @@ def report(
     *,
     threshold: float = 0.1,
     html: Path | None = None,
+    tests: bool = False,
 ) -> EvidentlyReport:
-    """Run Evidently's drift report on a window; write its page to `html` if one is named.
+    """Run Evidently's drift report on a window; write its page to `html` if one is named, with `tests` its tests too.
 
     Columns without any value in the window or the reference are left out, Evidently refuses them.
 
@@ -75,7 +76,7 @@ def report(
         {f.name: np.pad(f.values, (0, rows - len(f.values)), constant_values=np.nan) for f in usable}
     )
     preset = DataDriftPreset(per_column_method=methods, threshold=threshold)
-    snapshot = Report([preset]).run(
+    snapshot = Report([preset], include_tests=tests).run(
         current_data=Dataset.from_pandas(current, data_definition=definition),
         reference_data=Dataset.from_pandas(trained, data_definition=definition),
     )

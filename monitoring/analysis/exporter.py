@@ -1,0 +1,160 @@
+"""The newest analyses as metrics, read from their files whenever somebody scrapes.
+
+What is unknown has no series: a zero would be a claim. A file that is damaged costs its workload's series and nobody
+else's, and shows by `windlass_analysis_last_success_timestamp_seconds` that stands still or is gone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import start_http_server
+from prometheus_client.registry import Collector
+
+from monitoring.analysis import store
+from windlass.errors import WindlassError
+from windlass.settings import Settings
+
+WORST_SLICES = 10
+DRIFT_KINDS = {"featureDrift": "feature", "predictionDrift": "prediction", "labelDrift": "label"}
+
+_DRIFT = ("model", "version", "kind", "column")
+_PERFORMANCE = ("model", "version", "metric", "kind")
+FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "windlass_analysis_last_success_timestamp_seconds": ("When an analysis last succeeded", ("model",)),
+    "windlass_analysis_last_attempt_timestamp_seconds": ("When an analysis was last begun", ("model",)),
+    "windlass_analysis_duration_seconds": ("How long the last success took", ("model",)),
+    "windlass_window_rows": ("Live answers in the window", ("model", "version")),
+    "windlass_data_age_seconds": ("Age of the newest answer at the end of the window", ("model",)),
+    "windlass_volume_ratio": ("Rows of the window over those expected", ("model",)),
+    "windlass_drift_score": ("Size of the change of a column", _DRIFT),
+    "windlass_drift_lower": ("Lower bound of that size", _DRIFT),
+    "windlass_drift_threshold": ("Size from which a change matters", _DRIFT),
+    "windlass_drift_alarm": ("Whether an incident is on; none where it is not known", _DRIFT[:3]),
+    "windlass_verdict": ("1 for the verdict in force", ("model", "version", "check", "verdict")),
+    "windlass_quality_failed": ("1 for a column that is broken", ("model", "version", "column", "check")),
+    "windlass_performance": ("A measure of performance", _PERFORMANCE),
+    "windlass_performance_lower": ("Lower end of its 95 % interval", _PERFORMANCE),
+    "windlass_performance_upper": ("Upper end of its 95 % interval", _PERFORMANCE),
+    "windlass_label_coverage": ("Share of the matured rows that have a label", ("model", "version")),
+    "windlass_label_age_seconds": ("Time since the newest label at the end of the window", ("model",)),
+    "windlass_slice_loss": ("Loss of the worst slices", ("model", "version", "slice")),
+    "windlass_skew_mismatch_ratio": ("Share of served vectors that differ", ("model", "version")),
+    "windlass_slo_budget_remaining_ratio": ("Share of the error budget that is left", ("model", "slo")),
+}
+"""Every metric, what it says and its labels."""
+
+
+class AnalysisCollector(Collector):
+    """Gives the series of all workloads of a home; register it with a registry."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        yield from _families().values()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        families = _families()
+
+        def put(name: str, value: Any, *labels: str) -> None:
+            if value is not None and math.isfinite(value):
+                families[name].add_metric(labels, float(value))
+
+        for workload in store.workloads(self._settings):
+            try:
+                how = store.status(self._settings, workload)
+                found = store.latest(self._settings, workload)
+                put("windlass_analysis_last_success_timestamp_seconds", how.success, workload)
+                put("windlass_analysis_last_attempt_timestamp_seconds", how.attempt, workload)
+                put("windlass_analysis_duration_seconds", how.seconds, workload)
+                if found is not None:
+                    _model(put, workload, found)
+            except (WindlassError, KeyError, TypeError):
+                continue
+        yield from families.values()
+
+
+Put = Callable[..., None]
+
+
+def _families() -> dict[str, GaugeMetricFamily]:
+    return {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in FAMILIES.items()}
+
+
+def _model(put: Put, model: str, found: dict[str, Any]) -> None:
+    checks = {c["name"]: c for c in found["checks"]}
+    put("windlass_data_age_seconds", checks["freshness"]["evidence"]["age_seconds"], model)
+    put("windlass_volume_ratio", checks["volume"]["evidence"]["ratio"], model)
+    for budget in checks["slo"]["evidence"]["budgets"]:
+        put("windlass_slo_budget_remaining_ratio", budget["remaining"], model, budget["slo"])
+    ages = [v["label_age_seconds"] for v in found["versions"] if v["label_age_seconds"] is not None]
+    put("windlass_label_age_seconds", min(ages, default=None), model)
+    for version in found["versions"]:
+        # what is judged of the model as a whole is said with each version that answers
+        _version(put, model, version, [*found["checks"], *version["checks"]])
+
+
+def _version(put: Put, model: str, found: dict[str, Any], checks: list[dict[str, Any]]) -> None:
+    version = found["version"]
+    put("windlass_window_rows", found["rows"], model, version)
+    for check in checks:
+        put("windlass_verdict", 1, model, version, check["name"], check["verdict"])
+    for fault in found["faults"]:
+        put("windlass_quality_failed", 1, model, version, fault["column"], fault["check"])
+    for figure in found["performance"]:
+        labels = (model, version, figure["metric"], figure["kind"])
+        put("windlass_performance", figure["value"], *labels)
+        put("windlass_performance_lower", figure["lower"], *labels)
+        put("windlass_performance_upper", figure["upper"], *labels)
+    put("windlass_label_coverage", found["label_coverage"], model, version)
+    slices = {s["name"]: s["loss"] for s in found["slices"]["worse"]}
+    for other in found["slices"]["highest"]:
+        slices.setdefault(other["slice"], other["loss"])
+    for name, loss in list(slices.items())[:WORST_SLICES]:
+        put("windlass_slice_loss", loss, model, version, name)
+    skew = found["skew"]
+    if skew is not None and skew["checked"]:
+        put("windlass_skew_mismatch_ratio", skew["mismatched"] / skew["checked"], model, version)
+    if found["detection"] is not None:
+        _drift(put, model, version, found["detection"])
+
+
+def _drift(put: Put, model: str, version: str, detection: dict[str, Any]) -> None:
+    for column in detection["columns"]:
+        labels = (model, version, column["kind"], column["column"])
+        effect = column["effect"]
+        put("windlass_drift_score", None if effect is None else abs(effect), *labels)
+        put("windlass_drift_lower", column["lower"], *labels)
+        put("windlass_drift_threshold", column["threshold"] if effect is not None else None, *labels)
+    for check in detection["checks"]:
+        kind = DRIFT_KINDS.get(check["check"])
+        if kind is not None and check["verdict"] != "INCONCLUSIVE":
+            put("windlass_drift_alarm", float(check["alarm"]), model, version, kind)
+
+
+def serve(settings: Settings, port: int, address: str = "127.0.0.1") -> Callable[[], None]:
+    """Serve the metrics at `http://address:port/metrics` from a thread; the result ends it.
+
+    Raises:
+        WindlassError: the port is taken.
+    """
+    registry = CollectorRegistry()
+    registry.register(AnalysisCollector(settings))
+    try:
+        server, thread = start_http_server(port, address, registry)
+    except OSError as error:
+        raise WindlassError(
+            f"metrics cannot be served on {address}:{port} ({error.strerror}); choose another port"
+        ) from error
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop

@@ -1,0 +1,163 @@
+"""Reading what an analysis goes by: events, bundles, what detection remembers, the serving side's metrics.
+
+What cannot be read is missing, and its checks are INCONCLUSIVE; nothing stands in for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from monitoring.analysis import bundle, skewed, store
+from monitoring.analysis.drifting import Memory
+from monitoring.analysis.events import Answers, open_answers
+from monitoring.analysis.inputs import AnalysisPolicy, Inputs, VersionInputs
+from monitoring.analysis.serving_metrics import Metrics
+from monitoring.analysis.slo import Counted, Name, Resources
+from monitoring.analysis.traffic import joined, take
+from monitoring.collector.reading import StoredWindow
+from monitoring.columns import Floats
+from windlass.contract import Workload
+from windlass.errors import WindlassError
+from windlass.settings import Settings
+
+NEWEST = timedelta(days=1)
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When an analysis is made.
+
+    Attributes:
+        now: labels that came until then are known.
+        end: of the window.
+    """
+
+    now: datetime
+    end: datetime
+
+    @classmethod
+    def at(cls, now: datetime, end: datetime | None = None) -> Moment:
+        """The window ends with the last full hour before `now`, unless its end is named."""
+        return cls(now, end or now.replace(minute=0, second=0, microsecond=0))
+
+
+def gather(
+    settings: Settings,
+    workload: Workload,
+    moment: Moment,
+    policy: AnalysisPolicy,
+    warnings: list[str],
+) -> Inputs:
+    """Read everything that the window's analysis goes by; what cannot be read is told in `warnings` and missing."""
+    end = moment.end.timestamp()
+    start = end - policy.span.total_seconds()
+    since = end - policy.history.total_seconds()
+    answers = open_answers(settings, workload.name)
+    arrivals = answers.arrivals(since, _behind(end))
+    versions = [
+        _version(settings, workload, answers, version, (start, end, since), moment, policy, warnings)
+        for version in _answering(answers, arrivals)
+    ]
+    counted, resources = _serving(settings, workload.name, end, policy, warnings)
+    return Inputs(workload, start, end, arrivals, tuple(versions), counted, resources)
+
+
+def _behind(moment: float) -> float:
+    # a row of just this moment belongs to the window: a clock that stands gives every row its own time
+    return float(np.nextafter(moment, np.inf))
+
+
+def _answering(answers: Answers, arrivals: Floats) -> list[str]:
+    """Versions that gave the newest answers, the one with most of them first."""
+    if not len(arrivals):
+        return []
+    newest = float(arrivals[-1])
+    counts = answers.counts(newest - NEWEST.total_seconds(), _behind(newest))
+    return sorted(counts, key=lambda v: (-counts[v], v))
+
+
+def _version(
+    settings: Settings,
+    workload: Workload,
+    answers: Answers,
+    version: str,
+    span: tuple[float, float, float],
+    moment: Moment,
+    policy: AnalysisPolicy,
+    warnings: list[str],
+) -> VersionInputs:
+    start, end, since = span
+    rows = _rows(answers, version, since, _behind(end), policy.most_rows)
+    history = _known(rows, moment.now.timestamp())
+    window = take(history, history.at > start)
+    folder = settings.bundles_dir / workload.name / version
+    reference = bundle.read(folder)
+    warnings += [f"version {version}: {said}" for said in reference.problems]
+    memory = store.memory(settings, workload.name, version)
+    if memory.looked is not None and memory.looked > end:
+        memory = Memory()  # an old window again: what was seen later is not known yet
+    width = None if reference.baseline is None else len(reference.baseline.columns)
+    nothing = reference.nothing
+    if len(history) and width is not None and history.features.shape[1] != width:
+        nothing = (
+            f"version {version} logged {history.features.shape[1]} inputs, its bundle has {width}: "
+            "the events are of another model of that name"
+        )
+    return VersionInputs(
+        version=version,
+        window=window,
+        history=history,
+        evaluation=reference.evaluation,
+        baseline=reference.baseline,
+        nothing=nothing,
+        memory=memory,
+        skew=skewed.sample(settings, workload, window, policy),
+    )
+
+
+def _rows(answers: Answers, version: str, since: float, until: float, most: int) -> StoredWindow:
+    """A version's rows, every k-th where there are more than `most`: read by days then, so that memory is bounded."""
+    total = answers.counts(since, until).get(version, 0)
+    every = -(-total // most)
+    if every <= 1:
+        return answers.rows(version, since, until)
+    parts: list[StoredWindow] = []
+    day = since
+    while day < until:
+        rows = answers.rows(version, day, min(day + DAY_S, until))
+        parts.append(take(rows, np.arange(len(rows)) % every == 0))
+        day += DAY_S
+    return joined([p for p in parts if len(p)])
+
+
+def _known(rows: StoredWindow, now: float) -> StoredWindow:
+    """Labels that came later are not known yet: an old window is judged as it would have been."""
+    later = rows.label_at > now
+    if not later.any():
+        return rows
+    return replace(
+        rows,
+        labels=np.where(later, np.nan, rows.labels),
+        label_at=np.where(later, np.nan, rows.label_at),
+    )
+
+
+def _serving(
+    settings: Settings, model: str, end: float, policy: AnalysisPolicy, warnings: list[str]
+) -> tuple[dict[Name, Counted], Resources | None]:
+    if settings.prometheus_url is None:
+        return {}, None
+    metrics = Metrics(settings.prometheus_url, end)
+    counted: dict[Name, Counted] = {}
+    try:
+        for objective in policy.objectives:
+            if (found := metrics.counted(model, objective)) is not None:
+                counted[objective.name] = found
+        return counted, metrics.resources(model)
+    except WindlassError as error:
+        warnings.append(str(error))
+        return counted, None

@@ -1,0 +1,137 @@
+"""Where analyses lie: `analysis/<workload>/<end of the window>.json`, `latest.json`, and how the last attempt went.
+
+One window has one file, so that a job that is started twice writes the same file twice; each appears whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from monitoring.analysis.drifting import Memory
+from monitoring.detection import state as detection_state
+from windlass.atomic import write_text
+from windlass.errors import WindlassError
+from windlass.settings import Settings
+
+LATEST = "latest.json"
+STATUS = "status.json"
+KEPT = timedelta(days=90)
+STAMP = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the analysis of a workload goes; times are epoch seconds, None where it never did.
+
+    Attributes:
+        error: what the last attempt said; None where it succeeded.
+        seconds: how long the last success took.
+    """
+
+    attempt: float | None = None
+    success: float | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+def root(settings: Settings) -> Path:
+    return settings.home / "analysis"
+
+
+def folder(settings: Settings, workload: str) -> Path:
+    return root(settings) / workload
+
+
+def workloads(settings: Settings) -> list[str]:
+    """Workloads that an analysis was attempted of."""
+    return sorted(p.parent.name for p in root(settings).glob(f"*/{STATUS}"))
+
+
+def name(end: float) -> str:
+    """Name of the file of the window that ends at `end` (epoch seconds)."""
+    return f"{datetime.fromtimestamp(end, UTC):{STAMP}}.json"
+
+
+def write(settings: Settings, workload: str, end: float, document: Mapping[str, Any]) -> Path:
+    """Keep an analysis; `latest.json` stays where it is of a later window.
+
+    Raises:
+        WindlassError: it cannot be written.
+    """
+    directory = folder(settings, workload)
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    path = directory / name(end)
+    write_text(path, text)
+    newest = latest(settings, workload)
+    if newest is None or newest["end"] <= document["end"]:
+        write_text(directory / LATEST, text)
+    _forget(directory, end)
+    return path
+
+
+def latest(settings: Settings, workload: str) -> dict[str, Any] | None:
+    """The newest analysis of a workload; None where there is none.
+
+    Raises:
+        WindlassError: the file is damaged.
+    """
+    return _read(folder(settings, workload) / LATEST)
+
+
+def status(settings: Settings, workload: str) -> Status:
+    """How the analysis of a workload goes."""
+    found = _read(folder(settings, workload) / STATUS)
+    return Status() if found is None else Status(**found)
+
+
+def note(settings: Settings, workload: str, status: Status) -> None:
+    """Keep how it goes."""
+    write_text(folder(settings, workload) / STATUS, json.dumps(asdict(status)) + "\n")
+
+
+def memory(settings: Settings, workload: str, version: str) -> Memory:
+    """What detection remembers of a version; nothing at the beginning."""
+    found = _read(_memory(settings, workload, version))
+    if found is None:
+        return Memory()
+    state = detection_state.from_json(found["state"])
+    return Memory(found["digest"], found["looked"], state, found["detection"])
+
+
+def remember(settings: Settings, workload: str, version: str, memory: Memory) -> None:
+    """Keep what detection remembers, the judgement with the state that it led to."""
+    document = {
+        "digest": memory.digest,
+        "looked": memory.looked,
+        "state": detection_state.to_json(memory.state),
+        "detection": memory.detection,
+    }
+    write_text(_memory(settings, workload, version), json.dumps(document, allow_nan=False) + "\n")
+
+
+def _memory(settings: Settings, workload: str, version: str) -> Path:
+    return folder(settings, workload) / "detection" / f"{version}.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise WindlassError(
+            f"{path} is damaged ({error}); remove it, the next analysis writes it anew"
+        ) from error
+    return found
+
+
+def _forget(directory: Path, end: float) -> None:
+    oldest = name(end - KEPT.total_seconds())
+    for path in directory.glob("[0-9]*T*Z.json"):
+        if path.name < oldest:
+            path.unlink(missing_ok=True)
