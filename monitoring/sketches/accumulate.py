@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from monitoring.sketches import categories, distribution, moments
 from monitoring.sketches.categories import Categories, Label
 from monitoring.sketches.distribution import Cells, Counts, Distribution, Values
-from monitoring.sketches.grid import BLOCK, HALF, Grid
+from monitoring.sketches.grid import BLOCK, Grid
 from monitoring.sketches.limits import Limits
 from monitoring.sketches.moments import Moments
 from monitoring.sketches.profile import ColumnProfile, shaped
@@ -46,10 +46,8 @@ class NumericColumn:
         self._aside: list[Floats] | None = []
         self._counts: Counts | None = None
         self._cells = np.zeros(0, dtype=np.int64)
-        self._lowest, self._highest = (
-            HALF,
-            HALF,
-        )  # cells that may hold something: from the first, before the second
+        # cells that may hold something: from the first, before the second
+        self._lowest, self._highest = 0, 0
 
     def add(self, part: Any) -> None:
         import pyarrow as pa
@@ -97,7 +95,7 @@ class NumericColumn:
         if isinstance(kept, Counts):
             self._counts = kept
         elif isinstance(kept, Cells):
-            self._cells = np.zeros(2 * HALF, dtype=np.int64)
+            self._cells = np.zeros(self._grid.size, dtype=np.int64)
             self._lowest, self._highest = kept.first, kept.first + len(kept.counts)
             self._cells[self._lowest : self._highest] += kept.counts
 

@@ -70,11 +70,10 @@ def below(kept: Distribution, points: Floats) -> tuple[Floats, Floats, Floats]:
     # total[k + 1]: up to and with cell k; a point outside of all cells is in an empty one
     total = np.concatenate(([0, 0], np.cumsum(kept.counts), [kept.n])).astype(np.float64)
     low, high = total[at], total[at + 1]
-    left = np.array([kept.grid.edges(int(k), int(k)) for k in cell]).reshape(-1, 2)
+    ends = kept.grid.ends()
+    left, right = ends[cell], ends[cell + 1]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        share = np.nan_to_num(
-            (points - left[:, 0]) / (left[:, 1] - left[:, 0]), nan=0.5, posinf=1.0, neginf=0.0
-        )
+        share = np.nan_to_num((points - left) / (right - left), nan=0.5, posinf=1.0, neginf=0.0)
     return low, low + (high - low) * np.clip(share, 0.0, 1.0), high
 
 

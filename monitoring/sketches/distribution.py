@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.sketches.grid import HALF, Grid
+from monitoring.sketches.grid import Grid
 from monitoring.sketches.limits import Limits
 
 Floats = NDArray[np.float64]
@@ -75,7 +75,7 @@ def in_cells(kept: Distribution, grid: Grid) -> Cells:
         return kept
     found = grid.cells(kept.values)  # ascending, like the values
     if not len(found):
-        return Cells(grid, HALF, np.zeros(0, dtype=np.int64))
+        return Cells(grid, 0, np.zeros(0, dtype=np.int64))
     first = int(found[0])
     if isinstance(kept, Values):
         return Cells(grid, first, np.bincount(found - first).astype(np.int64))

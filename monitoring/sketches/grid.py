@@ -4,8 +4,9 @@ A value x lies at t = 1 + |x - centre| / scale, and the leading bits of t name i
 monotone in its value, so cutting the last ones off is a histogram for free). Within one scale of the centre all cells
 are equally wide, beyond it their width grows with the distance: a cell is at most 2**-MANTISSA x (scale + |x -
 centre|) wide, however heavy the tail. So two samples that are known by their cells alone have a Wasserstein distance
-known to within 2**-MANTISSA x (2 x scale + both mean distances from the centre). The grid alone decides where a value
-is counted, never the order of the data: counts add up in any order.
+known to within 2**-MANTISSA x (2 x scale + both mean distances from the centre). A value that much of the reference has
+(the zero of a column that is mostly zero) has a cell of its own. The grid alone decides where a value is counted, never
+the order of the data: counts add up in any order.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ BIAS = 1023
 FINE = OCTAVES << MANTISSA
 HALF = FINE + 1 + BIAS + 1 - OCTAVES
 """Cells on each side of the centre; the last one holds what is infinitely many scales away."""
+QUANTILES = 128
+ATOMS = 8
+"""Values with a cell of their own, at most; each has more than one of QUANTILES of the reference."""
 BLOCK = 1 << 15
 """Values worked on at a time: their intermediate arrays stay in the core's cache."""
 
@@ -38,28 +42,43 @@ class Grid:
     Attributes:
         centre: where they are finest.
         scale: the distance from the centre within which cells are equally wide, in the unit of the values; > 0.
+        atoms: values with a cell of their own, ascending.
     """
 
     centre: float = 0.0
     scale: float = 1.0
+    atoms: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, ordered: Floats) -> Grid:
-        """The grid that suits a sample (ascending, finite): around its median, a quarter of its middle half wide.
-
-        A sample whose middle half is one value is measured by its standard deviation; a constant by its size.
-        """
+        """The grid that suits a sample (ascending, finite), see `of_quantiles`."""
         if not len(ordered):
             return cls()
-        low, centre, high = (float(ordered[int(q * (len(ordered) - 1))]) for q in (0.25, 0.5, 0.75))
-        with np.errstate(over="ignore", invalid="ignore"):
-            candidates = ((high - low) / 4.0, float(np.std(ordered)) / 8.0, abs(centre) * 2.0**-20)
-        # the reciprocal of the scale must be a number too
-        usable = (s for s in candidates if np.isfinite(s) and s > 1e-300)
-        return cls(centre, next(usable, 1.0))
+        return cls.of_quantiles(ordered[np.linspace(0, len(ordered) - 1, QUANTILES + 1).astype(np.int64)])
+
+    @classmethod
+    def of_quantiles(cls, at: Floats) -> Grid:
+        """The grid that suits a distribution with these QUANTILES + 1 equally likely quantiles.
+
+        Its centre lies where the quantiles are closest together, and the scale is such that a cell there holds a
+        few thousandths of a quantile's share, but no larger than a quarter of the middle half, and no smaller than
+        the fine cells need to reach the outermost quantiles if that can be had.
+        """
+        values, runs = np.unique(at, return_counts=True)
+        frequent = np.sort(np.argsort(-runs, kind="stable")[:ATOMS])
+        atoms = tuple(float(values[i]) + 0.0 for i in frequent if runs[i] > 1)
+        with np.errstate(over="ignore"):
+            gaps = np.diff(values)
+            centre = float(values[int(np.argmin(gaps))]) if len(gaps) else float(values[0])
+            low, high = at[QUANTILES // 4], at[3 * QUANTILES // 4]
+            spreads = ((high - low) / 4.0, (at[-2] - at[1]) / 8.0, (at[-1] - at[0]) / 16.0)
+            spread = next((float(s) for s in (*spreads, abs(centre) * 2.0**-20) if 1e-290 < s < np.inf), 1.0)
+            dense = 32.0 * float(gaps.min()) if len(gaps) else spread
+            reach = float(at[-1] - at[0]) * 2.0 ** (2 - OCTAVES)
+        return cls(centre, min(spread, max(dense, reach, spread * 2.0**-16)), atoms)
 
     def cells(self, values: Floats) -> Integers:
-        """The cell of each finite value, from 0 to 2 x HALF - 1, in the order of the values they hold."""
+        """The cell of each finite value, from 0 to `size` - 1, in the order of the values they hold."""
         found = np.empty(len(values), dtype=np.int64)
         distance = np.empty(min(BLOCK, len(values)))
         sign = np.empty(len(distance), dtype=np.int64)
@@ -80,19 +99,28 @@ class Grid:
                 if int(bits.max()) >= FINE:
                     np.copyto(bits, FINE + (bits >> MANTISSA) - OCTAVES, where=bits >= FINE)
                 # ~k = -k - 1: the mirror image of cell k on the other side of the centre
-                np.bitwise_xor(bits, negative, out=found[start : start + BLOCK])
+                cells = np.bitwise_xor(bits, negative, out=found[start : start + BLOCK])
+                for atom in self.atoms:
+                    cells += block >= atom
+                    cells += block > atom
         found += HALF
         return found
 
-    def edges(self, first: int, last: int) -> Floats:
-        """The ends of the cells first … last, `last - first + 2` ascending numbers."""
-        index = np.arange(first, last + 2, dtype=np.int64) - HALF
+    @property
+    def size(self) -> int:
+        """How many cells there are."""
+        return 2 * HALF + 2 * len(self.atoms)
+
+    def ends(self) -> Floats:
+        """The ends of all cells, ascending: cell k lies between number k and number k + 1."""
+        index = np.arange(-HALF, HALF + 1, dtype=np.int64)
         away = np.abs(index)
-        fine = np.minimum(away, FINE) + (BIAS << MANTISSA)
-        bits = fine + (np.maximum(away - FINE, 0) << MANTISSA)
-        with np.errstate(over="ignore", invalid="ignore"):
-            # past the last octave the bits are those of infinity, which is where the last cell ends
-            bits = np.minimum(bits, (2 * BIAS + 1) << MANTISSA)
-            t = (bits << (FRACTION_BITS - MANTISSA)).view(np.float64)
-            edges: Floats = self.centre + np.sign(index) * (self.scale * (t - 1.0))
-        return edges
+        bits = np.minimum(away, FINE) + (BIAS << MANTISSA) + (np.maximum(away - FINE, 0) << MANTISSA)
+        t = (np.minimum(bits, (2 * BIAS + 1) << MANTISSA) << (FRACTION_BITS - MANTISSA)).view(np.float64)
+        # the last cell begins where t is no number any more
+        t[away == HALF - 1] = np.finfo(np.float64).max
+        with np.errstate(over="ignore"):
+            ends = self.centre + np.sign(index) * (self.scale * (t - 1.0))
+        if self.atoms:
+            ends = np.sort(np.concatenate((ends, np.repeat(self.atoms, 2))))
+        return np.asarray(ends)

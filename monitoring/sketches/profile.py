@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from monitoring.sketches import categories, distribution, moments
 from monitoring.sketches.categories import Categories, Label
 from monitoring.sketches.distribution import EMPTY, Cells, Distribution, Values
-from monitoring.sketches.grid import Grid
+from monitoring.sketches.grid import QUANTILES, Grid
 from monitoring.sketches.limits import LIMITS, Limits
 from monitoring.sketches.moments import Moments
 from windlass.errors import WindlassError
@@ -124,7 +124,12 @@ def of_labels(
 def grid_for(reference: ColumnProfile) -> Grid:
     """The grid on which a column is to be counted that will be compared with `reference`."""
     kept = reference.distribution
-    return kept.grid if isinstance(kept, Cells) else Grid.of(kept.values)
+    if isinstance(kept, Cells):
+        return kept.grid
+    if isinstance(kept, Values):
+        return Grid.of(kept.values)
+    ranks = np.linspace(1, kept.n, QUANTILES + 1)
+    return Grid.of_quantiles(kept.values[np.searchsorted(np.cumsum(kept.counts), ranks.astype(np.int64))])
 
 
 def merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
@@ -178,5 +183,5 @@ def quantile(column: ColumnProfile, q: float) -> tuple[float, float]:
     at = int(np.searchsorted(np.cumsum(kept.counts), rank))
     if isinstance(kept, distribution.Counts):
         return (float(kept.values[at]), float(kept.values[at]))
-    low, high = kept.grid.edges(kept.first + at, kept.first + at)
+    low, high = kept.grid.ends()[kept.first + at : kept.first + at + 2]
     return (max(float(low), column.moments.minimum), min(float(high), column.moments.maximum))

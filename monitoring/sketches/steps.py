@@ -106,7 +106,7 @@ def in_cells(
     last = max(c.first + len(c.counts) for c in (reference, current)) - 1
     f, g = (_shares(c, first, last) for c in (reference, current))
     low, high = min(reference_range[0], current_range[0]), max(reference_range[1], current_range[1])
-    ends = np.clip(reference.grid.edges(first, last), low, high)
+    ends = np.clip(reference.grid.ends()[first : last + 2], low, high)
     at_ends = np.abs(f - g)
     # over a cell: F runs from f[:-1] to f[1:], G likewise
     most = np.maximum(np.abs(f[1:] - g[:-1]), np.abs(g[1:] - f[:-1]))
@@ -114,6 +114,9 @@ def in_cells(
     largest = float(at_ends.max())
     # a cell that only one of them has values in: |D| is between its ends' values there, and largest at one of them
     shared = (np.diff(f) > 0) & (np.diff(g) > 0)
+    # a cell of one value has an end and no inside
+    points = reference.grid.cells(np.array(reference.grid.atoms)) - first
+    shared[points[(points >= 0) & (points < len(shared))]] = False
     highest = max(largest, float(most[shared].max()) if shared.any() else 0.0)
     widths = np.diff(ends)
     start, stop = f[:-1] - g[:-1], f[1:] - g[1:]
