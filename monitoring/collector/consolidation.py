@@ -471,7 +471,9 @@ def main(argv: list[str] | None = None) -> int:
     except (WindlassError, OSError) as error:
         sys.stderr.write(f"windlass collector: the journal could not be brought into the store: {error}\n")
         return 1
-    sys.stdout.write(orjson.dumps({"wal": done.wal, "counts": done.counts}).decode() + "\n")
+    with contextlib.suppress(BrokenPipeError):  # whoever asked was killed meanwhile
+        sys.stdout.write(orjson.dumps({"wal": done.wal, "counts": done.counts}).decode() + "\n")
+        sys.stdout.flush()
     return 0
 
 

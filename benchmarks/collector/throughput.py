@@ -1,0 +1,98 @@
+"""How many events a second one core takes, journals, acknowledges and brings into parquet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.collector import load, verify
+from benchmarks.collector.subject import Collector
+
+BATCH = 200
+CONNECTIONS = {"lines": 4, "batched": 4, "binary": 32}
+PER_PREDICTION = {"lines": 1, "batched": 2, "binary": 2}
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Attributes:
+    mode: how events were sent.
+    events: how many, each acknowledged.
+    acknowledged_per_s: until the last acknowledgement.
+    stored_per_s: until all of them were in parquet: what can be sustained.
+    per_cpu_s: events a second of CPU time of the collector and its consolidations.
+    p50_ms, p99_ms: of an acknowledgement.
+    peak_mb: resident memory of the acknowledging process.
+    count: what DuckDB finds.
+    """
+
+    mode: str
+    events: int
+    acknowledged_per_s: float
+    stored_per_s: float
+    per_cpu_s: float
+    p50_ms: float
+    p99_ms: float
+    peak_mb: float
+    count: verify.Count
+
+
+def measure(
+    mode: str, events: int, home: Path, *, core: int | None, say: Callable[[str], None]
+) -> Throughput:
+    """Send as fast as the collector acknowledges, and wait until it is all in the store."""
+    collector = Collector(home, "--consolidate-s", "2", "--hold-s", "60", core=core)
+    collector.start()
+    try:
+        records = load.Records(1, time.time())
+        predictions = events // PER_PREDICTION[mode]
+        started = time.perf_counter()
+        latencies = asyncio.run(_send(mode, predictions, records, collector.port))
+        acknowledged = time.perf_counter()
+        while collector.metric("windlass_collector_lag_seconds") > 0:
+            time.sleep(0.1)
+        stored = time.perf_counter()
+        cpu, peak = collector.cpu_seconds(), collector.peak_mb()
+    finally:
+        collector.stop()
+    sent = predictions * PER_PREDICTION[mode]
+    latencies.sort()
+    found = Throughput(
+        mode=mode,
+        events=sent,
+        acknowledged_per_s=sent / (acknowledged - started),
+        stored_per_s=sent / (stored - started),
+        per_cpu_s=sent / cpu,
+        p50_ms=1e3 * latencies[len(latencies) // 2],
+        p99_ms=1e3 * latencies[int(len(latencies) * 0.99)],
+        peak_mb=peak,
+        count=verify.count(home, predictions),
+    )
+    say(f"{mode}: {found.stored_per_s:,.0f} events/s into parquet, {found.per_cpu_s:,.0f} a CPU second")
+    return found
+
+
+async def _send(mode: str, predictions: int, records: load.Records, port: int) -> list[float]:
+    latencies: list[float] = []
+    size = 1 if mode == "binary" else BATCH // PER_PREDICTION[mode]
+    starts = iter(range(0, predictions, size))
+
+    async def worker() -> None:
+        client = load.Client(port)
+        for start in starts:
+            numbers = range(start, min(start + size, predictions))
+            messages = (
+                load.binary(records, start)
+                if mode == "binary"
+                else [load.lines(records, numbers) if mode == "lines" else load.batched(records, numbers)]
+            )
+            for message in messages:
+                took = await load.until_taken(client, message)
+                latencies.append(took or 0.0)
+        client.close()
+
+    await asyncio.gather(*(worker() for _ in range(CONNECTIONS[mode])))
+    return latencies
