@@ -4,14 +4,15 @@ Records, by `event` (each has `workload`, `id` of the trigger or null, and `at`,
 
 * `accepted`, `refused`: a signal with the decision; a refused one with `held` is decided again later;
 * `submitted`: the run was handed over, `run` refers to it;
-* `finished`: the run has ended, with `version`, or `error`;
-* `resolved`: what came of it in the end: `helped`, `reason`;
+* `finished`: the run has ended, with `version`; its release decides;
+* `resolved`: what came of it in the end: `helped`, `reason`; also of a run that decided it by itself;
 * `cleared`: the alert of `kind` about `champion` that began at `since` has ended (`ended`);
 * `clock`: where the clocks stand (`boot`, `steady`), and by how many seconds the wall clock was set `ahead`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from typing import Any
 
 from monitoring.retrain.clock import Reading
 from monitoring.retrain.decision import rows_of
-from monitoring.retrain.signals import REFUSED_PARTITION, PastTrigger, Signal, base
+from monitoring.retrain.signals import PastTrigger, Signal, base
 
 FINGERPRINT = "fingerprint"
 """Key of a signal's detail that tells alerts of one incident apart."""
@@ -40,6 +41,8 @@ class History:
         reading: where the clocks stood when they were last written down.
         seconds: what finished runs took, in all.
         jumps: how often the wall clock was set.
+        counts: signals by (kind, rule).
+        succeeded_at: when a run last ended with a version.
     """
 
     triggers: dict[str, PastTrigger] = field(default_factory=dict)
@@ -53,23 +56,19 @@ class History:
     reading: Reading | None = None
     seconds: float = 0.0
     jumps: int = 0
-    helped_at: datetime | None = None
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    succeeded_at: datetime | None = None
 
     @property
     def past(self) -> tuple[PastTrigger, ...]:
         """Accepted triggers, oldest first."""
         return tuple(self.triggers.values())
 
-    @property
-    def new_rows(self) -> float | None:
-        """Rows of the partitions since the newest trigger; None where one did not say."""
-        known = [n for n in self.rows.values() if n is not None]
-        return sum(known) if len(known) == len(self.rows) else None
-
-    @property
-    def data_refused(self) -> bool:
-        """Whether the newest training data failed validation."""
-        return any(cause.startswith(REFUSED_PARTITION) for cause, _ in self.broken)
+    def new_rows(self, signal: Signal) -> float | None:
+        """Rows of the partitions since the newest trigger, those of `signal` included; None where one did not say."""
+        rows = {**self.rows, signal.cause: rows_of(signal.detail, "new_rows")}
+        known = [n for n in rows.values() if n is not None]
+        return sum(known) if len(known) == len(rows) else None
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Go on by one record of this workload."""
@@ -88,10 +87,9 @@ class History:
     def _decided(self, accepted: bool, record: Mapping[str, Any], at: datetime) -> None:
         signal = signal_of(record)
         cause, key = signal.cause, key_of(signal)
+        self.counts[signal.kind, record["rule"]] += 1
         if signal.kind == "newData":
-            for name in [k for k in self.broken if k[0].startswith(REFUSED_PARTITION)]:
-                del self.broken[name]
-            self.rows[cause] = rows_of(signal.detail, "rows")
+            self.rows[cause] = rows_of(signal.detail, "new_rows")
         if accepted:
             self.triggers[record["id"]] = PastTrigger(record["id"], signal.kind, cause, at, signal.at)
             self.signals[record["id"]] = signal
@@ -141,13 +139,12 @@ class History:
         version = record.get("version") or past.version
         if event == "submitted":
             past = replace(past, submitted=True)
-        elif event == "finished":
+        elif event in ("finished", "resolved"):
             self.seconds += float(record.get("seconds") or 0.0)
-            past = replace(past, finished=True, version=version)
-        elif event == "resolved":
-            past = replace(past, finished=True, helped=record["helped"], version=version)
-            if record["helped"]:
-                self.helped_at = at
+            if record.get("version") and not past.finished:
+                self.succeeded_at = at
+            helped = record["helped"] if event == "resolved" else past.helped
+            past = replace(past, finished=True, helped=helped, version=version)
         self.triggers[name] = past
         if past.helped is not None:
             self.signals.pop(name, None)

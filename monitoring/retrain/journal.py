@@ -88,7 +88,7 @@ class Trigger:
         Args:
             run_active: runs of the workload that the journal does not know of.
             champion: the version in force, where it is known; a signal about another is stale.
-            trained_rows: rows that it was trained on, where they are known.
+            trained_rows: rows that it was trained on; None for what a newData signal says there was before it.
             hand_over: whether to submit at once; otherwise the next `recover` does.
 
         Raises:
@@ -167,6 +167,12 @@ class Trigger:
                 }
             )
 
+    def repaired(self, now: datetime) -> None:
+        """Journal a person's word that the data is in order: whatever burns about its quality has ended."""
+        for (name, fingerprint), signal in list(self.state().broken.items()):
+            kind, _, about = name.partition("/")
+            self.clear(kind, about, signal.at, now, now, fingerprint)
+
     def watch(self, reading: Reading) -> timedelta:
         """Compare the clocks with their last reading, this process's or the journal's; journal a jump and return it.
 
@@ -235,10 +241,10 @@ class Trigger:
         past = history.past
         new_rows, trained_rows = None, standing.trained_rows
         if signal.kind == "newData":
-            rows = {**history.rows, signal.cause: rows_of(signal.detail, "rows")}
-            known = [n for n in rows.values() if n is not None]
-            new_rows = sum(known) if len(known) == len(rows) else None
-            trained_rows = trained_rows or rows_of(signal.detail, "trained_rows")
+            new_rows, rows = history.new_rows(signal), rows_of(signal.detail, "rows")
+            if trained_rows is None and new_rows is not None and rows is not None:
+                # what there was when the last retraining began
+                trained_rows = max(0.0, rows - new_rows)
         decision = decide(
             signal,
             past,

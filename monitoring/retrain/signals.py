@@ -14,8 +14,6 @@ Kind = Literal[
 KINDS: tuple[str, ...] = get_args(Kind)
 INCIDENTS: tuple[str, ...] = ("featureDrift", "predictionDrift", "performanceDecay", "dataQuality")
 """Kinds that say that something is wrong with a champion: they are named by `incident`."""
-REFUSED_PARTITION = "dataQuality/partition/"
-"""What the cause of a dataQuality signal about new training data begins with: a later newData signal ends it."""
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class Schedule:
             cause = incident(kind, about, self._processes[0].history())
         else:
             cause, about = f"{kind}/{chance.randint(0, 6)}", ""
-        detail: dict[str, Any] = {"rows": chance.choice((40, 80, 200))} if kind == "newData" else {}
+        detail: dict[str, Any] = {"new_rows": chance.choice((40, 80, 200))} if kind == "newData" else {}
         override = kind == "manual" and chance.random() < 0.3
         signal = Signal(kind, cause, at, detail, override, about or None)  # type: ignore[arg-type]
         self._sent.append(signal)

@@ -6,9 +6,6 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from monitoring.retrain.journal import Trigger
     from monitoring.retrain.signals import Signal
     from windlass.contract import Workload
     from windlass.settings import Settings
@@ -38,6 +35,16 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--no-release", action="store_true", help="do not hand a candidate that passed to a release"
     )
+    parser.add_argument(
+        "--data-repaired",
+        action="store_true",
+        help="the data is in order again: no alert about its quality holds retraining back any longer",
+    )
+    parser.add_argument(
+        "--give-up",
+        metavar="TRIGGER",
+        help="close an open trigger that nothing comes of any more, as in vain",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
 
@@ -46,195 +53,105 @@ def handle(arguments: argparse.Namespace) -> int:
     import json
     from datetime import UTC, datetime
 
+    from components import window
     from monitoring.retrain.signals import Signal
     from windlass import catalog, settings
+    from windlass.errors import UsageError
 
     configured = settings.load()
     workload = catalog.load(arguments.workload, configured.project)
-    detail = {**_span(configured, workload, arguments), "trials": arguments.trials}
+    if arguments.trials is not None and arguments.trials < 1:
+        raise UsageError(f"--trials {arguments.trials} leaves nothing to train; use 1 or more")
+    if arguments.start is not None or arguments.end is not None:
+        # what the other end is, the run finds out
+        window.parse(arguments.start or "0001-01-01", arguments.end or "9998-12-31")
+    release = False if arguments.no_release else None
+    stated = {"from": arguments.start, "to": arguments.end, "trials": arguments.trials, "release": release}
+    detail = {name: value for name, value in stated.items() if value is not None}
     now = datetime.now(UTC)
     signal = Signal("manual", f"manual/{now.isoformat()}", now, detail, override=arguments.override)
-    result = offer(configured, workload, signal, release=not arguments.no_release)
+    result = offer(configured, workload, signal, repaired=arguments.data_repaired, given_up=arguments.give_up)
     print(json.dumps(result) if arguments.json else text(result))
     failed = result["accepted"] and result["run"] is None
     return 1 if failed else 0
 
 
 def offer(
-    configured: Settings, workload: Workload, signal: Signal, *, release: bool = True
+    configured: Settings,
+    workload: Workload,
+    signal: Signal,
+    *,
+    repaired: bool = False,
+    given_up: str | None = None,
 ) -> dict[str, Any]:
-    """Journal a signal and, where the policy accepts it, run the pipeline to its end; what was decided and made."""
+    """Journal a signal and, where the policy accepts it, run the pipeline to its end; what was decided and made.
+
+    Args:
+        repaired: a person says that the data is in order again: alerts about its quality count as ended.
+        given_up: an open trigger that a person gives up.
+
+    Raises:
+        UsageError: there is no such open trigger.
+    """
+    import sys
     from datetime import UTC, datetime
 
-    from monitoring.retrain import journal
+    from monitoring.retrain import clock, journal
+    from monitoring.retrain.following import follow
+    from monitoring.retrain.service.core import Watched
+    from windlass.errors import UsageError, WindlassError
+    from windlass.local.retraining.surroundings import OnThisMachine, Surroundings
 
-    runs = Runs(configured, workload, release=release)
-    trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), runs.submit)
+    here = OnThisMachine(configured, workload)
+    around = Surroundings(configured, workload, here)
+    trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), around.submit)
     now = datetime.now(UTC)
-    settle(configured, workload.name, trigger, now)
+    trigger.watch(clock.read())
+    if repaired:
+        trigger.repaired(now)
+    if given_up is not None:
+        open_ = [t.id for t in trigger.history() if t.helped is None]
+        if given_up not in open_:
+            known = ", ".join(open_) or "none"
+            raise UsageError(f"trigger {given_up!r} of {workload.name!r} is not open; open: {known}")
+        trigger.resolved(given_up, now, helped=False, reason="given up by a person")
     recovered = trigger.recover(now)
-    runs.close(trigger)
-    decision = trigger.offer(signal, now, live_release=_live(configured, workload.name))
-    runs.close(trigger)
+    try:
+        follow(trigger, around, now)
+    except WindlassError as error:
+        print(f"windlass: {error}", file=sys.stderr)
+    decision = trigger.offer(signal, now, **Watched(trigger, around).standing())
+    ended = None
+    if decision.accepted and decision.trigger is not None:
+        ended = here.runs.wait(decision.trigger, lambda line: print(line, file=sys.stderr))
+        if ended.error is not None:
+            print(f"windlass: the run {decision.trigger} failed: {ended.error}", file=sys.stderr)
+        follow(trigger, around, datetime.now(UTC))
+    run: dict[str, Any] | None = None
+    if ended is not None and ended.result is not None:
+        run = dict(ended.result)
+        version = str(run["version"])
+        if version in around.handed_over:
+            run["release_applied"] = around.handed_over[version]
+        elif run["passed"] and (withheld := around.withheld(version)) is not None:
+            run["release_withheld"] = withheld
     return {
         "workload": workload.name,
         "accepted": decision.accepted,
         "reason": decision.reason,
         "rule": decision.rule,
+        "held": decision.held,
         "trigger": decision.trigger,
         "recovered": list(recovered),
-        "run": runs.results.get(decision.trigger or "") if decision.accepted else None,
+        "run": run,
     }
-
-
-class Runs:
-    """Pipeline runs by trigger id. `submit` is idempotent: a run that has finished is found, not repeated."""
-
-    def __init__(self, configured: Settings, workload: Workload, *, release: bool) -> None:
-        self._settings = configured
-        self._workload = workload
-        self._release = release
-        self.results: dict[str, dict[str, Any]] = {}
-        self._errors: dict[str, str] = {}
-
-    def submit(self, trigger: str, signal: Any) -> str:
-        """Run the pipeline to its end; a failure is an outcome of the trigger, not one of the trigger's journal."""
-        import sys
-
-        from monitoring.data_versions.signal import data
-        from pipelines import local
-        from windlass.errors import WindlassError
-
-        detail = signal.detail
-        try:
-            request = local.Request(
-                self._workload.name,
-                detail["from"],
-                detail["to"],
-                data(self._settings, self._workload, detail),
-                detail.get("trials"),
-                trigger,
-            )
-            self.results[trigger] = local.train(self._settings, request)
-        except WindlassError as error:
-            print(f"windlass: the run {trigger} failed: {error}", file=sys.stderr)
-            self._errors[trigger] = str(error)
-        return trigger
-
-    def close(self, trigger: Trigger) -> None:
-        """Journal how the runs ended, and hand over the release of a candidate that passed."""
-        from datetime import UTC, datetime
-
-        now = datetime.now(UTC)
-        finished = {t.id for t in trigger.history() if t.finished}
-        for name, error in self._errors.items():
-            if name not in finished:
-                trigger.resolved(name, now, helped=False, reason=f"the run failed: {error}")
-        for name, result in self.results.items():
-            if name in finished:
-                continue
-            trigger.finished(name, now, version=result["version"])
-            if not result["passed"]:
-                failed = ", ".join(gate["check"] for gate in result["gates"] if not gate["passed"])
-                trigger.resolved(name, now, helped=False, reason=f"gates failed: {failed}")
-            elif result.get("champion") is None:
-                trigger.resolved(name, now, helped=True, reason="the first champion")
-            elif self._release and result.get("release"):
-                withheld = self._withheld(result["version"])
-                if withheld is None:
-                    self._apply(result)
-                    continue
-                result["release_withheld"] = withheld
-                trigger.resolved(name, now, helped=False, reason=withheld, version=result["version"])
-
-    def _withheld(self, version: str) -> str | None:
-        """Why a candidate is not released again without a person; None where nothing speaks against it.
-
-        The same data and settings give the same model, and the registry its old number, or another one where it was
-        judged against another champion: what users were taken off must not come back by a schedule.
-        """
-        from components.registry import Registry
-        from serving.release import rollback
-
-        model = self._workload.name
-        gone = rollback.withdrawn(self._settings, model)
-        if not gone:
-            return None
-        known = {v.version: v.tags.get("candidate_content") for v in Registry(self._settings).versions(model)}
-        content = known.get(version)
-        for old in sorted(gone):
-            if old == version or (content is not None and known.get(old) == content):
-                what = "it" if old == version else f"version {old}, the same model,"
-                return (
-                    f"version {version} is not released by itself: {what} was rolled back; a person may apply its "
-                    "release"
-                )
-        return None
-
-    def _apply(self, result: dict[str, Any]) -> None:
-        from pathlib import Path
-
-        from serving.release.people import operations
-        from windlass.cli.release import platform
-        from windlass.clock import SystemClock
-
-        result["release_applied"] = operations.apply(
-            self._settings, operations.read(Path(result["release"])), SystemClock(), platform(self._settings)
-        )
-
-
-def settle(configured: Settings, model: str, trigger: Trigger, now: datetime) -> None:
-    """Journal what came of earlier retrainings: whether their candidate's release was promoted."""
-    from monitoring.retrain.journal import path
-    from serving.release.journal import history
-    from windlass.journal import read
-
-    open_triggers = {t.id for t in trigger.history() if t.finished and t.helped is None}
-    versions = {
-        str(r.get("version")): r["id"]
-        for r in read(path(configured))
-        if r["event"] == "finished" and r["id"] in open_triggers
-    }
-    for _, _, file in history.files(configured.journal_dir / "releases", model):
-        found = history.read(file)
-        if found is None or found.state.live or found.release.candidate not in versions:
-            continue
-        helped = found.state.phase == "Promoted"
-        reason = f"release {found.release.name}: {found.state.phase}"
-        trigger.resolved(versions.pop(found.release.candidate), now, helped=helped, reason=reason)
-
-
-def _live(configured: Settings, model: str) -> bool:
-    from serving.release.journal import history
-
-    newest = history.newest(configured.journal_dir / "releases", model)
-    return newest is not None and newest.state.live
-
-
-def _span(configured: Settings, workload: Workload, arguments: argparse.Namespace) -> dict[str, str]:
-    """The data to train on: as asked for, else from where the champion began up to the newest row."""
-    from components import window
-    from components.registry import Registry
-
-    start, end = arguments.start, arguments.end
-    if start is None:
-        registry = Registry(configured)
-        champion = registry.champion(workload.name)
-        if champion is not None:
-            start = registry.info(workload.name, champion).trained_from
-    if start is None or end is None:
-        rows = workload.prepare(workload.source.load(None))
-        times = rows[workload.source.event_time]
-        start = start or f"{times.min():%Y-%m-%d}"
-        end = end or f"{times.max():%Y-%m-%d}"
-    window.parse(start, end)
-    return {"from": start, "to": end}
 
 
 def text(result: dict[str, Any]) -> str:
     """What `offer` returned, for people."""
     if not result["accepted"]:
-        return f"not retrained: {result['reason']}"
+        later = "; it is decided again when that is over" if result["held"] else ""
+        return f"not retrained: {result['reason']}{later}"
     run = result["run"]
     if run is None:
         return f"accepted as {result['trigger']}, but the run failed; what it said is above"

@@ -206,15 +206,17 @@ def test_a_retraining_that_cannot_be_meant_leaves_no_trace(home: Path) -> None:
 def test_what_came_of_an_earlier_retraining_is_read_from_its_release(home: Path) -> None:
     from datetime import UTC, datetime
 
+    from monitoring.retrain.following import follow
     from monitoring.retrain.journal import Trigger, history, path
     from windlass import catalog, settings
-    from windlass.cli.retrain import settle
+    from windlass.local.retraining.surroundings import Surroundings
 
     name = journaled(home, days_ago=90, finished=True)
     configured = settings.load()
     released(home, phase="RolledBack")
-    made = Trigger("flights", catalog.load("flights", home).retrain, path(configured), lambda n, s: n)
-    settle(configured, "flights", made, datetime.now(UTC))
+    workload = catalog.load("flights", home)
+    made = Trigger("flights", workload.retrain, path(configured), lambda n, s: n)
+    follow(made, Surroundings(configured, workload), datetime.now(UTC))
     assert [(t.id, t.helped) for t in history(path(configured), "flights")] == [(name, False)]
 
 

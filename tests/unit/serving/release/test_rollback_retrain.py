@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import planes
 import pytest
 
 from monitoring.retrain import journal
+from monitoring.retrain.following import Ended, follow
 from monitoring.retrain.journal import Trigger
 from monitoring.retrain.signals import Signal
 from serving.release.journal import mailbox
 from serving.release.rollback import path
 from windlass import catalog
-from windlass.cli.retrain import Runs
-from windlass.journal import Journal
+from windlass.journal import Journal, read
+from windlass.local.retraining.surroundings import Surroundings
 
 NOW = datetime(2013, 3, 1, tzinfo=UTC)
 
@@ -43,8 +45,6 @@ def test_a_retraining_that_makes_it_again_waits_for_a_person(
     tmp_path: Path, document: dict[str, Any], made: str, withheld: bool
 ) -> None:
     """Verify that version 2, rolled back to 1, gets no release from a schedule, by whatever number."""
-    import yaml
-
     place = planes.make(tmp_path, ("1",))
     place.champion("1", ("1", "2", "3", "4"))
     tag(place, {"1": "a", "2": "b", "3": "b", "4": "c"})
@@ -53,16 +53,26 @@ def test_a_retraining_that_makes_it_again_waits_for_a_person(
         {"at": NOW.isoformat(), "by": "ada", "model": planes.MODEL, "from": {"2": 100}, "to": "1"}
     )
     rollbacks.close()
-    release = tmp_path / "release.yaml"
-    release.write_text(yaml.safe_dump(document))
-    workload = catalog.load(planes.MODEL, place.settings.project)
-    runs = Runs(place.settings, workload, release=True)
-    trigger = Trigger(workload.name, workload.retrain, journal.path(place.settings), lambda name, _: name)
-    accepted = trigger.offer(Signal("manual", "m", NOW), NOW, live_release=False).trigger
-    assert accepted is not None
-    result = {"version": made, "passed": True, "champion": "1", "release": str(release)}
-    runs.results[accepted] = result
-    runs.close(trigger)
-    assert ("release_withheld" in result) == withheld
+    planned = {part: document["spec"][part] for part in ("strategy", "checks")}
+    workload = replace(catalog.load(planes.MODEL, place.settings.project), release=planned)
+    around = Surroundings(place.settings, workload, Runs(made))
+    trigger = Trigger(workload.name, workload.retrain, journal.path(place.settings), around.submit)
+    assert trigger.offer(Signal("manual", "m", NOW), NOW, live_release=False).accepted
+    follow(trigger, around, NOW)
     assert len(list(mailbox.submissions(mailbox.inbox(place.settings)))) == (0 if withheld else 1)
     assert [t.helped for t in trigger.history()] == [False if withheld else None]
+    said = [r["reason"] for r in read(journal.path(place.settings)) if r["event"] == "resolved"]
+    assert bool(said) == withheld and all("was rolled back" in reason for reason in said)
+
+
+@dataclass
+class Runs:
+    """Where every run has made one version that passed its gates."""
+
+    made: str
+
+    def submit(self, trigger: str, signal: Signal) -> str:
+        return trigger
+
+    def run(self, trigger: str) -> Ended:
+        return Ended({"version": self.made, "passed": True, "champion": "1", "gates": []}, None, 1.0)

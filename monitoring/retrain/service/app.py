@@ -1,0 +1,155 @@
+"""The endpoints: take Alertmanager's notifications and CloudEvents, say how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from monitoring.collector.http import Request, Response
+from monitoring.retrain.service import alertmanager, events
+from monitoring.retrain.service.core import Service
+from monitoring.retrain.service.metrics import Metrics
+from monitoring.retrain.service.notice import Notice
+from windlass.errors import UsageError, WindlassError
+
+
+class Token:
+    """The bearer token that senders must have, read from its file at every request: it is changed without a restart.
+
+    Raises:
+        UsageError: the file cannot be read, or is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read()
+
+    def _read(self) -> bytes:
+        try:
+            token = self._path.read_bytes().strip()
+        except OSError as error:
+            raise UsageError(
+                f"token file {self._path}: {error.strerror}; write the senders' token into it, mode 0600"
+            ) from error
+        if not token:
+            raise UsageError(f"token file {self._path} is empty; write the senders' token into it, mode 0600")
+        return token
+
+    def admits(self, request: Request) -> bool:
+        """Whether a request carries the token; compared in constant time."""
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        try:
+            expected = self._read()
+        except UsageError:
+            return False
+        right = hmac.compare_digest(given.strip().encode("latin-1", "replace"), expected)
+        return right and scheme.lower() == "bearer"
+
+
+class App:
+    """Answers requests.
+
+    Args:
+        token: None where everybody who reaches the address may send signals.
+        wake: called when something was journaled, so that the next turn comes at once.
+        ready: whether the first turn has recovered what an earlier process left.
+    """
+
+    def __init__(
+        self, service: Service, token: Token | None, wake: Callable[[], None], ready: Callable[[], bool]
+    ) -> None:
+        self._service = service
+        self._token = token
+        self._wake = wake
+        self._is_ready = ready
+        self.metrics = Metrics(service)
+        self._registry = CollectorRegistry()
+        self._registry.register(self.metrics)
+        self._routes = {
+            "/alertmanager": ("POST", self._alerts),
+            "/events": ("POST", self._events),
+            "/health": ("GET", self._health),
+            "/ready": ("GET", self._ready),
+            "/metrics": ("GET", self._metrics),
+        }
+
+    async def __call__(self, request: Request) -> Response:
+        route = self._routes.get(request.path)
+        if route is None:
+            return _error(404, f"{request.path} is not known; there are {', '.join(self._routes)}")
+        method, handle = route
+        if request.method != method and (request.method, method) != ("HEAD", "GET"):
+            refusal = _error(405, f"{request.path} takes {method}, not {request.method}")
+            return Response(refusal.status, refusal.body, headers=(("allow", method),))
+        if method == "POST" and self._token is not None and not self._token.admits(request):
+            self.metrics.requests["unauthorized"] += 1
+            refusal = _error(401, "send Authorization: Bearer with the token of this service's token file")
+            return Response(refusal.status, refusal.body, headers=(("www-authenticate", "Bearer"),))
+        return await handle(request)
+
+    async def _alerts(self, request: Request) -> Response:
+        try:
+            notices, problems = alertmanager.parse(_json(request.body))
+        except UsageError as error:
+            return self._invalid(str(error))
+        if problems and not notices:
+            return self._invalid("; ".join(problems))
+        return await self._taken(notices, problems)
+
+    async def _events(self, request: Request) -> Response:
+        try:
+            notices = events.parse(request.headers, request.body, self._service.now().at)
+        except UsageError as error:
+            return self._invalid(str(error))
+        return await self._taken(notices, ())
+
+    async def _taken(self, notices: Sequence[Notice], problems: Sequence[str]) -> Response:
+        try:
+            decisions = await asyncio.to_thread(self._service.take, notices)
+        except UsageError as error:
+            return self._invalid(str(error))
+        except WindlassError as error:
+            # not 4xx: Alertmanager sends what was answered by 5xx again
+            return _error(503, str(error))
+        self.metrics.requests["accepted"] += 1
+        self.metrics.requests["invalid"] += len(problems)
+        self._wake()
+        return Response(200, _encoded({"signals": decisions, "problems": list(problems)}))
+
+    def _invalid(self, message: str) -> Response:
+        self.metrics.requests["invalid"] += 1
+        return _error(400, message)
+
+    async def _health(self, request: Request) -> Response:
+        return Response(200, b'{"status":"ok"}')
+
+    async def _ready(self, request: Request) -> Response:
+        if self._is_ready():
+            return Response(200, b'{"status":"ready"}')
+        return _error(503, "what an earlier process left is being recovered")
+
+    async def _metrics(self, request: Request) -> Response:
+        text = await asyncio.to_thread(generate_latest, self._registry)
+        return Response(200, text, CONTENT_TYPE_LATEST)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the body is no JSON ({error}); send Alertmanager's webhook notification") from None
+
+
+def _encoded(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _error(status: int, message: str) -> Response:
+    return Response(status, _encoded({"error": message}))

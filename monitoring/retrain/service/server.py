@@ -1,0 +1,76 @@
+"""Serving the trigger until SIGTERM: HTTP on one side, turns in a thread on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import signal
+
+from monitoring.collector.http import Connection, Connections
+from monitoring.retrain.service.app import App, Token
+from monitoring.retrain.service.core import Service
+from windlass.errors import PortInUseError, UsageError
+
+TURN_S = 1.0
+DRAIN_SECONDS = 5.0
+
+
+def require_safe(host: str, token: Token | None) -> None:
+    """Refuse to take signals from everybody on an address that others reach.
+
+    Raises:
+        UsageError: there is no token and `host` is no loopback address.
+    """
+    if token is not None:
+        return
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    raise UsageError(
+        f"--insecure-no-auth with --host {host}: whoever reaches it could start retrainings; "
+        "give --token-file, or a loopback address"
+    )
+
+
+async def serve(
+    service: Service, token: Token | None, host: str, port: int, *, turn_s: float = TURN_S
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        UsageError: no token on an address that others reach.
+        PortInUseError: somebody else listens there.
+    """
+    require_safe(host, token)
+    loop = asyncio.get_running_loop()
+    stop, wake, recovered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = App(service, token, wake.set, recovered.is_set)
+    connections = Connections()
+    try:
+        server = await loop.create_server(lambda: Connection(app, connections), host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(f"port {port} on {host} is taken; name another with --port") from error
+        raise
+    turns = loop.create_task(_turns(service, wake, stop, recovered, turn_s))
+    await stop.wait()
+    server.close()
+    await connections.drain(DRAIN_SECONDS)
+    wake.set()
+    await turns
+
+
+async def _turns(
+    service: Service, wake: asyncio.Event, stop: asyncio.Event, recovered: asyncio.Event, turn_s: float
+) -> None:
+    """Turn once a second, and at once after something was journaled."""
+    while not stop.is_set():
+        wake.clear()
+        await asyncio.to_thread(service.turn)
+        recovered.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), turn_s)

@@ -1,0 +1,141 @@
+"""`python -m windlass.local.retraining`: the retrain trigger as a service, until SIGTERM.
+
+It stands above the pipelines because it starts them; what it does is `monitoring.retrain.service`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from monitoring.retrain import journal
+from monitoring.retrain.service.app import Token
+from monitoring.retrain.service.core import Service, Watched
+from monitoring.retrain.service.server import require_safe, serve
+from pipelines.submit_kfp import Address, KfpRuns
+from windlass import catalog, settings, telemetry
+from windlass.contract import RetrainPolicy, Workload
+from windlass.errors import UsageError, WindlassError
+from windlass.local.retraining import policy
+from windlass.local.retraining.surroundings import OnKubeflow, Surroundings
+from windlass.settings import Settings
+
+KFP_EVERY_S = 15.0
+
+
+def address(environ: Mapping[str, str]) -> Address | None:
+    """Where Kubeflow Pipelines is, from `WINDLASS_KFP_*`; None where runs stay on this machine."""
+    host = environ.get("WINDLASS_KFP_HOST")
+    if not host:
+        return None
+    if not host.startswith(("http://", "https://")):
+        raise UsageError(
+            f"WINDLASS_KFP_HOST={host!r} is no address; use for example http://ml-pipeline.kubeflow:8888"
+        )
+    token = environ.get("WINDLASS_KFP_TOKEN_FILE")
+    return Address(
+        host=host.rstrip("/"),
+        namespace=environ.get("WINDLASS_KFP_NAMESPACE") or None,
+        token_file=Path(token) if token else None,
+        experiment=environ.get("WINDLASS_KFP_EXPERIMENT") or Address.experiment,
+        service_account=environ.get("WINDLASS_KFP_SERVICE_ACCOUNT") or None,
+    )
+
+
+def watched(configured: Settings, workload: Workload, where: Address | None) -> Watched:
+    """The trigger of one workload with what is around it."""
+    runs = None if where is None else OnKubeflow(configured, workload, KfpRuns(where))
+    around = Surroundings(configured, workload, runs)
+    trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), around.submit)
+    return Watched(trigger, around)
+
+
+def workloads(configured: Settings, names: list[str], policies: list[Path]) -> list[Workload]:
+    """The workloads to watch, those of the policies among them.
+
+    Raises:
+        UsageError: one is unknown, or has two policies.
+    """
+    stated: dict[str, RetrainPolicy] = {}
+    for path in policies:
+        name, found = policy.load(path)
+        if name in stated:
+            raise UsageError(f"policy {path}: workload {name!r} has a policy already; give one of each")
+        stated[name] = found
+    wanted = names or sorted({*catalog.names(configured.project), *stated})
+    known = [catalog.load(name, configured.project) for name in dict.fromkeys([*wanted, *stated])]
+    return [replace(w, retrain=stated.get(w.name, w.retrain)) for w in known]
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"windlass retrain: {text}\n")
+    sys.stderr.flush()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m windlass.local.retraining",
+        description="Takes alerts and events, decides under each workload's RetrainPolicy, follows the runs.",
+    )
+    parser.add_argument("workload", nargs="*", help="workloads to watch (default: all)")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--home", type=Path, help="root of the local state; default: WINDLASS_HOME")
+    parser.add_argument(
+        "--policy",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a RetrainPolicy; may be repeated",
+    )
+    senders = parser.add_mutually_exclusive_group()
+    senders.add_argument(
+        "--token-file", type=Path, help="the token that senders have; default: WINDLASS_RETRAIN_TOKEN_FILE"
+    )
+    senders.add_argument(
+        "--insecure-no-auth", action="store_true", help="take signals from everybody; loopback addresses only"
+    )
+    arguments = parser.parse_args(argv)
+    telemetry.switch_off()
+    try:
+        configured = settings.load()
+        if arguments.home is not None:
+            configured = replace(configured, home=arguments.home.resolve())
+        where = address(os.environ)
+        token = None if arguments.insecure_no_auth else _token(arguments.token_file)
+        require_safe(arguments.host, token)
+        service = Service(
+            {
+                w.name: watched(configured, w, where)
+                for w in workloads(configured, arguments.workload, arguments.policy)
+            },
+            say,
+            follow_every_s=1.0 if where is None else KFP_EVERY_S,
+        )
+        asyncio.run(serve(service, token, arguments.host, arguments.port))
+    except WindlassError as error:
+        sys.stderr.write(f"windlass retrain: error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def _token(path: Path | None) -> Token:
+    named = path or (
+        Path(found) if (found := os.environ.get("WINDLASS_RETRAIN_TOKEN_FILE")) is not None else None
+    )
+    if named is None:
+        raise UsageError(
+            "nobody says who may send signals: give --token-file, set WINDLASS_RETRAIN_TOKEN_FILE, or, on a "
+            "loopback address, --insecure-no-auth"
+        )
+    return Token(named)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
