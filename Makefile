@@ -48,7 +48,8 @@ lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 	$$uv $(COMPILE) -c requirements/all.lock --extra serving-native --extra redis -o requirements/serving.lock && \
 	$$uv $(COMPILE_FOR_TESTS) -c requirements/all.lock requirements/keras.in -o requirements/keras.lock && \
 	$$uv $(COMPILE_FOR_TESTS) requirements/conformance.in -o requirements/conformance.lock && \
-	$$uv $(COMPILE_FOR_TESTS) requirements/dvc.in -o requirements/dvc.lock
+	$$uv $(COMPILE_FOR_TESTS) requirements/dvc.in -o requirements/dvc.lock && \
+	$$uv $(COMPILE_FOR_TESTS) requirements/grafana.in -o requirements/grafana.lock
 
 clean: ## Remove the environment, caches and local state
 	rm -rf .venv .tools .windlass .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist demo-out

@@ -70,7 +70,7 @@ def test_a_lock_fulfils_what_the_project_asks_for(name: str) -> None:
     assert unmet == []
 
 
-@pytest.mark.parametrize("name", [*ROOTS, "bootstrap", "conformance", "dvc", "keras"])
+@pytest.mark.parametrize("name", [*ROOTS, "bootstrap", "conformance", "dvc", "grafana", "keras"])
 def test_a_lock_holds_hashes_and_no_address(name: str) -> None:
     """Verify that what is installed is what was locked, from whatever index the reader has."""
     text = (PROJECT / "requirements" / f"{name}.lock").read_text()
