@@ -100,8 +100,10 @@ def offer(
     from monitoring.retrain.following import follow
     from monitoring.retrain.service.core import Watched
     from windlass.errors import UsageError, WindlassError
+    from windlass.local.retraining import policy
     from windlass.local.retraining.surroundings import OnThisMachine, Surroundings
 
+    workload = policy.in_force(workload, configured.project)
     here = OnThisMachine(configured, workload)
     around = Surroundings(configured, workload, here)
     trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), around.submit)

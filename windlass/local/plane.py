@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +31,7 @@ from windlass.settings import Settings
 
 ENVOY = "envoy"
 COLLECTOR = "collector"
+RETRAIN = "retrain"
 #: A server that starts may be silent for this long before it is taken for one that hangs.
 STARTING_S = 30.0
 #: One that has run for longer gets this long.
@@ -199,6 +202,24 @@ class DataPlane:
             )
         return child
 
+    def retrain(self) -> Child:
+        """The retrain trigger, started where none runs; who sends it signals reads its token in `run/retrain-token`."""
+        child = self.records.find(RETRAIN)
+        if child is None:
+            before = self.records.read(RETRAIN)
+            port = before.port if before is not None and before.port and free(before.port) else free_port()
+            words = [sys.executable, "-m", "windlass.local.retraining", "--port", str(port)]
+            words += ["--home", str(self.settings.home), "--token-file", str(token(self.settings))]
+            child = self.records.start(
+                RETRAIN,
+                "the retrain trigger",
+                words,
+                self.settings.logs_dir / "retrain.log",
+                port=port,
+                environment={"WINDLASS_PROJECT": str(self.settings.project)},
+            )
+        return child
+
     # --- what a rollback asks (see `serving.release.rollback.Plane`)
 
     def engine_runs(self) -> bool:
@@ -265,6 +286,22 @@ class DataPlane:
             if not proxy.adopt():
                 raise
         return True
+
+
+def token(settings: Settings) -> Path:
+    """The file with the token that the retrain trigger's senders have, made where there is none."""
+    path = settings.run_dir / "retrain-token"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        # under another name first: nobody may find it empty
+        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+            file.write(secrets.token_urlsafe(32) + "\n")
+        try:
+            path.hardlink_to(new)
+        finally:
+            new.unlink()
+    return path
 
 
 def server_key(model: str, version: str) -> str:

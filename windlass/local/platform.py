@@ -66,6 +66,7 @@ class Platform:
         self._lock = PlatformLock(state.lock_path(settings))
         self.servers: dict[tuple[str, str], processes.Child] = {}
         self.collector: processes.Child | None = None
+        self.retrain: processes.Child | None = None
         found = DataPlane(settings)
         self._plane = found if lasting else None
         # one that was killed before its Envoy was configured served nobody
@@ -142,6 +143,7 @@ class Platform:
             where = plane.address(self.collector)
             processes.wait_ready(self.collector, f"http://{where}/health")
             self.envoy.set_collector(where)
+            self._retrain(say)
         except BaseException:
             self.leave() if self.resumed else self.stop()
             raise
@@ -180,6 +182,7 @@ class Platform:
             with _told(say):
                 self.collector = self._collect()
                 self.envoy.set_collector(plane.address(self.collector))
+        self._retrain(say)
         if isinstance(self.envoy, LastingProxy) and not self.envoy.alive():
             say("Envoy died; starting it again")
             with _told(say):
@@ -191,12 +194,15 @@ class Platform:
         pids = {"windlass": os.getpid(), "envoy": self.envoy.pid}
         if self.collector is not None:
             pids["collector"] = self.collector.pid
+        if self.retrain is not None:
+            pids["retrain"] = self.retrain.pid
         pids |= {f"{m}-{v}": child.pid for (m, v), child in self.servers.items()}
         return {
             "predict_url": next(iter(predict.values()), None),
             "predict_urls": predict,
             "feedback_url": f"{self.envoy.url}/feedback",
             "report_url": f"{self.envoy.url}/report",
+            "trigger_url": None if self.retrain is None else f"http://{plane.address(self.retrain)}",
             "models": dict(models),
             "home": str(self.settings.home),
             "pids": pids,
@@ -235,6 +241,15 @@ class Platform:
         words = [sys.executable, "-m", "monitoring.collector", "--port", str(port)]
         log = self.settings.logs_dir / "collector.log"
         return processes.start("the collector", [*words, "--home", str(self.settings.home)], log, port=port)
+
+    def _retrain(self, say: Say) -> None:
+        """Have a retrain trigger where the platform lasts; a demo retrains in event time by itself."""
+        if self._plane is None or (self.retrain is not None and self.retrain.alive()):
+            return
+        if self.retrain is not None:
+            say("the retrain trigger died; starting it again")
+        with _told(say):
+            self.retrain = self._plane.retrain()
 
     def _start_server(self, model: str, version: str) -> processes.Child:
         if self._plan is None:

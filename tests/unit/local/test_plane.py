@@ -141,7 +141,13 @@ def test_the_same_again_is_fine(story: Story) -> None:
 def test_the_engine_that_comes_back_takes_over_what_runs(story: Story) -> None:
     """Verify that no process was replaced, no request failed, and the version rolled back to is the champion."""
     assert story.pids["after up"] == story.pids["before up"]
-    assert set(story.pids["after up"]) == {"envoy", "collector", f"server-{MODEL}@1", f"server-{MODEL}@2"}
+    assert set(story.pids["after up"]) == {
+        "envoy",
+        "collector",
+        "retrain",
+        f"server-{MODEL}@1",
+        f"server-{MODEL}@2",
+    }
     assert story.said["up"]["models"] == {MODEL: "1"}
     assert (story.answered["up"], story.failed["up"]) == ({"1"}, 0)
 

@@ -69,7 +69,10 @@ def workloads(configured: Settings, names: list[str], policies: list[Path]) -> l
         stated[name] = found
     wanted = names or sorted({*catalog.names(configured.project), *stated})
     known = [catalog.load(name, configured.project) for name in dict.fromkeys([*wanted, *stated])]
-    return [replace(w, retrain=stated.get(w.name, w.retrain)) for w in known]
+    return [
+        replace(w, retrain=stated[w.name]) if w.name in stated else policy.in_force(w, configured.project)
+        for w in known
+    ]
 
 
 def say(text: str) -> None:

@@ -5,6 +5,7 @@ Every fault is told at once, each with its path, the value and a remedy, as of a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from monitoring.retrain.signals import KINDS
 from serving.release import durations, spec
 from serving.release.reading import Problem, Reader, SpecError
 from serving.release.spec import API_VERSION
-from windlass.contract import RetrainPolicy
+from windlass.contract import RetrainPolicy, Workload
 from windlass.errors import UsageError
 
 KIND = "RetrainPolicy"
+FILE = "retrain.yaml"
 DEFAULT = RetrainPolicy()
 
 
@@ -35,6 +37,21 @@ def load(path: Path) -> tuple[str, RetrainPolicy]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"policy {path} is no YAML: {' '.join(str(error).split())}") from error
     return parse(document, str(path))
+
+
+def in_force(workload: Workload, project: Path) -> Workload:
+    """The workload with the policy of its own file `workloads/<name>/retrain.yaml`, where the project has one.
+
+    Raises:
+        UsageError: the file is no policy of this workload.
+    """
+    path = project / "workloads" / workload.name / FILE
+    if not path.is_file():
+        return workload
+    name, found = load(path)
+    if name != workload.name:
+        raise UsageError(f"policy {path}: spec.workload = {name!r}: must be {workload.name!r}")
+    return replace(workload, retrain=found)
 
 
 def parse(document: Any, name: str = KIND) -> tuple[str, RetrainPolicy]:
