@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 
 from monitoring import labels, predictions
+from monitoring.analysis.exporter import AnalysisCollector
 from monitoring.collector import privacy
 from monitoring.collector.app import App
 from monitoring.collector.feedback_log import FeedbackLog
@@ -67,6 +68,7 @@ async def serve(
         intake = Intake(Names(configured), privacy.key(), time.time, known_only=known_only)
         log = FeedbackLog(labels.path(configured), journal.metrics.commit_seconds.observe)
         app, connections = App(configured, journal, intake, log), Connections()
+        journal.metrics.registry.register(AnalysisCollector(configured))
         try:
             server = await loop.create_server(lambda: Connection(app, connections), host, port)
         except OSError as error:

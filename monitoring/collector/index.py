@@ -33,8 +33,6 @@ COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 #: a merge makes no run of more rows than this
 LARGEST = 8_000_000
-#: what separates the parts of a key; no id holds it
-SEPARATOR = "\x1f"
 
 
 def keys(texts: Iterable[str]) -> Rows:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import orjson
 
+from monitoring.collector import keys
 from windlass.errors import WindlassError
 
 Kind = Literal["predictions", "labels", "contradictions", "early"]
@@ -135,6 +136,16 @@ def decode(content: bytes, name: str) -> Manifest:
 
 def _inputs(found: Mapping[str, Mapping[str, Iterable[str]]]) -> dict[str, dict[str, tuple[str, ...]]]:
     return {m: {v: tuple(names) for v, names in versions.items()} for m, versions in found.items()}
+
+
+def newest_days(known: Iterable[Part]) -> dict[str, int]:
+    """The newest day with predictions of each model, in days since 1970."""
+    newest: dict[str, int] = {}
+    for part in known:
+        if part.kind == "predictions":
+            day = keys.day_of(part.date)
+            newest[part.model] = max(day, newest.get(part.model, day))
+    return newest
 
 
 def counted(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from windlass.errors import UsageError
 
-DAY_S = 86_400.0
-
 
 @dataclass(frozen=True)
 class Options:

@@ -12,8 +12,8 @@ from typing import Any
 
 Entry = Mapping[str, Any]
 REQUEST, RESPONSE = "request", "response"
-#: what a row has that is made of one half only
-INCOMPLETE = "incomplete"
+#: what a row has that is made of one half only: which one
+HALF = "half"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def whole(request: Entry | None, response: Entry | None) -> list[dict[str, Any]]
         "answered_by": best.get("answered_by"),
     }
     if request is None or response is None:
-        shared[INCOMPLETE] = RESPONSE if request is None else REQUEST
+        shared[HALF] = RESPONSE if request is None else REQUEST
     return [
         {
             **shared,

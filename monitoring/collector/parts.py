@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Record = Mapping[str, Any]
-TEXTS = ("version", "source", "answered_by")
+TEXTS = ("version", "source", "answered_by", "half")
 LABEL_NUMBERS = ("label", "reward", "per", "covariate")
 
 
@@ -51,6 +51,7 @@ def predictions(rows: Sequence[Record], inputs: Mapping[str, tuple[str, ...]]) -
         "latency_ms": _field([row.get("latency_ms") for row in rows], text=False),
         "source": pa.array([row.get("source") for row in rows], pa.string()),
         "answered_by": pa.array([row.get("answered_by") for row in rows], pa.string()),
+        "half": pa.array([row.get("half") for row in rows], pa.string()),
     }
     for prefix, place in ((ENTITY, "entities"), (REQUEST, "request")):
         given = [row.get(place) or {} for row in rows]
