@@ -36,7 +36,7 @@ class QualityPolicy:
 
 @dataclass(frozen=True)
 class FeatureQuality:
-    """One column of a window."""
+    """One column of a window; `far` where too many values lie far outside the reference's range."""
 
     feature: str
     null_share: float
@@ -44,6 +44,7 @@ class FeatureQuality:
     out_of_range_share: float
     failed: bool
     reason: str
+    far: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ def _feature(reference: FeatureReference, column: Floats, rows: int, policy: Qua
     error = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / max(rows, 1)))
     if nulls - reference.null_share > policy.null_margin + policy.z * error:
         reasons.append(f"{nulls:.1%} missing, {reference.null_share:.1%} at training")
-    if beyond - policy.z * math.sqrt(beyond * (1 - beyond) / n) > policy.out_of_range_share:
+    far = beyond - policy.z * math.sqrt(beyond * (1 - beyond) / n) > policy.out_of_range_share
+    if far:
         reasons.append(f"{beyond:.1%} far outside {reference.minimum:g} to {reference.maximum:g}")
     return FeatureQuality(
-        reference.name, nulls, reference.null_share, beyond, bool(reasons), ", ".join(reasons)
+        reference.name, nulls, reference.null_share, beyond, bool(reasons), ", ".join(reasons), far
     )

@@ -113,12 +113,12 @@ def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> Ve
             detected.get(name) or Check(name, "INCONCLUSIVE", nothing)
             for name in ("featureDrift", "predictionDrift", "labelDrift")
         ),
-        drifting.quality(detected.get("dataQuality"), schema, nothing),
+        drifting.quality(detection, known.far, schema, nothing),
         decay or measured,
         performing_.estimated,
         _skew(known.skew, policy),
     )
-    broken = [] if detection is None else [q for q in detection["quality"] if q["failed"]]
+    broken = drifting.broken(detection, known.far)
     # a swapped unit is a range that moved
     faults = [(q["column"], "range" if q["check"] == "unit" else q["check"]) for q in broken]
     faults += [(f.column, f.check) for f in schema.faults]

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from monitoring import reference as references
 from monitoring.analysis import evaluation
 from monitoring.analysis.evaluation import AT, Evaluation
 from monitoring.detection import baseline as baselines
 from monitoring.detection.baseline import Baseline
-from monitoring.reference import SAMPLE, STATISTICS
+from monitoring.reference import SAMPLE, STATISTICS, Reference
 from windlass.errors import WindlassError
 
 
@@ -22,12 +23,14 @@ class Trained:
     """What is known of a version's training.
 
     Attributes:
+        reference: the sample's columns, for their ranges.
         nothing: why there is no baseline; empty where there is one.
         problems: what could not be read, in sentences.
     """
 
     evaluation: Evaluation | None
     baseline: Baseline | None
+    reference: Reference | None = None
     nothing: str = ""
     problems: tuple[str, ...] = ()
 
@@ -37,14 +40,16 @@ def read(bundle: Path) -> Trained:
     try:
         judged = evaluation.load(bundle)
     except (OSError, ValueError, KeyError) as error:
-        return Trained(None, None, f"the bundle {bundle} cannot be read", (f"{bundle}: {error}",))
+        told = f"{bundle} cannot be read: {error}"
+        return Trained(None, None, nothing=told, problems=(told,))
     if not (bundle / SAMPLE).is_file() or not (bundle / STATISTICS).is_file():
         nothing = f"{bundle} has no {SAMPLE}; `windlass train` writes it into the bundle of each version"
-        return Trained(judged, None, nothing, (nothing,))
+        return Trained(judged, None, nothing=nothing, problems=(nothing,))
+    reference = references.load(bundle)
     try:
-        return Trained(judged, _baseline(bundle, judged))
+        return Trained(judged, _baseline(bundle, judged), reference)
     except WindlassError as error:
-        return Trained(judged, None, str(error), (str(error),))
+        return Trained(judged, None, reference, str(error), (str(error),))
 
 
 def _baseline(bundle: Path, judged: Evaluation | None) -> Baseline:

@@ -25,6 +25,7 @@ from monitoring.detection.rows import DAY_S, Matured, Rows
 from monitoring.detection.state import DetectionState
 from monitoring.verdict import Verdict
 
+MOST_TOLD = 3
 MOST_LOOKS = 60
 """Looks that are made up for at most after a pause; older ones are passed over."""
 
@@ -104,18 +105,46 @@ def checks(detection: Mapping[str, Any]) -> dict[CheckName, Check]:
     return found
 
 
-def quality(detected: Check | None, schema: Schema, nothing: str) -> Check:
+def broken(detection: Mapping[str, Any] | None, far: frozenset[str]) -> list[Mapping[str, Any]]:
+    """What is broken of the values, and not merely new.
+
+    A season leaves the range that a month of training saw, and a retraining is what helps against that; it must not
+    be held back by it. So a range is broken only where values lie far outside, as those of a swapped unit do.
+
+    Args:
+        far: columns with values far outside their range, see `monitoring.quality`.
+    """
+    failed = [] if detection is None else [q for q in detection["quality"] if q["failed"]]
+    return [q for q in failed if q["check"] != "range" or q["column"] in far]
+
+
+def quality(detection: Mapping[str, Any] | None, far: frozenset[str], schema: Schema, nothing: str) -> Check:
     """Data quality over what the values say and what the requests say.
 
     Args:
         nothing: why the values say nothing, where they do not.
     """
-    detected = detected or Check("dataQuality", "INCONCLUSIVE", nothing)
+    detected = Check("dataQuality", "INCONCLUSIVE", nothing)
+    if detection is not None:
+        detected = checks(detection)["dataQuality"]
+        failing = broken(detection, far)
+        if detected.verdict == "FAIL" and failing:
+            told = "; ".join(_fault(q) for q in failing[:MOST_TOLD])
+            detected = Check("dataQuality", "FAIL", told, {**detected.evidence, "broken": failing})
+        elif detected.verdict == "FAIL":
+            told = f"beyond the range seen at training, and not far: {detected.reason}"
+            detected = Check("dataQuality", "PASS", told, detected.evidence)
     parts: list[tuple[Verdict, str]] = [(detected.verdict, detected.reason)]
     # a caller who sends matrices names nothing that could be missing
     if schema.rows or schema.verdict == "FAIL":
         parts.append((schema.verdict, schema.reason))
     verdicts = {verdict for verdict, _ in parts}
     verdict: Verdict = "FAIL" if "FAIL" in verdicts else "PASS" if verdicts == {"PASS"} else "INCONCLUSIVE"
-    told = "; ".join(reason for each, reason in parts if each == verdict)
-    return Check("dataQuality", verdict, told, detected.evidence)
+    reasons = "; ".join(reason for each, reason in parts if each == verdict)
+    return Check("dataQuality", verdict, reasons, detected.evidence)
+
+
+def _fault(found: Mapping[str, Any]) -> str:
+    if found["check"] == "unit":
+        return f"{found['column']}: values as if multiplied by {found['share']:.3g}"
+    return f"{found['column']}: {found['check']} {found['share']:.1%}, {found['expected']:.1%} at training"

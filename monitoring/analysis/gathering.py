@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from monitoring.analysis import bundle, skewed, store
+from monitoring import quality
+from monitoring.analysis import bundle, memories, skewed
 from monitoring.analysis.drifting import Memory
 from monitoring.analysis.events import Answers, open_answers
 from monitoring.analysis.inputs import AnalysisPolicy, Inputs, VersionInputs
@@ -19,6 +20,7 @@ from monitoring.analysis.slo import Counted, Name, Resources
 from monitoring.analysis.traffic import joined, take
 from monitoring.collector.reading import StoredWindow
 from monitoring.columns import Floats
+from monitoring.reference import Reference
 from windlass.contract import Workload
 from windlass.errors import WindlassError
 from windlass.settings import Settings
@@ -95,13 +97,13 @@ def _version(
     history = _known(rows, moment.now.timestamp())
     window = take(history, history.at > start)
     folder = settings.bundles_dir / workload.name / version
-    reference = bundle.read(folder)
-    warnings += [f"version {version}: {said}" for said in reference.problems]
-    memory = store.memory(settings, workload.name, version)
+    trained = bundle.read(folder)
+    warnings += [f"version {version}: {said}" for said in trained.problems]
+    memory = memories.load(settings, workload.name, version)
     if memory.looked is not None and memory.looked > end:
         memory = Memory()  # an old window again: what was seen later is not known yet
-    width = None if reference.baseline is None else len(reference.baseline.columns)
-    nothing = reference.nothing
+    width = None if trained.baseline is None else len(trained.baseline.columns)
+    nothing = trained.nothing
     if len(history) and width is not None and history.features.shape[1] != width:
         nothing = (
             f"version {version} logged {history.features.shape[1]} inputs, its bundle has {width}: "
@@ -111,12 +113,20 @@ def _version(
         version=version,
         window=window,
         history=history,
-        evaluation=reference.evaluation,
-        baseline=reference.baseline,
+        evaluation=trained.evaluation,
+        baseline=trained.baseline,
         nothing=nothing,
+        far=frozenset() if nothing else _far(trained.reference, window),
         memory=memory,
         skew=skewed.sample(settings, workload, window, policy),
     )
+
+
+def _far(reference: Reference | None, window: StoredWindow) -> frozenset[str]:
+    if reference is None or not len(window):
+        return frozenset()
+    found = quality.measure(reference, window.features)
+    return frozenset(f.feature for f in found.features if f.far)
 
 
 def _rows(answers: Answers, version: str, since: float, until: float, most: int) -> StoredWindow:

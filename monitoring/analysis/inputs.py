@@ -71,6 +71,7 @@ class VersionInputs:
         history: all live answers kept, the window's included, with the labels that are known.
         evaluation: rows that the version was judged on; None where the bundle has none.
         baseline: what drift is judged against; None where there is none, and `nothing` says why.
+        far: inputs with values in the window that lie far outside the range of training.
         memory: what the analysis before this one gave.
         skew: None where nobody recomputed.
     """
@@ -81,6 +82,7 @@ class VersionInputs:
     evaluation: Evaluation | None = None
     baseline: Baseline | None = None
     nothing: str = ""
+    far: frozenset[str] = frozenset()
     memory: Memory = field(default_factory=Memory)
     skew: SkewSample | None = None
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from monitoring.analysis import signals, store
+from monitoring.analysis import memories, signals, store
 from monitoring.analysis.analysis import Analysis, VersionAnalysis, analyse, document
 from monitoring.analysis.gathering import Moment, gather
 from monitoring.analysis.inputs import AnalysisPolicy, Inputs
@@ -120,9 +120,9 @@ def _before(settings: Settings, workload: str, end: float) -> Sequence[Mapping[s
 
 
 def _remember(settings: Settings, workload: str, found: VersionAnalysis, end: float) -> None:
-    looked = store.memory(settings, workload, found.version).looked
+    looked = memories.load(settings, workload, found.version).looked
     if found.memory.looked is not None and (looked is None or looked <= end):
-        store.remember(settings, workload, found.version, found.memory)
+        memories.keep(settings, workload, found.version, found.memory)
 
 
 def _evidently(

@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from monitoring.analysis.drifting import Memory
-from monitoring.detection import state as detection_state
 from windlass.atomic import write_text
 from windlass.errors import WindlassError
 from windlass.settings import Settings
@@ -80,12 +78,12 @@ def latest(settings: Settings, workload: str) -> dict[str, Any] | None:
     Raises:
         WindlassError: the file is damaged.
     """
-    return _read(folder(settings, workload) / LATEST)
+    return read(folder(settings, workload) / LATEST)
 
 
 def status(settings: Settings, workload: str) -> Status:
     """How the analysis of a workload goes."""
-    found = _read(folder(settings, workload) / STATUS)
+    found = read(folder(settings, workload) / STATUS)
     return Status() if found is None else Status(**found)
 
 
@@ -94,31 +92,12 @@ def note(settings: Settings, workload: str, status: Status) -> None:
     write_text(folder(settings, workload) / STATUS, json.dumps(asdict(status)) + "\n")
 
 
-def memory(settings: Settings, workload: str, version: str) -> Memory:
-    """What detection remembers of a version; nothing at the beginning."""
-    found = _read(_memory(settings, workload, version))
-    if found is None:
-        return Memory()
-    state = detection_state.from_json(found["state"])
-    return Memory(found["digest"], found["looked"], state, found["detection"])
+def read(path: Path) -> dict[str, Any] | None:
+    """One JSON object; None where there is no such file.
 
-
-def remember(settings: Settings, workload: str, version: str, memory: Memory) -> None:
-    """Keep what detection remembers, the judgement with the state that it led to."""
-    document = {
-        "digest": memory.digest,
-        "looked": memory.looked,
-        "state": detection_state.to_json(memory.state),
-        "detection": memory.detection,
-    }
-    write_text(_memory(settings, workload, version), json.dumps(document, allow_nan=False) + "\n")
-
-
-def _memory(settings: Settings, workload: str, version: str) -> Path:
-    return folder(settings, workload) / "detection" / f"{version}.json"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
+    Raises:
+        WindlassError: it is damaged.
+    """
     try:
         found: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
