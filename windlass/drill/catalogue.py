@@ -1,0 +1,31 @@
+"""The drills there are, and the table of them that docs/drills.md holds."""
+
+from __future__ import annotations
+
+from windlass.drill.drill import Drill
+from windlass.drill.faults import dead_feature_store
+from windlass.errors import UsageError
+
+DRILLS: tuple[Drill, ...] = (dead_feature_store.DRILL,)
+
+
+def find(name: str) -> Drill:
+    """The drill of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for drill in DRILLS:
+        if drill.name == name:
+            return drill
+    raise UsageError(f"there is no drill {name!r}; there are {', '.join(d.name for d in DRILLS)}")
+
+
+def table() -> str:
+    """The drills as a Markdown table."""
+    lines = [
+        "| drill | fault | alert | end state | what proves that nothing was lost |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| `{d.name}` | {d.fault} | `{d.alert}` | {d.end_state} | {d.proof} |" for d in DRILLS]
+    return "\n".join(lines) + "\n"

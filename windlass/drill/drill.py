@@ -1,0 +1,110 @@
+"""A drill, how it is played, and what all of them check in the same way."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from windlass.drill import alerts
+from windlass.drill.alerts import Firing, Phase
+from windlass.drill.record import Record
+from windlass.drill.stage import MODEL, Asked, Stage
+from windlass.errors import WindlassError
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What is documented of a drill; docs/drills.md is made of these.
+
+    Attributes:
+        name: as on the command line.
+        fault: what is injected.
+        alert: the documented alert.
+        end_state: how it ends.
+        proof: what proves that nothing was lost.
+        play: injects, observes, and restores.
+    """
+
+    name: str
+    fault: str
+    alert: str
+    end_state: str
+    proof: str
+    play: Callable[[Stage, Record], None]
+
+
+def run(drill: Drill, folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Record:
+    """Play a drill; a folder of an earlier one saves the training.
+
+    Raises:
+        UsageError: something is in service in the folder, or it is no drill's.
+    """
+    place = Path(tempfile.mkdtemp(prefix="windlass-drill-")) if folder is None else folder
+    try:
+        stage = Stage(place)
+        record = Record(drill.name, say)
+        try:
+            stage.prepare()
+            record.note("prepared", f"a project with a trained model in {stage.folder}")
+            drill.play(stage, record)
+        except (WindlassError, subprocess.TimeoutExpired) as error:
+            record.expect("state", f"the drill comes to its end (it did not: {error})", False)
+        finally:
+            stage.down()
+        return record
+    finally:
+        if folder is None:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def rings(
+    record: Record, alert: str, before: Phase, during: Phase, labels: Mapping[str, str] | None = None
+) -> Firing:
+    """Expect that the real rules give this alert for the pages of the fault, and none for those before it.
+
+    Args:
+        labels: what one of its label sets must hold.
+    """
+    found = alerts.evaluate(before, during)
+    calm = ", ".join(found.before) or "none"
+    record.expect("alert", f"no alert fires before the fault (there fires: {calm})", not found.before)
+    sets = found.during.get(alert, ())
+    wanted = dict(labels or {})
+    right = [s for s in sets if wanted.items() <= s.items()]
+    with_labels = f" with {', '.join(f'{k}={v}' for k, v in wanted.items())}" if wanted else ""
+    others = ", ".join(sorted(set(found.during) - {alert})) or "no other"
+    record.expect(
+        "alert",
+        f"{alert} fires{with_labels} (beside it: {others})",
+        bool(right),
+        labels=[dict(s) for s in sets],
+        others=sorted(set(found.during) - {alert}),
+    )
+    return found
+
+
+def kept(stage: Stage, record: Record, asked: Sequence[Asked]) -> None:
+    """End the platform in order, and expect that every answered request is in the collector's store exactly once."""
+    from monitoring.collector.reading import Events
+
+    stage.down()
+    answered = {a.request_id for a in asked if a.status == 200}
+    stored = Counter(i for i in Events(stage.settings).window(MODEL).request_ids if i in answered)
+    missing, twice = len(answered) - len(stored), sum(n > 1 for n in stored.values())
+    record.expect(
+        "lost",
+        f"each of {len(answered)} answered requests is stored once ({missing} missing, {twice} twice)",
+        bool(answered) and not missing and not twice,
+        answered=len(answered),
+        missing=missing,
+        twice=twice,
+    )
+
+
+def follow(stage: Stage, record: Record, alert: str) -> None:
+    """Do what the alert's runbook says."""

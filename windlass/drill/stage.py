@@ -1,0 +1,304 @@
+"""Where drills play: a project, a home and one trained model of their own, run by the commands that people run.
+
+Everything is real: processes, Envoy, stores, the registry. Nothing is the user's: the folder is a scratch one, and a
+folder that holds a platform in service is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from windlass.drill import orders, pages, project
+from windlass.drill.orders import Order
+from windlass.drill.pages import Scrape, Target
+from windlass.errors import UsageError, WindlassError
+from windlass.local import lock, state
+from windlass.local.client import Client
+from windlass.local.plane import DataPlane
+from windlass.settings import Settings
+
+MODEL = "orders"
+CHAMPION, CANDIDATE = "1", "2"
+COMMAND_S = 240.0
+WAIT_S = 60.0
+#: Written last: a folder whose preparation was interrupted is prepared anew.
+READY = "ready"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request and what came back; status 0 is no answer at all."""
+
+    order: Order
+    request_id: str
+    status: int
+    version: str
+    body: dict[str, Any]
+    seconds: float
+
+
+class Stage:
+    """One scratch folder.
+
+    Args:
+        folder: `project/`, `home/`, and `prepared/`, the home as it is when a drill begins.
+
+    Raises:
+        UsageError: the folder holds a platform in service, or is not a drill's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.settings = Settings(home=self.folder / "home", project=self.folder / "project")
+        refuse(self.folder)
+
+    # --- preparation
+
+    def prepare(self) -> None:
+        """Make a project whose model has served calm days, or bring back the home as it was after them."""
+        prepared = self.folder / "prepared"
+        if not (prepared / READY).is_file():
+            shutil.rmtree(self.settings.home, ignore_errors=True)
+            self._make_project()
+            last = (orders.LIVE - timedelta(days=1)).date()
+            # a champion, and a candidate that waits for its release
+            self._train(last - timedelta(days=orders.LEARNED_DAYS - 1), last, "champion")
+            self._train(last - timedelta(days=orders.LEARNED_DAYS - 6), last, "candidate")
+            self._live()
+            shutil.rmtree(prepared, ignore_errors=True)
+            shutil.copytree(self.settings.home, prepared)
+            (prepared / READY).touch()
+            return
+        shutil.rmtree(self.settings.home, ignore_errors=True)
+        shutil.copytree(prepared, self.settings.home, ignore=shutil.ignore_patterns(READY))
+
+    def _make_project(self) -> None:
+        from windlass import catalog
+        from windlass.scaffold import render
+        from windlass.scaffold.request import Request
+
+        place = self.settings.project / "workloads" / MODEL
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path(project.__file__).with_name("workload.py"), place / "workload.py")
+        data = self.settings.project / "orders.parquet"
+        orders.everything().to_parquet(data, index=False)
+        request = Request(
+            name=MODEL, data=data, label="returned", time="at", entities=("shop",), label_delay=timedelta(hours=6),
+            positive=None, ignore=(),
+        )  # fmt: skip
+        features = self.settings.project / "feature_repo"
+        features.mkdir(exist_ok=True)
+        text = render.feature_repository(request, catalog.load(MODEL, self.settings.project))
+        (features / f"{MODEL}.py").write_text(text)
+
+    def _live(self) -> None:
+        """Serve the calm days, features kept up, and have them analysed."""
+        from windlass import catalog
+        from windlass.features.stream import OnlineStream
+
+        self.up()
+        sent: list[Asked] = []
+        with contextlib.closing(
+            OnlineStream(catalog.load(MODEL, self.settings.project), self.settings)
+        ) as stream:
+            for order in orders.asked(orders.live()):
+                # what happened before it is known, and it is not
+                stream.advance(datetime.fromtimestamp(order.at, UTC) - timedelta(microseconds=1))
+                sent += self.ask([order])
+        self.tell(sent)
+        self.down()
+        self.analyse(orders.LIVE + timedelta(days=orders.LIVE_DAYS))
+
+    def _train(self, first: date, last: date, run: str) -> None:
+        made = self.windlass(
+            *(
+                "train",
+                MODEL,
+                "--from",
+                first.isoformat(),
+                "--to",
+                last.isoformat(),
+                "--trials",
+                "2",
+                "--run-id",
+                run,
+            )
+        )
+        if not made["passed"]:
+            failed = [gate["check"] for gate in made["gates"] if not gate["passed"]]
+            raise WindlassError(f"the {run} of the drill failed its gates: {', '.join(failed)}")
+
+    @property
+    def release(self) -> Path:
+        """The document of the candidate's release."""
+        return self.settings.runs_dir / "candidate" / "release.yaml"
+
+    # --- commands
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command's process sees: this stage, and none of the user's settings."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("WINDLASS_")}
+        if "WINDLASS_DVC" in os.environ:
+            kept["WINDLASS_DVC"] = os.environ["WINDLASS_DVC"]
+        home, place = str(self.settings.home), str(self.settings.project)
+        return {**kept, "WINDLASS_HOME": home, "WINDLASS_PROJECT": place}
+
+    def attempt(self, *words: str | Path) -> tuple[int, dict[str, Any]]:
+        """Run `windlass WORDS --json` as a process; exit code and object."""
+        command = [sys.executable, "-m", "windlass", *map(str, words), "--json"]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            env=self.environment,
+            cwd=self.settings.project,
+            check=False,
+        )
+        try:
+            said: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            said = {"error": {"message": done.stderr.strip()[-1500:]}}
+        return done.returncode, said
+
+    def windlass(self, *words: str | Path) -> dict[str, Any]:
+        """As `attempt`, for a command that must succeed.
+
+        Raises:
+            WindlassError: it did not.
+        """
+        code, said = self.attempt(*words)
+        if code:
+            reason = said.get("error", {}).get("message", said)
+            raise WindlassError(f"`windlass {' '.join(map(str, words))}` ended with {code}: {reason}")
+        return said
+
+    def up(self) -> dict[str, Any]:
+        """Serve."""
+        return self.windlass("up", MODEL, "--detach")
+
+    def down(self) -> None:
+        """End whatever runs here."""
+        with contextlib.suppress(WindlassError, subprocess.TimeoutExpired):
+            self.windlass("down")
+
+    # --- callers
+
+    def ask(self, asked: Sequence[Order], connections: int = 4) -> list[Asked]:
+        """Send one request for each order through Envoy, as callers do."""
+        url = str(state.read(self.settings)["predict_url"])
+        base, _, path = url.partition("/v1/")
+
+        async def send() -> list[Asked]:
+            client = Client(base, connections=connections)
+
+            async def one(order: Order) -> Asked:
+                body = json.dumps({"instances": [order.fields]}).encode()
+                headers = {"x-windlass-at": repr(order.at)}
+                answer = await client.post(f"/v1/{path}", body, headers)
+                got = json.loads(answer.body) if answer.status == 200 else {}
+                name = answer.headers.get("x-request-id", "")
+                version = answer.headers.get("x-windlass-version", "")
+                return Asked(order, name, answer.status, version, got, answer.seconds)
+
+            try:
+                return list(await asyncio.gather(*map(one, asked)))
+            finally:
+                client.close()
+
+        return asyncio.run(send())
+
+    def tell(self, asked: Sequence[Asked], after: timedelta = timedelta(hours=6)) -> dict[str, Any]:
+        """Send the outcome of each answered request, as known so long after it."""
+        lines = [
+            json.dumps(
+                {
+                    "request_id": a.request_id,
+                    "label": int(a.order.returned),
+                    "at": a.order.at + after.total_seconds(),
+                }
+            )
+            for a in asked
+            if a.status == 200
+        ]
+        file = self.folder / "home" / "labels.jsonl"
+        file.write_text("\n".join(lines) + "\n")
+        return self.windlass("feedback", "--file", file)
+
+    def analyse(self, end: datetime) -> dict[str, Any]:
+        """Run the analysis job for the window that ends at `end`, as its schedule would."""
+        text = end.isoformat()
+        command = [sys.executable, "-m", "monitoring.analysis", MODEL, "--now", text, "--end", text, "--json"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_S, env=self.environment, check=False
+        )
+        if done.returncode:
+            raise WindlassError(f"the analysis ended with {done.returncode}: {done.stderr.strip()[-1500:]}")
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    # --- pages
+
+    def targets(self) -> list[Target]:
+        """The pages of all processes that run here, and of those that should."""
+        plane = DataPlane(self.settings)
+        found = []
+        for key in plane.records.names():
+            record = plane.records.read(key)
+            if record is not None and record.port is not None and key != "envoy":
+                job = "windlass-server" if key.startswith("server-") else f"windlass-{key}"
+                found.append(Target(job, f"http://127.0.0.1:{record.port}/metrics"))
+        with contextlib.suppress(OSError, ValueError):
+            described = state.described(self.settings) or {}
+            if url := described.get("release_metrics_url"):
+                found.append(Target("windlass-engine", url))
+        return found
+
+    def scrape(self, targets: Sequence[Target] | None = None) -> Scrape:
+        """The pages as they are now."""
+        return pages.scrape(self.targets() if targets is None else targets)
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = WAIT_S) -> None:
+        """Ask until it holds.
+
+        Raises:
+            WindlassError: it never came to hold.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise WindlassError(f"the drill waited {seconds:.0f} s for this and it never came: {what}")
+            time.sleep(0.05)
+
+
+def refuse(folder: Path) -> None:
+    """Refuse a folder in which something is in service, or that is somebody's own.
+
+    Raises:
+        UsageError: it is one.
+    """
+    for home in (folder, folder / "home"):
+        settings = Settings(home=home, project=folder)
+        pid = lock.holder(state.lock_path(settings))
+        if pid is not None or DataPlane(settings).exists():
+            raise UsageError(
+                f"a platform is in service on {home}; a drill breaks things on purpose: name another folder, "
+                "or leave it out for a scratch one"
+            )
+    if folder.is_dir() and any(folder.iterdir()) and not {p.name for p in folder.iterdir()} <= {
+        "home", "project", "prepared"
+    }:  # fmt: skip
+        raise UsageError(f"{folder} holds other things than a drill's; name an empty or a new folder")
