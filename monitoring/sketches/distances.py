@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 from monitoring import drift_statistics
 from monitoring.sketches import binned, categories, distribution, shares, steps
 from monitoring.sketches.categories import Categories
@@ -39,7 +41,7 @@ class Distance:
 
     Attributes:
         value: the distance, or the estimate of it that straight lines within the cells give; None where either
-            side has no value.
+            side has no value, or values so far apart that no double holds it.
         lower, upper: what the true distance lies between, whatever the values within the cells are.
         exact: the value is the distance itself, to rounding.
     """
@@ -92,7 +94,10 @@ def compare(
         return _nulls(reference, current)
     if not reference.n or not current.n:
         return Distance(None, None, None, method, exact=False)
-    found = _measure(reference, current, method, norm)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _measure(reference, current, method, norm)
+    if not all(map(math.isfinite, (found.value, found.lower, found.upper))):
+        return Distance(None, None, None, method, exact=False)
     return Distance(found.value, found.lower, found.upper, method, found.lower == found.upper)
 
 

@@ -57,23 +57,32 @@ def exact(reference: Values | Counts, current: Values | Counts) -> Steps:
         order = np.argsort(points, kind="stable")  # two ascending runs: this only merges them
         from_left = order < len(left)
         points = points[order]
-        passed = np.cumsum(from_left)
-        seen = _cumulative(reference, at, end)[passed] + below_reference
-        seen_current = _cumulative(current, other, other_end)[np.arange(1, len(points) + 1) - passed]
-        difference = seen / n - (seen_current + below_current) / m
+        passed = np.cumsum(from_left, dtype=np.int64)
+        seen = _below(reference, at, end, passed) + below_reference
+        seen_current = _below(current, other, other_end, np.arange(1, len(points) + 1) - passed)
+        seen_current += below_current
         if last is not None:
             area += abs(below_reference / n - below_current / m) * (float(points[0]) - last)
-        widths = np.diff(points)
+        difference = seen / n
+        difference -= seen_current / m
         np.abs(difference, out=difference)
-        area += float(np.dot(difference[:-1], widths))
+        widths = np.diff(points)
         # D holds after the last of equal values only; a stretch ends with such a one
-        held = difference[:-1][widths > 0]
-        largest = max(largest, float(difference[-1]), float(held.max()) if len(held) else 0.0)
+        largest = max(largest, float(difference[-1]))
+        inside = difference[:-1]
+        if len(inside):
+            largest = max(largest, float(np.multiply(inside, widths > 0).max()))
+            area += _total(inside, widths)
         below_reference = int(seen[-1])
-        below_current += int(seen_current[-1])
+        below_current = int(seen_current[-1])
         last = float(points[-1])
         at, other = end, other_end
     return Steps(Bounded.exactly(largest), Bounded.exactly(area))
+
+
+def _total(heights: Floats, widths: Floats) -> float:
+    # summed pairwise and by this thread alone: numpy's dot product wakes other threads up for it
+    return float(np.add.reduce(heights * widths))
 
 
 def _stretch(left: Floats, right: Floats, at: int, other: int) -> tuple[int, int]:
@@ -87,11 +96,12 @@ def _stretch(left: Floats, right: Floats, at: int, other: int) -> tuple[int, int
     return int(np.searchsorted(left, end, side="right")), int(np.searchsorted(right, end, side="right"))
 
 
-def _cumulative(kept: Values | Counts, start: int, end: int) -> NDArray[np.int64]:
+def _below(kept: Values | Counts, start: int, end: int, points: NDArray[np.int64]) -> NDArray[np.int64]:
     # how many values the first 0, 1, … points of the stretch stand for
     if isinstance(kept, Values):
-        return np.arange(end - start + 1, dtype=np.int64)
-    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(kept.counts[start:end])))
+        return points
+    total = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(kept.counts[start:end])))
+    return np.asarray(total[points])
 
 
 def in_cells(
@@ -120,11 +130,11 @@ def in_cells(
     highest = max(largest, float(most[shared].max()) if shared.any() else 0.0)
     widths = np.diff(ends)
     start, stop = f[:-1] - g[:-1], f[1:] - g[1:]
-    moved = float(np.dot(np.diff(f) + np.diff(g), np.abs(ends[1:]) + abs(reference.grid.centre)))
+    moved = _total(np.diff(f) + np.diff(g), np.abs(ends[1:]) + abs(reference.grid.centre))
     rounding = ROUNDING * moved
-    lower = max(float(np.dot(least, widths)) - rounding, 0.0)
-    upper = float(np.dot(most, widths)) + rounding
-    value = float(np.dot(_mean_absolute(start, stop), widths))
+    lower = max(_total(least, widths) - rounding, 0.0)
+    upper = _total(most, widths) + rounding
+    value = _total(_mean_absolute(start, stop), widths)
     return Steps(Bounded(largest, largest, highest), Bounded(min(max(value, lower), upper), lower, upper))
 
 

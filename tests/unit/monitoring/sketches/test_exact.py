@@ -198,3 +198,14 @@ def test_a_side_without_values_has_no_distance(empty: Floats) -> None:
     for pair in ((some, none), (none, some), (none, none)):
         found = compare(pair[0], pair[1], "wasserstein")
         assert (found.value, found.lower, found.upper, found.exact) == (None, None, None, False)
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(values=0, distinct=20)], ids=["exact", "in cells"])
+def test_a_distance_that_no_number_holds_is_none(limits: Limits) -> None:
+    """Verify that values at the ends of what a double can be give no NaN and no infinity."""
+    far = np.linspace(0.9e308, 1.7e308, 25)
+    values = np.concatenate((-far, far))
+    sides = [of_values("x", side, limits=limits) for side in (np.arange(50.0), values)]
+    assert compare(sides[0], sides[1], "ks").value == pytest.approx(0.5, abs=0.02)
+    found = compare(sides[1], sides[0], "wasserstein")
+    assert (found.value, found.lower, found.upper) == (None, None, None)
