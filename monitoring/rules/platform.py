@@ -82,7 +82,7 @@ def _serving(objectives: Objectives) -> tuple[Alert, ...]:
             "page",
             f"{_OF}: the model itself fails to run",
             "Requests are answered statically or refused. If a release is live it is rolled back by its guardrails. "
-            "Next: `windlass release status`.",
+            "Next: `windlass release status {{ $labels.model }}`.",
         ),
         Alert(
             "WindlassQueueFull",
@@ -181,5 +181,5 @@ def _release() -> Alert:
         "1m",
         "ticket",
         "{{ $labels.model }}: its release waits for a person",
-        "The evidence does not decide it; the traffic stays as it is. Next: `windlass release explain`.",
+        "The evidence does not decide it; the traffic stays as it is. Next: `windlass release explain {{ $labels.model }}`.",
     )
