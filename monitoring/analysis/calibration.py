@@ -17,6 +17,7 @@ from monitoring.columns import Floats
 
 Method = Literal["identity", "platt", "isotonic"]
 METHODS: tuple[Method, ...] = ("identity", "platt", "isotonic")
+"""From the simplest on."""
 FOLDS = 5
 SMALLEST = 1e-6
 NEWTON_STEPS = 50
@@ -59,7 +60,7 @@ class Calibration:
 
     calibrator: Calibrator
     cross_fitted: Floats
-    log_loss: dict[str, float]
+    log_loss: dict[Method, float]
 
 
 def log_odds(scores: Floats) -> Floats:
@@ -75,23 +76,29 @@ def fit(method: Method, labels: Floats, scores: Floats) -> Calibrator:
 
 
 def choose(labels: Floats, scores: Floats, *, folds: int = FOLDS) -> Calibration:
-    """Fit the method whose cross-fitted log loss is least; the simpler one where they are equal.
+    """Fit the simplest method whose cross-fitted log loss is least, or within one standard error of the least.
 
     Args:
         labels, scores: rows in the order of time; folds are stretches of it, so that a day is not in two.
     """
     part = np.arange(len(labels)) * folds // max(len(labels), 1)
-    losses: dict[str, float] = {}
-    fitted: dict[str, Floats] = {}
+    losses: dict[Method, Floats] = {}
+    fitted: dict[Method, Floats] = {}
     for method in METHODS:
         out = np.empty(len(labels))
         for fold in range(folds):
             held = part == fold
             out[held] = fit(method, labels[~held], scores[~held])(scores[held])
         fitted[method] = out
-        losses[method] = float(-np.mean(labels * np.log(out) + (1 - labels) * np.log1p(-out)))
-    best = min(METHODS, key=lambda m: losses[m])
-    return Calibration(fit(best, labels, scores), fitted[best], losses)
+        losses[method] = -(labels * np.log(out) + (1 - labels) * np.log1p(-out))
+    least = losses[min(METHODS, key=lambda m: float(losses[m].mean()))]
+    best = next(m for m in METHODS if _alike(losses[m] - least))
+    means = {m: float(each.mean()) for m, each in losses.items()}
+    return Calibration(fit(best, labels, scores), fitted[best], means)
+
+
+def _alike(difference: Floats) -> bool:
+    return bool(difference.mean() <= difference.std() / np.sqrt(len(difference)))
 
 
 def _platt(labels: Floats, scores: Floats) -> Calibrator:
@@ -107,10 +114,18 @@ def _platt(labels: Floats, scores: Floats) -> Calibrator:
         # a ridge too small to be seen: scores that are all equal have no slope of their own
         curvature: NDArray[np.float64] = (design * weight[:, None]).T @ design + 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, design.T @ (target - fitted))
-        parameters = parameters + np.clip(step, -4.0, 4.0)
-        if float(np.abs(step).max()) < 1e-10:
+        before, scale = _cross_entropy(design @ parameters, target), 1.0
+        # far from the optimum the loss is nearly straight, and a whole step leaps over it
+        while scale > 1e-6 and _cross_entropy(design @ (parameters + scale * step), target) > before:
+            scale /= 2
+        parameters = parameters + scale * step
+        if float(np.abs(scale * step).max()) < 1e-9:
             break
     return Calibrator("platt", slope=float(parameters[0]), intercept=float(parameters[1]))
+
+
+def _cross_entropy(odds: Floats, target: Floats) -> float:
+    return float(np.sum(np.logaddexp(0.0, odds) - target * odds))
 
 
 def _isotonic(labels: Floats, scores: Floats) -> Calibrator:
