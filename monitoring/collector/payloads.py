@@ -73,7 +73,7 @@ def number(value: object) -> bool:
 
 
 def _single(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 and number(value[0]) else value
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _is_tensor(found: object) -> bool:
