@@ -8,7 +8,7 @@ between features and outcome lowers b. So a low slope is concept drift, and the 
 The test is an e-detector (Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for sequential change
 detection", 2022, section 3): for each bet λ the CUSUM max(M, 1)·exp(-λ z - λ²/2) of standardised daily slopes z, and
 their mean. Where z given the past is sub-Gaussian with unit scale and mean at least 0 — the scale is learned from the
-reference's own days, its worst day included — it stays below a threshold for that many days in the mean.
+reference's own days, and no day counts for more than three of it — it stays below a threshold for that many days in the mean.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ MOST_EVIDENCE = 4.0
 """The log evidence is held below this many thresholds' logarithms, so that an incident can end again."""
 FEWEST_PER_CLASS = 5
 LEAST_INFORMATION = 4.0
-CLIP = 4.0
+CLIP = 3.0
+"""A day counts for at most so many deviations: a few days of a year have no ranking at all, and nothing decayed."""
 MINIMUM_LABELS = 200
 UNTIMED_INFLATION = 3.0
 SMALLEST = 1e-6
@@ -94,14 +95,7 @@ def learn(labels: Floats, scores: Floats, at: Floats | None) -> Ranking:
             # about zero: that days differ in the mean from the pooled slope is part of their noise
             square = np.square(daily.deviations)
             between = math.sqrt(max(float((square - 1 / daily.information).mean()), float(square.mean()) / 5))
-            worst = float(np.abs(daily.deviations).max()) / _expected_worst(len(daily.days))
-            return Ranking(
-                intercept,
-                slope,
-                float(y.mean()),
-                max(between, math.sqrt(max(worst**2, 0.0))),
-                len(daily.days),
-            )
+            return Ranking(intercept, slope, float(y.mean()), between, len(daily.days))
     p = 1 / (1 + np.exp(-(intercept + slope * odds)))
     information = float((p * (1 - p)).mean() * np.var(slope * odds))
     # without days only the noise of a thousand independent labels is known; days vary more
@@ -115,16 +109,16 @@ def day_slopes(ranking: Ranking, at: Floats, labels: Floats, scores: Floats) -> 
     size = len(days)
 
     def sums(values: Floats) -> Floats:
-        added: Floats = np.bincount(index, weights=values, minlength=size)
+        added: Floats = np.bincount(index, weights=values, minlength=size).astype(np.float64)
         return added
 
     labelled, positives = sums(np.ones(len(labels))), sums(labels)
-    shift: Floats = np.zeros(size, dtype=np.float64)
+    shift = np.zeros(size)
     enough = (positives >= FEWEST_PER_CLASS) & (labelled - positives >= FEWEST_PER_CLASS)
     for _ in range(8):
         p = 1 / (1 + np.exp(-(odds + shift[index])))
         step = (positives - sums(p)) / np.maximum(sums(p * (1 - p)), SMALLEST)
-        shift = np.where(enough, shift + np.clip(step, -2, 2), 0.0)
+        shift = shift + np.where(enough, np.clip(step, -2, 2), 0.0)
     p = 1 / (1 + np.exp(-(odds + shift[index])))
     weight = p * (1 - p)
     centre = sums(weight * odds) / np.maximum(sums(weight), SMALLEST)
@@ -179,9 +173,3 @@ def _calibrate(y: Floats, odds: Floats) -> tuple[float, float]:
         if np.abs(step).max() < 1e-9:
             break
     return intercept, slope
-
-
-def _expected_worst(days: int) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(1 - 0.5 / (days + 0.25)))

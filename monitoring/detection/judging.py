@@ -155,7 +155,10 @@ def _days(
     last = max((r.day for r in kept), default=-1)
     chosen = _new(rows.at, last, end, policy)
     records = _recent(
-        kept, by_day(measure.view, rows.at[chosen], rows.features[chosen], rows.scores[chosen]), end, policy
+        kept,
+        by_day(measure.view, measure.statistics, rows.at[chosen], rows.features[chosen], rows.scores[chosen]),
+        end,
+        policy,
     )
     labels = state.label_days
     if matured is not None and baseline.ranking is not None:

@@ -18,8 +18,9 @@ from monitoring.columns import Floats
 from monitoring.detection.statistics import DayTable
 
 WEEK = 7
-LONGEST_WEEK = 10
-"""Calendar days over which seven days of a reference with gaps may reach to count as a week."""
+SPANS = (7, 14, 28)
+GAPS = 1.6
+"""A run of days of a reference with gaps may reach over so many times its length."""
 FLOOR = 0.0005
 LEAST_CORRELATION = 0.1
 MOST_CORRELATION = 0.9
@@ -35,12 +36,14 @@ class Noise:
         between: standard deviation of a week's mean, beyond the noise of drawing its rows.
         within: standard deviation of one row within its day.
         correlation: between neighbouring weeks.
+        worst: `SPANS` × statistics: deviation that the worst span of so many days would be expected of.
         weeks: independent weeks behind it.
     """
 
     between: Floats
     within: Floats
     correlation: Floats
+    worst: Floats
     weeks: float
 
     @property
@@ -54,6 +57,9 @@ class Noise:
         lags = np.arange(1, math.ceil(weeks))
         added = (2 * (1 - lags / weeks) * self.correlation[:, None] ** lags).sum(axis=1) if len(lags) else 0.0
         variance = np.square(self.between) / weeks * (1 + added)
+        # a single stormy week weighs less in a longer span than many common ones do
+        longest = max((k for k, span in enumerate(SPANS) if span <= max(days, SPANS[0])), default=0)
+        variance = np.maximum(variance, np.square(self.worst[longest]))
         drawn = np.square(self.within) / np.maximum(rows, 1.0)
         deviation: Floats = np.sqrt(variance + drawn)
         return deviation
@@ -62,10 +68,7 @@ class Noise:
 def learn(table: DayTable, weights: NDArray[np.int64]) -> Noise:
     """Learn from days measured by what was fitted without them; `weights`: the count behind each statistic."""
     counts = table.counts[:, weights]
-    weeks = _weeks(table)
-    sums = _sliding(table.sums, weeks)
-    rows = np.maximum(_sliding(counts, weeks), 1.0)
-    means = sums / rows
+    first, means, rows = _means(table, counts, WEEK)
     total = np.maximum(counts.sum(axis=0), 1.0)
     daily = table.sums / np.maximum(counts, 1.0)
     inside = np.maximum(
@@ -74,10 +77,17 @@ def learn(table: DayTable, weights: NDArray[np.int64]) -> Noise:
     # about zero and not about their mean: that a week is measured by another fit is part of its noise
     square = np.square(means).mean(axis=0)
     between = np.sqrt(np.maximum(square - inside * (1.0 / rows).mean(axis=0), SMALLEST_PART * square))
-    count = len(table.days) / WEEK
-    worst = np.abs(means).max(axis=0)
-    between = np.maximum(np.maximum(between, worst / _expected_worst(count)), FLOOR)
-    return Noise(between, np.sqrt(inside), _correlation(means, weeks), count)
+    worst = []
+    for span in SPANS:
+        _, long_means, _ = _means(table, counts, span)
+        worst.append(np.abs(long_means).max(axis=0) / _expected_worst(len(table.days) / span))
+    return Noise(
+        between=np.maximum(between, FLOOR),
+        within=np.sqrt(inside),
+        correlation=_correlation(means, first),
+        worst=np.array(worst),
+        weeks=len(table.days) / WEEK,
+    )
 
 
 def without_times(squares: Floats, rows: int) -> Noise:
@@ -87,23 +97,26 @@ def without_times(squares: Floats, rows: int) -> Noise:
         between=deviation / math.sqrt(WEEK),
         within=np.zeros(len(deviation)),
         correlation=np.full(len(deviation), LEAST_CORRELATION),
+        worst=np.zeros((len(SPANS), len(deviation))),
         weeks=max(rows / WEEK, 3.0),
     )
 
 
-def _weeks(table: DayTable) -> NDArray[np.int64]:
-    """Index of the first day of each seven that lie close enough together; of all if none do."""
-    first = np.arange(max(len(table.days) - WEEK + 1, 1))
-    last = np.minimum(first + WEEK - 1, len(table.days) - 1)
-    near = table.days[last] - table.days[first] < LONGEST_WEEK
-    return first[near] if near.any() else first
+def _means(table: DayTable, counts: Floats, span: int) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """First day, means and rows of every run of `span` days that lie close enough together; of all if none do."""
+    size = min(span, len(table.days))
+    first = np.arange(len(table.days) - size + 1)
+    apart = table.days[first + size - 1] - table.days[first]
+    near = apart < GAPS * span
+    first = first[near] if near.any() else first
 
+    def sliding(values: Floats) -> Floats:
+        running = np.concatenate((np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)))
+        summed: Floats = running[first + size] - running[first]
+        return summed
 
-def _sliding(values: Floats, first: NDArray[np.int64]) -> Floats:
-    running = np.concatenate((np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)))
-    last = np.minimum(first + WEEK, len(values))
-    summed: Floats = running[last] - running[first]
-    return summed
+    rows = np.maximum(sliding(counts), 1.0)
+    return first, sliding(table.sums) / rows, rows
 
 
 def _correlation(means: Floats, first: NDArray[np.int64]) -> Floats:
@@ -120,9 +133,9 @@ def _correlation(means: Floats, first: NDArray[np.int64]) -> Floats:
     return clipped
 
 
-def _expected_worst(weeks: float) -> float:
-    """Where the worst of so many weeks stands, of overlapping ones, in standard deviations (Blom)."""
+def _expected_worst(count: float) -> float:
+    """Where the worst of so many spans stands, of overlapping ones, in standard deviations (Blom)."""
     from scipy.special import ndtri
 
-    looks = max(1.5 * weeks, 2.0)
+    looks = max(1.5 * count, 4.0)
     return float(ndtri(1 - 0.5 / (looks + 0.25)))

@@ -19,6 +19,7 @@ ColumnKind = Literal["numeric", "categorical", "score"]
 KNOTS = 400
 EXTREME = 0.001
 TAIL = 0.05
+SLACK = 0.2
 ATOM_SHARE = 0.1
 """A value that this share of the rows have is a fact of its own: no rain, ten miles of sight."""
 SMALLEST_MAGNITUDE = 1e-9
@@ -30,7 +31,7 @@ class ColumnScale:
 
     Attributes:
         knots, scores: values in ascending order and their standardised normal scores.
-        low, high: smallest and largest value.
+        low, high: smallest and largest value, and a fifth of their distance on top: seasons set records.
         tail_low, tail_high: 5 % and 95 % quantile.
         atom: the most frequent value, if it is frequent; else NaN.
         log_mean: mean logarithm of the magnitudes that are not zero; NaN where there are none.
@@ -70,14 +71,15 @@ class ColumnScale:
         distinct, counts = np.unique(values, return_counts=True)
         frequent = int(counts.argmax())
         atom = float(distinct[frequent]) if counts[frequent] >= ATOM_SHARE * len(values) else float("nan")
+        slack = SLACK * float(values[-1] - values[0])
         magnitudes = np.abs(values[np.abs(values) > SMALLEST_MAGNITUDE])
         return cls(
             name=name,
             kind=kind,
             knots=knots,
             scores=scores,
-            low=float(values[0]),
-            high=float(values[-1]),
+            low=float(values[0]) - slack,
+            high=float(values[-1]) + slack,
             tail_low=float(np.quantile(values, TAIL)),
             tail_high=float(np.quantile(values, 1 - TAIL)),
             atom=atom,

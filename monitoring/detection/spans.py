@@ -59,7 +59,7 @@ def smallest(unit: Unit, policy: DetectionPolicy) -> float:
     of: dict[Unit, float] = {
         "sd": policy.smallest_effect,
         "slope": 2 * policy.smallest_effect,
-        "variance": 5 * policy.smallest_effect,
+        "spread": 2 * policy.smallest_effect,
         "log": math.log1p(5 * policy.smallest_effect),
         "share": 2 * policy.smallest_share,
         "quality share": policy.smallest_share,

@@ -7,6 +7,7 @@ its tails hold, and (for quality) what is missing, unknown, out of range or in a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,11 +20,11 @@ from monitoring.detection.rows import Days, days_of
 from monitoring.detection.scales import SMALLEST_MAGNITUDE, ColumnScale
 from monitoring.detection.view import View
 
-Unit = Literal["sd", "share", "quality share", "slope", "variance", "log"]
+Unit = Literal["sd", "share", "quality share", "slope", "spread", "log"]
 MAGNITUDES = 10.0
 """Logarithms of magnitudes further than this from the reference's mean count as this."""
-LARGEST = 25.0
-"""Squares of standardised residuals above this count as this: one freak row is no change of spread."""
+
+CHUNK_ROWS = 4096
 
 #: Statistic -> its unit, and its share of what its column may spend on false alarms.
 LOCATION, ALONE, SLOPE, SPREAD = "location given the others", "location", "slope on the others", "spread"
@@ -33,7 +34,7 @@ KINDS: dict[str, tuple[Unit, float]] = {
     LOCATION: ("sd", 0.40),
     ALONE: ("sd", 0.05),
     SLOPE: ("slope", 0.15),
-    SPREAD: ("variance", 0.10),
+    SPREAD: ("spread", 0.10),
     LOW: ("share", 0.06),
     HIGH: ("share", 0.06),
     ATOM: ("share", 0.06),
@@ -122,26 +123,46 @@ def _numeric(scale: ColumnScale) -> list[str]:
     return kinds
 
 
-def by_day(view: View, at: Floats, features: Floats, scores: Floats) -> DayTable:
-    """Sum the statistics of rows by UTC day."""
-    seen = views.measure(view, at, features, scores)
-    columns = _values(view, seen, features, scores)
+def by_day(
+    view: View, statistics: Sequence[Statistic], at: Floats, features: Floats, scores: Floats
+) -> DayTable:
+    """Sum the statistics of rows by UTC day; a few days at a time, so that memory does not grow with the rows."""
+    rows_of = days_of(at)
+    order = np.argsort(rows_of, kind="stable")
+    days, starts = np.unique(rows_of[order], return_index=True)
+    width, columns = len(statistics), features.shape[1] + 2
+    if not len(days):
+        return DayTable(days, np.empty((0, columns)), np.empty((0, width)), np.empty((0, width)))
+    parts = []
+    ends = np.append(starts[1:], len(order))
+    first = 0
+    while first < len(days):
+        last = max(int(np.searchsorted(ends, starts[first] + CHUNK_ROWS, side="right")), first + 1)
+        chosen = order[starts[first] : ends[last - 1]]
+        offsets = starts[first:last] - starts[first]
+        parts.append(_chunk(view, statistics, at[chosen], features[chosen], scores[chosen], offsets))
+        first = last
+    counts, sums, squares = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return DayTable(days, counts, sums, squares)
+
+
+def _chunk(
+    view: View, statistics: Sequence[Statistic], at: Floats, features: Floats, scores: Floats, starts: Days
+) -> tuple[Floats, Floats, Floats]:
+    """Counts, sums and sums of squares of rows ordered by day; `starts` is where each day begins."""
+    rows = _values(view, statistics, views.measure(view, at, features, scores), features, scores)
     present = np.isfinite(np.column_stack((features, scores)))
-    days, index = np.unique(days_of(at), return_inverse=True)
-    order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(len(days)))
-
-    def sums(rows: Floats) -> Floats:
-        if not len(days):
-            return np.empty((0, rows.shape[1]))
-        added: Floats = np.add.reduceat(rows[order], starts, axis=0)
-        return added
-
-    counts = sums(np.column_stack((np.ones(len(at)), present)).astype(np.float64))
-    return DayTable(days, counts, sums(columns), sums(np.square(columns)))
+    counted = np.column_stack((np.ones(len(at)), present))
+    return (
+        np.add.reduceat(counted, starts, axis=0),
+        np.add.reduceat(rows, starts, axis=0),
+        np.add.reduceat(np.square(rows), starts, axis=0),
+    )
 
 
-def _values(view: View, seen: views.Measured, features: Floats, scores: Floats) -> Floats:
+def _values(
+    view: View, statistics: Sequence[Statistic], seen: views.Measured, features: Floats, scores: Floats
+) -> Floats:
     """Rows × statistics, in the order of `statistics_of`; a row without a value contributes 0."""
     numeric = {column: k for k, column in enumerate(view.design.numeric)}
     if view.score is not None:
@@ -151,8 +172,7 @@ def _values(view: View, seen: views.Measured, features: Floats, scores: Floats) 
     residual = seen.residual
     here = np.isfinite(seen.normal)
     slopes = residual * (normal - residual) / view.predicted_variance
-    spreads = np.where(here, np.minimum(np.square(residual) / view.residual_variance, LARGEST) - 1.0, 0.0)
-    statistics = statistics_of(view)
+    spreads = np.where(here, np.abs(residual) / np.sqrt(view.residual_variance), 0.0)
     out = np.empty((len(features), len(statistics)))
     for k, statistic in enumerate(statistics):
         j = statistic.column
