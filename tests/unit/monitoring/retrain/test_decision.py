@@ -122,3 +122,108 @@ def test_a_run_has_one_name_for_a_cause_and_another_for_any_other() -> None:
         trigger_id(w, c) for w in ("flights", "trains") for c in ("featureDrift/3", "featureDrift/4", "x")
     }
     assert len(names) == 6
+
+
+BEHIND = Standing(newest=NOW + timedelta(hours=2))
+NEW = Signal("newData", "newData/7", NOW, {"new_rows": 10})
+
+
+def ruled(signal: Signal, standing: Standing, *history: PastTrigger, **changed: Any) -> TriggerDecision:
+    return decide(signal, history, replace(POLICY, **changed), NOW, standing)
+
+
+@pytest.mark.parametrize(
+    ("decision", "rule"),
+    [
+        pytest.param(ruled(DRIFT, BEHIND), "clock", id="the-clock-was-set-back"),
+        pytest.param(
+            ruled(replace(DRIFT, at=NOW - timedelta(days=2)), BEHIND, past(0.5)),
+            "clock",
+            id="what-a-wrong-clock-calls-stale-is-kept",
+        ),
+        pytest.param(
+            ruled(Signal("manual", "m", NOW, override=True), BEHIND), "accepted", id="a-person-knows-the-time"
+        ),
+        pytest.param(
+            ruled(DRIFT, Standing(newest=NOW + timedelta(seconds=30))),
+            "accepted",
+            id="two-processes-read-the-clock-at-different-moments",
+        ),
+        pytest.param(
+            ruled(replace(DRIFT, champion="3"), Standing(champion="4")), "stale", id="about-a-former-champion"
+        ),
+        pytest.param(
+            ruled(replace(DRIFT, champion="3"), Standing(champion="3")), "accepted", id="about-the-champion"
+        ),
+        pytest.param(
+            ruled(replace(DRIFT, champion="3"), Standing()), "accepted", id="nobody-knows-the-champion"
+        ),
+        pytest.param(ruled(DRIFT, Standing(ended=NOW)), "stale", id="it-has-ended-meanwhile"),
+        pytest.param(
+            ruled(DRIFT, Standing(ended=NOW - timedelta(minutes=1))), "accepted", id="it-began-again-since"
+        ),
+        pytest.param(
+            ruled(replace(DRIFT, at=NOW - timedelta(days=50)), Standing(), past(40, helped=False)),
+            "accepted",
+            id="a-vain-retraining-answers-nothing",
+        ),
+        pytest.param(
+            ruled(DRIFT, Standing(), past(31, lead=timedelta(days=2))),
+            "cooldown",
+            id="a-clock-set-forward-ends-no-cool-down",
+        ),
+        pytest.param(
+            ruled(
+                DRIFT,
+                Standing(),
+                past(1.5, "a", lead=timedelta(days=1)),
+                past(1.2, "b", lead=timedelta(days=1)),
+                cooldown=timedelta(0),
+            ),
+            "dailyBudget",
+            id="nor-a-day",
+        ),
+        pytest.param(ruled(NEW, Standing()), "accepted", id="any-new-rows-where-no-count-is-asked-for"),
+        pytest.param(ruled(NEW, Standing(), new_rows=20), "volume", id="nobody-says-how-many-are-new"),
+        pytest.param(ruled(NEW, Standing(new_rows=19), new_rows=20), "volume", id="too-few-new-rows"),
+        pytest.param(ruled(NEW, Standing(new_rows=20), new_rows=20), "accepted", id="enough-new-rows"),
+        pytest.param(
+            ruled(NEW, Standing(new_rows=20), new_rows=0.1), "volume", id="a-share-of-nobody-knows-what"
+        ),
+        pytest.param(
+            ruled(NEW, Standing(new_rows=20, trained_rows=201), new_rows=0.1),
+            "volume",
+            id="less-than-a-tenth-of-what-there-was",
+        ),
+        pytest.param(
+            ruled(NEW, Standing(new_rows=20, trained_rows=200), new_rows=0.1),
+            "accepted",
+            id="a-tenth-of-what-there-was",
+        ),
+    ],
+)
+def test_what_a_decision_takes_of_the_world(decision: TriggerDecision, rule: str) -> None:
+    assert decision.rule == rule and decision.reason
+
+
+@pytest.mark.parametrize(
+    ("decision", "held"),
+    [
+        pytest.param(judged(live_release=True), True, id="a-release-ends"),
+        pytest.param(judged(run_active=1), True, id="a-run-ends"),
+        pytest.param(judged(DRIFT, past(29)), True, id="a-cool-down-ends"),
+        pytest.param(judged(data_quality_failed=True), True, id="data-is-repaired"),
+        pytest.param(ruled(DRIFT, BEHIND), True, id="a-clock-catches-up"),
+        pytest.param(judged(), False, id="accepted"),
+        pytest.param(judged(DRIFT, past(99, "featureDrift/3")), False, id="a-duplicate-stays-one"),
+        pytest.param(judged(replace(DRIFT, kind="dataQuality")), False, id="broken-data-is-never-trained-on"),
+        pytest.param(
+            judged(Signal("manual", "m", NOW), past(1)), False, id="a-person-was-told-and-may-ask-again"
+        ),
+        pytest.param(
+            judged(DRIFT, past(70, helped=False), past(40, "x", helped=False)), False, id="a-person-decides"
+        ),
+    ],
+)
+def test_what_passes_by_itself_is_decided_again(decision: TriggerDecision, held: bool) -> None:
+    assert decision.held is held
