@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", type=_names, default=list(ALL), metavar="A,B", help="these contenders only")
     parser.add_argument(
-        "--memory", type=float, default=3.0, metavar="GB", help="a contender's memory at most (default: 3)"
+        "--memory", type=float, default=6.0, metavar="GB", help="a contender's memory at most (default: 6)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of everything random (default: 1)")
     parser.set_defaults(handler=handle)

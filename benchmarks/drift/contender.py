@@ -27,7 +27,9 @@ def windlass(job: Job) -> Callable[[], Values]:
     from monitoring.sketches.stream import profile
 
     limits = LIMITS if job["exact_values"] is None else Limits(values=job["exact_values"])
-    # imports that the first call would make
+    # what the first call would import; pandas by pyarrow
+    import pandas  # noqa: F401
+    import pyarrow.compute
     import pyarrow.parquet  # noqa: F401
     import scipy.special  # noqa: F401
 
