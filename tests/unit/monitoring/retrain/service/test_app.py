@@ -1,0 +1,211 @@
+"""The trigger over HTTP: who may send, what is journaled before it is answered, what is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from retrain_service import MODEL, TOKEN, WAIT_S, Around, Served, alert, around, notification, service
+
+from monitoring.collector.http import Request
+from monitoring.retrain import journal
+from monitoring.retrain.service.app import App, Token
+from monitoring.retrain.service.core import Watched
+from monitoring.retrain.service.server import require_safe
+from windlass.contract import RetrainPolicy
+from windlass.errors import UsageError
+from windlass.journal import read
+from windlass.settings import Settings
+
+NOW = datetime.now(UTC)
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+EVENT = {
+    "specversion": "1.0",
+    "id": "e1",
+    "source": "/data",
+    "type": "dev.windlass.retrain.signal",
+    "data": {"workload": MODEL, "kind": "newData", "cause": "newData/v7"},
+}
+STRUCTURED = {**BEARER, "content-type": "application/cloudevents+json"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("home"), RetrainPolicy(signals=("manual",))) as made:
+        made.start()
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                if made.ask("GET", "/ready")[0] == 200:
+                    break
+            except OSError:
+                assert made.alive() and time.monotonic() < deadline
+            time.sleep(0.01)
+        yield made
+
+
+def records(served: Served) -> list[dict[str, Any]]:
+    path = journal.path(Settings(home=served.home, project=served.home))
+    return [r for r in read(path) if r["event"] != "clock"]
+
+
+def firing() -> bytes:
+    return json.dumps(notification(alert(NOW.isoformat()))).encode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"authorization": "Bearer another"}, id="another-token"),
+        pytest.param({"authorization": f"Bearer {TOKEN}x"}, id="a-longer-one"),
+        pytest.param({"authorization": f"Basic {TOKEN}"}, id="another-scheme"),
+        pytest.param({"authorization": "Bearer "}, id="an-empty-one"),
+        pytest.param({"authorization": "Bearer \xe9"}, id="no-ascii"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/alertmanager", "/events"])
+def test_without_the_token_nothing_is_taken(served: Served, path: str, headers: dict[str, str]) -> None:
+    before = len(records(served))
+    status, answer = served.ask("POST", path, firing(), headers)
+    assert status == 401 and TOKEN.encode() not in answer
+    assert len(records(served)) == before
+
+
+def test_a_notification_is_in_the_journal_when_it_is_answered(served: Served) -> None:
+    before = len(records(served))
+    status, answer = served.ask("POST", "/alertmanager", firing(), BEARER)
+    assert status == 200
+    (signal,) = json.loads(answer)["signals"]
+    assert (signal["rule"], signal["accepted"], signal["cause"]) == ("kind", False, "featureDrift/3")
+    written = records(served)[before:]
+    assert [(r["event"], r["rule"], r["champion"]) for r in written] == [("refused", "kind", "3")]
+    assert written[0]["detail"]["labels"]["alertname"] == "WindlassFeatureDrift"
+
+
+def test_the_end_of_an_alert_is_journaled_and_starts_nothing(served: Served) -> None:
+    ended = notification(alert(NOW.isoformat(), ended=(NOW + timedelta(seconds=1)).isoformat()))
+    status, answer = served.ask("POST", "/alertmanager", json.dumps(ended).encode(), BEARER)
+    assert status == 200 and json.loads(answer)["signals"][0]["rule"] == "ended"
+    assert records(served)[-1]["event"] == "cleared"
+
+
+def test_an_event_is_taken(served: Served) -> None:
+    status, answer = served.ask("POST", "/events", json.dumps(EVENT).encode(), STRUCTURED)
+    assert status == 200
+    assert json.loads(answer)["signals"][0]["cause"] == "newData/v7"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        pytest.param("POST", "/alertmanager", b"{", 400, id="no-json"),
+        pytest.param("POST", "/alertmanager", b"[" * 100_000, 400, id="too-deep"),
+        pytest.param(
+            "POST", "/alertmanager", b'{"version":"4","alerts":[{}]}', 200, id="an-alert-for-people"
+        ),
+        pytest.param(
+            "POST",
+            "/alertmanager",
+            json.dumps(notification(alert(NOW.isoformat(), signal="sunspots"))).encode(),
+            400,
+            id="nothing-but-what-is-wrong",
+        ),
+        pytest.param(
+            "POST",
+            "/alertmanager",
+            json.dumps(notification(alert(NOW.isoformat(), model="trains"))).encode(),
+            400,
+            id="a-workload-that-is-not-watched",
+        ),
+        pytest.param("POST", "/events", b"{}", 400, id="no-event"),
+        pytest.param("GET", "/alertmanager", b"", 405, id="nothing-to-get"),
+        pytest.param("POST", "/metrics", b"", 405, id="nothing-to-post"),
+        pytest.param("GET", "/elsewhere", b"", 404, id="nowhere"),
+        pytest.param("GET", "/health", b"", 200, id="health-needs-no-token"),
+        pytest.param("GET", "/ready", b"", 200, id="nor-does-ready"),
+    ],
+)
+def test_what_is_answered(served: Served, method: str, path: str, body: bytes, status: int) -> None:
+    found, answer = served.ask(method, path, body, BEARER if method == "POST" else {})
+    assert found == status, answer
+    json.loads(answer)
+
+
+def test_the_token_is_changed_without_a_restart(served: Served) -> None:
+    file = served.home / "token"
+    try:
+        file.write_text("another")
+        assert served.ask("POST", "/alertmanager", firing(), BEARER)[0] == 401
+        changed = {"authorization": "Bearer another"}
+        assert served.ask("POST", "/alertmanager", firing(), changed)[0] == 200
+        file.write_text("")
+        assert served.ask("POST", "/alertmanager", firing(), {"authorization": "Bearer "})[0] == 401
+    finally:
+        file.write_text(TOKEN)
+
+
+def test_the_metrics_are_what_the_journal_says(served: Served) -> None:
+    served.ask("POST", "/alertmanager", firing(), BEARER)
+    status, answer = served.ask("GET", "/metrics")
+    assert status == 200
+    lines = dict(line.rsplit(" ", 1) for line in answer.decode().splitlines() if not line.startswith("#"))
+    refused = sum(1 for r in records(served) if r["event"] == "refused" and r["kind"] == "featureDrift")
+    series = f'windlass_retrain_signals_total{{kind="featureDrift",model="{MODEL}",rule="kind"}}'
+    assert float(lines[series]) == refused
+    for name in ("triggers", "queue_age_seconds", "escalated", "data_refused", "run_seconds_total"):
+        assert any(line.startswith(f"windlass_retrain_{name}{{") for line in lines), name
+    assert "windlass_retrain_clock_jumps_total" in lines
+    assert float(lines['windlass_retrain_webhook_requests_total{result="unauthorized"}']) > 0
+    # a run that never ended has no time of success, and zero would be one
+    assert not any(line.startswith("windlass_retrain_last_success") for line in lines)
+
+
+def test_a_token_file_that_says_nothing_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"token file .* No such file"):
+        Token(tmp_path / "missing")
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(UsageError, match="is empty"):
+        Token(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("host", "fine"),
+    [
+        pytest.param("127.0.0.1", True, id="loopback"),
+        pytest.param("::1", True, id="loopback-of-ipv6"),
+        pytest.param("0.0.0.0", False, id="everywhere"),  # noqa: S104
+        pytest.param("10.0.0.7", False, id="an-address-of-a-network"),
+        pytest.param("trigger.example", False, id="a-name"),
+    ],
+)
+def test_without_a_token_it_serves_this_machine_only(tmp_path: Path, host: str, fine: bool) -> None:
+    if fine:
+        require_safe(host, None)
+    else:
+        with pytest.raises(UsageError, match="could start retrainings"):
+            require_safe(host, None)
+    (tmp_path / "token").write_text(TOKEN)
+    require_safe(host, Token(tmp_path / "token"))
+
+
+def test_what_cannot_be_known_now_is_not_answered_as_taken(tmp_path: Path) -> None:
+    """Verify that a registry that does not answer gets Alertmanager to send again, and nothing is decided blindly."""
+    made = service(tmp_path, RetrainPolicy())
+
+    class Silent(Around):
+        def champion(self) -> str | None:
+            raise RuntimeError("database is locked")
+
+    trigger = made.watched[MODEL].trigger
+    made.watched = {MODEL: Watched(trigger, Silent(around(tmp_path).runs))}
+    app = App(made, None, lambda: None, lambda: True)
+    answer = asyncio.run(app(Request("POST", "/alertmanager", firing())))
+    assert answer.status == 503 and b"database is locked" in answer.body
+    assert trigger.history() == () and trigger.state().counts.total() == 0
