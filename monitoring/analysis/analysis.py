@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from monitoring.verdict import Verdict
 
 FORMAT = 1
 Z = 3.0
+BY_LABELS = ("labelDrift", "performanceDecay")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +104,17 @@ def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> Ve
     schema = requests.judge(
         requests.count(window.columns, workload.request_fields, workload.entities), policy.schema
     )
+    coverage = performing_.maturity.coverage
+    if coverage is None or coverage < policy.coverage:
+        # labels that stopped coming: what the last ones said is no news of this window
+        unknown = f"labels that have had their time: {performing.seen(performing_.maturity, policy)}"
+        detected = {name: _unsure(c, unknown) if name in BY_LABELS else c for name, c in detected.items()}
     decay = detected.get("performanceDecay")
     measured = performing_.measured
     if decay is not None:
         evidence = {**measured.evidence, "sequential": detection["decay"] if detection else None}
-        decay = Check("performanceDecay", decay.verdict, f"{decay.reason}; {measured.reason}", evidence)
+        reasons = dict.fromkeys((decay.reason, measured.reason))
+        decay = Check("performanceDecay", decay.verdict, "; ".join(reasons), evidence)
     checks = (
         *(
             detected.get(name) or Check(name, "INCONCLUSIVE", nothing)
@@ -130,11 +137,16 @@ def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> Ve
         memory=memory,
         faults=tuple(dict.fromkeys(faults)),
         figures=performing_.figures,
-        label_coverage=performing_.maturity.coverage,
+        label_coverage=coverage,
         label_age=performing_.maturity.age,
         slices=performing_.slices,
         skew=known.skew,
     )
+
+
+def _unsure(check: Check, reason: str) -> Check:
+    # an incident that is on stays on: silence does not end it either
+    return check if check.verdict == "FAIL" else replace(check, verdict="INCONCLUSIVE", reason=reason)
 
 
 def _skew(sample: SkewSample | None, policy: AnalysisPolicy) -> Check:

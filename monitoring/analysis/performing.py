@@ -74,6 +74,12 @@ def judge(workload: Workload, known: VersionInputs, end: float, policy: Analysis
     )
 
 
+def seen(ripe: Maturity, policy: AnalysisPolicy) -> str:
+    """How many of the labels came that have had their time, in words."""
+    known = "none is known" if ripe.coverage is None else f"{ripe.coverage:.0%} of {ripe.rows} rows have one"
+    return f"{known}, {policy.coverage:.0%} are needed"
+
+
 def _figures(
     kind: str, labels: Floats, scores: Floats, at: Floats | None, policy: AnalysisPolicy
 ) -> list[Figure]:
@@ -97,13 +103,10 @@ def _measured(
             "performanceDecay", "INCONCLUSIVE", "the bundle has no evaluation rows to compare with", evidence
         )
     if ripe.coverage is None or ripe.coverage < policy.coverage:
-        seen = (
-            "none is known" if ripe.coverage is None else f"{ripe.coverage:.0%} of {ripe.rows} rows have one"
-        )
         return Check(
             "performanceDecay",
             "INCONCLUSIVE",
-            f"labels that have had their time: {seen}, {policy.coverage:.0%} are needed",
+            f"labels that have had their time: {seen(ripe, policy)}",
             evidence,
         )
     rows = np.isfinite(matured.labels)
