@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from windlass.drill.drill import Drill
-from windlass.drill.faults import dead_feature_store
+from windlass.drill.faults import corrupt_model, dead_feature_store, slow_model
 from windlass.errors import UsageError
 
-DRILLS: tuple[Drill, ...] = (dead_feature_store.DRILL,)
+DRILLS: tuple[Drill, ...] = (
+    dead_feature_store.DRILL,
+    corrupt_model.DRILL,
+    slow_model.DRILL,
+)
 
 
 def find(name: str) -> Drill:

@@ -104,7 +104,3 @@ def kept(stage: Stage, record: Record, asked: Sequence[Asked]) -> None:
         missing=missing,
         twice=twice,
     )
-
-
-def follow(stage: Stage, record: Record, alert: str) -> None:
-    """Do what the alert's runbook says."""

@@ -13,8 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -145,6 +146,27 @@ class Stage:
         """The document of the candidate's release."""
         return self.settings.runs_dir / "candidate" / "release.yaml"
 
+    def write_release(self, name: str, strategy: Mapping[str, Any], *, bound: str | None) -> Path:
+        """The candidate's release under another name, with another strategy and bound of the latency, or none."""
+        import yaml
+
+        document = yaml.safe_load(self.release.read_text())
+        document["metadata"]["name"] = name
+        document["spec"]["strategy"] = dict(strategy)
+        if bound is None:
+            checks = document["spec"]["checks"]
+            document["spec"]["checks"] = [c for c in checks if c["metric"] != "latencyP99"]
+        for check in document["spec"]["checks"]:
+            if check["metric"] == "latencyP99":
+                check["bound"] = bound
+        path = self.settings.home / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        return path
+
+    def bundle(self, version: str) -> Path:
+        """The folder of a version's bundle."""
+        return self.settings.bundles_dir / MODEL / version
+
     # --- commands
 
     @property
@@ -220,6 +242,45 @@ class Stage:
                 client.close()
 
         return asyncio.run(send())
+
+    @contextlib.contextmanager
+    def callers(self, *, seed: int, pause_s: float = 0.01) -> Iterator[list[Asked]]:
+        """Callers who ask all the time until the block ends; their requests so far."""
+        sent: list[Asked] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            number = seed
+            while not stop.is_set():
+                number += 1
+                for order in orders.now(orders.PER_DAY, number):
+                    if stop.is_set():
+                        break
+                    sent.extend(self.ask([order]))
+                    stop.wait(pause_s)
+
+        threads = [threading.Thread(target=ask, daemon=True)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield sent
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(WAIT_S)
+
+    def phase(self, release: str) -> str | None:
+        """Where a release is; None where it has not begun, or another one has since."""
+        from serving.release.journal import history
+
+        newest = history.newest(self.settings.journal_dir / "releases", MODEL)
+        return newest.state.phase if newest is not None and newest.release.name == release else None
+
+    def weights(self) -> dict[str, int]:
+        """Version -> share of the traffic in percent, as Envoy has it."""
+        from serving.release.envoy.backend import EnvoyBackend
+
+        return dict(EnvoyBackend.attach(self.settings.run_dir / "envoy").weights(MODEL) or {})
 
     def tell(self, asked: Sequence[Asked], after: timedelta = timedelta(hours=6)) -> dict[str, Any]:
         """Send the outcome of each answered request, as known so long after it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from windlass.drill import drill, orders
+from windlass.drill import drill, orders, runbook
 from windlass.drill.alerts import Phase
 from windlass.drill.drill import Drill
 from windlass.drill.record import Record
@@ -41,7 +41,7 @@ def play(stage: Stage, record: Record) -> None:
         second.value("windlass_breaker_state", model=MODEL, of="store", state="open") == 1,
     )
     drill.rings(record, ALERT, calm, Phase(first, second), {"model": MODEL, "version": CHAMPION})
-    drill.follow(stage, record, ALERT)
+    runbook.follow(stage, record, ALERT)
 
     for path in moved:
         (away / path.name).rename(path)

@@ -101,13 +101,13 @@ def test_the_named_tests_are_of_this_alert(page: Path) -> None:
 DRILLS = [
     "drifted-feature",
     "dead-feature-store",
-    "corrupt-model-artifact",
+    "corrupt-model",
     "label-outage",
-    "metrics-source-down",
+    "metrics-down",
     "slow-model",
     "disk-full",
     "clock-jump",
-    "poisoned-training-partition",
+    "poisoned-partition",
     "double-trigger",
 ]
 
