@@ -71,7 +71,7 @@ def measure(
     return Chaos(
         events=plan.events,
         predictions=plan.predictions,
-        kills=kills,
+        kills=plan.kills,
         consolidating=plan.consolidating,
         sent_again=plan.sent_again,
         seconds=time.monotonic() - started,
@@ -98,7 +98,7 @@ class _Plan:
             at += BATCH // 2
         self.predictions = at
         self.events = sum(len(n) * (2 if mode == "batched" else 1) for mode, n in self.messages)
-        self.done = self.sent_again = self.consolidating = 0
+        self.done = self.sent_again = self.consolidating = self.kills = 0
 
     def message(self, mode: str, numbers: range) -> load.Message:
         make = load.lines if mode == "lines" else load.batched
@@ -140,6 +140,7 @@ async def _run(
             working = _consolidates(collector)
             plan.consolidating += working
             collector.kill(group=number % 2 == 0)
+            plan.kills += 1
             say(f"kill {number + 1}/{kills} after {plan.done:,} of {len(plan.messages):,} messages")
             await asyncio.to_thread(collector.start)
 

@@ -44,7 +44,7 @@ def measure(
     mode: str, events: int, home: Path, *, core: int | None, say: Callable[[str], None]
 ) -> Throughput:
     """Send as fast as the collector acknowledges, and wait until it is all in the store."""
-    collector = Collector(home, "--consolidate-s", "2", "--hold-s", "60", core=core)
+    collector = Collector(home, "--consolidate-s", "5", "--hold-s", "60", core=core)
     collector.start()
     try:
         records = load.Records(1, time.time())

@@ -96,10 +96,12 @@ async def serve(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        ends = time.monotonic() + CLOSE_SECONDS
         if follow:
-            with contextlib.suppress(WindlassError):
-                await logs.poll()
-        await journal.close(CLOSE_SECONDS)
+            with contextlib.suppress(WindlassError, OSError):
+                while await logs.poll() and time.monotonic() < ends:
+                    pass
+        await journal.close(max(0.0, ends - time.monotonic()))
         log.close()
 
 
@@ -113,7 +115,7 @@ async def _follow(logs: Follower, journal: Journal) -> None:
             # what is refused from outside is not read from inside either
             journal.check_room(0)
             more = await logs.poll()
-        except WindlassError as error:
+        except (WindlassError, OSError) as error:
             if time.monotonic() - told > COMPLAINTS_APART_S:
                 told = time.monotonic()
                 sys.stderr.write(f"windlass collector: logs wait to be read: {error}\n")

@@ -195,7 +195,7 @@ class Intake:
 def _vector(values: Any) -> list[float | None] | None:
     if values is None or not len(values) or len(values) > payloads.MOST_FEATURES:
         return None
-    if not isinstance(values, list) or not all(v is None or payloads.number(v) for v in values):
+    if not isinstance(values, list) or not payloads.numbers(values):
         raise UsageError("its features are no list of numbers and nulls")
     return values
 

@@ -53,6 +53,7 @@ class Journal:
         self._storage_ok = True
         self._bytes = float(wal.size(self._folder))
         self._child: asyncio.subprocess.Process | None = None
+        self._work: asyncio.Task[bool] | None = None
         self.metrics = Metrics(
             pending=lambda: self.commits.pending,
             wal_bytes=lambda: self._bytes,
@@ -133,7 +134,7 @@ class Journal:
         pause, due = self.options.consolidate_s, time.monotonic() + self.options.consolidate_s
         while True:
             await asyncio.sleep(min(0.5, pause))
-            closed = [number for number in self._since if number < self._wal.active]
+            closed = [number for number in list(self._since) if number < self._wal.active]
             if time.monotonic() < due and (len(closed) < BACKLOG or pause > self.options.consolidate_s):
                 continue
             if self._since and not await self.consolidate():
@@ -143,14 +144,25 @@ class Journal:
             due = time.monotonic() + pause
 
     async def consolidate(self) -> bool:
-        """Bring what is acknowledged by now into the store; whether that succeeded."""
+        """Bring what is acknowledged by now into the store, or wait for the one at work; whether that succeeded."""
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._consolidate())
+        # whoever waits may be cancelled: the child goes on, and `close` finds it
+        return await asyncio.shield(self._work)
+
+    async def _consolidate(self) -> bool:
         await self.commits.alone(self._wal.roll)
         options = orjson.dumps(asdict(self.options)).decode()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "monitoring.collector.consolidation",
-            "--home", str(self._settings.home), "--until", str(self._wal.active), "--options", options,
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "monitoring.collector.consolidation",
+                "--home", str(self._settings.home), "--until", str(self._wal.active), "--options", options,
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+        except OSError as error:  # no process or no memory left for one
+            sys.stderr.write(f"windlass collector: the consolidation does not start: {error}\n")
+            self.metrics.failures.inc()
+            return False
         self._child = child
         try:
             said, _ = await child.communicate()
@@ -161,19 +173,24 @@ class Journal:
             return False
         report = orjson.loads(said)
         self.metrics.stored.counts = report["counts"]
-        for number in [n for n in self._since if n < report["wal"]]:
+        for number in [n for n in list(self._since) if n < report["wal"]]:
             del self._since[number]
         self._bytes = float(wal.size(self._folder))
         return True
 
     async def close(self, timeout: float) -> None:
         """Bring the rest into the store, as far as that is done in time: what is not, the next start finds."""
-        if self._since:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.consolidate(), timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                if self._work is not None and not self._work.done():
+                    await self.consolidate()
+                if self._since:
+                    await self.consolidate()
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._child.terminate()
+                self._child.terminate()  # at any moment: the next start does it again
+        if self._work is not None:
+            await self._work
         self.commits.close()
         self._wal.close()
 

@@ -10,17 +10,22 @@ import orjson
 
 from windlass import catalog
 from windlass.contract import Workload
+from windlass.errors import WindlassError
 from windlass.settings import Settings
 
 #: a model's name is a folder's name, here and in the bundles
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+class BrokenWorkloadError(WindlassError):
+    """A workload is there and cannot be loaded: what is personal of it is not known."""
+
+
 class Names:
-    """Names by model and version; a workload that is there and cannot be loaded is an error, not an unknown one.
+    """Names by model and version.
 
     Raises:
-        UsageError: from each method, where the workload contradicts itself.
+        BrokenWorkloadError: from each method, where the model's workload cannot be loaded.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -31,7 +36,14 @@ class Names:
         """The workload of a model; None of a model that is none of this project's."""
         if model not in self._workloads:
             known = model.isidentifier() and model in catalog.names(self._settings.project)
-            self._workloads[model] = catalog.load(model, self._settings.project) if known else None
+            try:
+                self._workloads[model] = catalog.load(model, self._settings.project) if known else None
+            except (
+                Exception
+            ) as error:  # it is somebody's code: whatever it raises, it is not an unknown model
+                raise BrokenWorkloadError(
+                    f"workload {model!r} cannot be loaded ({error}); mend it, what is sent waits until then"
+                ) from error
         return self._workloads[model]
 
     def inputs(self, model: str, version: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from windlass.errors import UsageError
 Row = dict[str, Any]
 PLACES = ("entities", "request")
 MOST_FEATURES = 1024
+NUMBERS = {float, int, type(None)}
 
 
 def request_rows(body: Any, entities: Collection[str]) -> tuple[list[Row], float | None]:
@@ -67,6 +68,11 @@ def response_scores(body: Any) -> list[Any]:
     raise UsageError("the response's body has neither 'predictions' (V1) nor 'outputs' (V2)")
 
 
+def numbers(values: Sequence[Any]) -> bool:
+    """Whether all of them are numbers or None; the types of a long vector are compared without a loop of ours."""
+    return set(map(type, values)) <= NUMBERS
+
+
 def number(value: object) -> bool:
     """Whether it is a number; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -116,7 +122,7 @@ def _of_instance(instance: Any, entities: Collection[str]) -> Row:
     if isinstance(instance, Mapping):
         return _named(instance, entities)
     values = instance if isinstance(instance, list) else [instance]
-    if all(value is None or number(value) for value in values):
+    if numbers(values):
         return {"features": values}
     if len(values) > MOST_FEATURES or any(isinstance(value, (list, dict)) for value in values):
         return {}

@@ -12,7 +12,7 @@ import pytest
 from event_store import NOON
 
 from monitoring.collector.intake import Intake
-from monitoring.collector.names import Names
+from monitoring.collector.names import BrokenWorkloadError, Names
 from serving.runtime.payload import cloudevents as ours
 from windlass.errors import UsageError
 from windlass.settings import Settings
@@ -225,3 +225,14 @@ def test_names_of_a_version_s_inputs_come_from_its_bundle(tmp_path: Path, projec
     assert names.inputs("flights", "3") == ("a", "b")
     assert "distance" in names.inputs("flights", "4")
     assert names.inputs("nobody", "1") == ()
+
+
+def test_a_workload_that_cannot_be_loaded_is_not_an_unknown_one(tmp_path: Path) -> None:
+    """Verify that what is sent waits until the workload is mended, instead of being stored as if it had no rules."""
+    folder = tmp_path / "workloads" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "workload.py").write_text("raise RuntimeError('half edited')")
+    intake = Intake(Names(Settings(home=tmp_path, project=tmp_path)), None, lambda: NOON)
+    with pytest.raises(BrokenWorkloadError, match="workload 'mine' cannot be loaded \\(half edited\\)"):
+        intake.predictions(orjson.dumps({**RECORD, "model": "mine"}))
+    assert BrokenWorkloadError.exit_code == 1, "a follower waits for it and passes no line over"

@@ -1,0 +1,99 @@
+"""The store on S3, against moto's server of the real protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from event_store import NOON, EventStore, home, label, prediction, request, response
+
+from monitoring.collector import wal
+from monitoring.collector.reading import Events
+from windlass.errors import WindlassError
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def store(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventStore:
+    import boto3
+
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="events-test")
+    settings = replace(
+        home(tmp_path / "one"), object_store=f"s3://events-test/{tmp_path.name}", s3_endpoint=endpoint
+    )
+    return EventStore(settings, compact_parts=3, grace_s=0.0)
+
+
+def test_parts_and_manifest_lie_in_the_bucket_and_are_read_from_anywhere(
+    store: EventStore, tmp_path: Path
+) -> None:
+    """Verify storing, deduplication, joining, compaction and removal, read by a machine that has nothing."""
+    store.add(prediction("a"), request("c"), label("a", 1))
+    store.consolidate()
+    for name in ("b", "d", "e"):
+        store.add(prediction("a"), prediction(name), response("c"))
+        store.consolidate()
+    elsewhere = Events(replace(store.settings, home=tmp_path / "two"))
+    window = elsewhere.window("m")
+    assert sorted(window.request_ids) == ["a", "b", "c", "d", "e"]
+    assert dict(zip(window.request_ids, window.labels.tolist(), strict=True))["a"] == 1.0
+    assert elsewhere.newest("m") == NOON
+    assert all(path.is_relative_to(tmp_path / "two") for path in elsewhere.parts("m"))
+    assert len(elsewhere.parts("m")) < 4, "small parts were joined"
+    assert not list((tmp_path / "one" / "events").rglob("*.parquet"))
+    from windlass.objectstore import ObjectStore
+
+    stored = {key for key in ObjectStore(store.settings).keys("events/") if key.endswith(".parquet")}
+    assert stored == {f"events/{part.path}" for part in elsewhere.manifest().parts}
+
+
+def test_a_new_machine_goes_on_from_the_bucket(store: EventStore, tmp_path: Path) -> None:
+    """Verify that what was stored is known where neither journal nor indexes are, and segment numbers go on."""
+    from monitoring.collector.journal import recovered
+
+    store.add(prediction("a"), label("a", 1), {"type": "offsets", "of": "feedback", "files": {"f": [1, 2]}})
+    store.add(prediction("b"))
+    store.consolidate()
+    other = EventStore(replace(store.settings, home=tmp_path / "two"), compact_parts=3, grace_s=0.0)
+    (other.folder / "wal").mkdir(parents=True)
+    known, first, offsets, since = recovered(other.settings, other.folder / "wal")
+    assert (known.counts["stored.prediction"], first, offsets, since) == (
+        2,
+        2,
+        {"feedback": {"f": [1, 2]}},
+        {},
+    )
+    other.next = first
+    other.add(prediction("a"), prediction("z"), label("a", 1))
+    other.consolidate()
+    assert other.events().window("m").request_ids == ("a", "b", "z")
+    assert other.events().manifest().counts["labels.repeated"] == 1
+
+
+def test_a_bucket_that_does_not_answer_costs_nothing(store: EventStore) -> None:
+    """Verify that the journal keeps what the bucket did not take, until it does."""
+    store.add(prediction("a"))
+    settings, store.settings = store.settings, replace(store.settings, s3_endpoint="http://127.0.0.1:9")
+    with pytest.raises(WindlassError, match="check that WINDLASS_S3_ENDPOINT answers"):
+        store.consolidate()
+    assert wal.numbers(store.folder / "wal") == [0]
+    store.settings = settings
+    store.consolidate()
+    assert store.events().window("m").request_ids == ("a",)
+    assert wal.numbers(store.folder / "wal") == []
