@@ -79,7 +79,9 @@ def _spec(reader: Reader, problems: list[Problem]) -> tuple[str, RetrainPolicy] 
     workload = reader.text("workload", remedy="name the workload")
     signals = KINDS
     if reader.has("signals"):
-        signals = reader.texts("signals", remedy=f"list some of {', '.join(KINDS)}") or KINDS
+        stated: Any = reader.texts("signals", remedy=f"list some of {', '.join(KINDS)}")
+        # what cannot be read was noted
+        signals = stated if isinstance(stated, tuple) else KINDS
         for i, kind in enumerate(signals):
             if kind not in KINDS:
                 reader.report(f"signals[{i}]", kind, f"use one of {', '.join(KINDS)}")
