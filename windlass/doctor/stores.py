@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from windlass.doctor.finding import Finding, fail, ok
+from windlass.local.plane import DataPlane
 from windlass.settings import Settings
 
 
@@ -108,6 +109,14 @@ def features(settings: Settings) -> list[Finding]:
             )
         else:
             findings.append(ok("online store", f"{settings.online_db} is sound"))
+    elif settings.online_store == "sqlite" and rows and DataPlane(settings).exists():
+        findings.append(
+            fail(
+                "online store",
+                f"{settings.online_db} is gone while a model is served: features are the last known or default ones",
+                "windlass down && windlass up --detach",
+            )
+        )
     return findings
 
 

@@ -41,7 +41,7 @@ def play(stage: Stage, record: Record) -> None:
         second.value("windlass_breaker_state", model=MODEL, of="store", state="open") == 1,
     )
     drill.rings(record, ALERT, calm, Phase(first, second), {"model": MODEL, "version": CHAMPION})
-    runbook.follow(stage, record, ALERT)
+    runbook.follow(stage, record, ALERT, codes={"windlass doctor": 1})
 
     for path in moved:
         (away / path.name).rename(path)
