@@ -133,16 +133,17 @@ def _of_run(settings: Settings, model: str, run: str, records: list[dict[str, An
             Link("trigger", run, accepted["at"], {"rule": accepted["rule"], "reason": accepted["reason"]})
         )
     result, ended = _result(settings, run)
-    tags = next((v.tags for v in Registry(settings).versions(model) if v.run_id == run), {})
+    registered = next((v for v in Registry(settings).versions(model) if v.run_id == run), None)
+    tags = {} if registered is None else registered.tags
     data = _data(settings, model, result, tags)
     if data is not None:
         links.append(data)
     submitted = next((r for r in own if r["event"] == "submitted"), None)
     closed = next((r for r in own if r["event"] in ("finished", "resolved")), None)
-    if accepted is not None or result is not None or tags:
+    if accepted is not None or result is not None or registered is not None:
         detail = {
             "reference": None if submitted is None else submitted.get("run"),
-            "state": _state(submitted, closed, result),
+            "state": _state(submitted, closed, result or registered),
             "seconds": (closed or {}).get("seconds") or (result or {}).get("seconds"),
             "error": (closed or {}).get("error"),
         }

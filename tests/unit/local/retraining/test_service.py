@@ -1,0 +1,118 @@
+"""The service as it is started: what it refuses, which workloads it watches, and where it finds Kubeflow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import planes
+import pytest
+from retrain_service import TOKEN, Served, alert, notification
+
+from windlass.contract import RetrainPolicy
+from windlass.errors import UsageError
+from windlass.local.plane import token
+from windlass.local.retraining.__main__ import address, main, workloads
+from windlass.settings import Settings
+
+POLICY = "kind: RetrainPolicy\nspec: {workload: tumours, cooldown: 1h}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param([], "nobody says who may send signals", id="no-token"),
+        pytest.param(["--token-file", "/nowhere"], "token file /nowhere", id="no-file"),
+        pytest.param(
+            ["--insecure-no-auth", "--host", "0.0.0.0"],  # noqa: S104
+            "could start retrainings",
+            id="everybody-on-every-address",
+        ),
+    ],
+)
+def test_it_does_not_start_where_anybody_could_send(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    monkeypatch.delenv("WINDLASS_RETRAIN_TOKEN_FILE", raising=False)
+    assert main(["--port", "1", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_kubeflow_is_found_by_settings(tmp_path: Path) -> None:
+    assert address({}) is None
+    found = address(
+        {
+            "WINDLASS_KFP_HOST": "http://ml-pipeline.kubeflow:8888/",
+            "WINDLASS_KFP_NAMESPACE": "team-a",
+            "WINDLASS_KFP_TOKEN_FILE": str(tmp_path / "token"),
+            "WINDLASS_KFP_EXPERIMENT": "nightly",
+        }
+    )
+    assert found is not None
+    assert (found.host, found.namespace) == ("http://ml-pipeline.kubeflow:8888", "team-a")
+    assert (found.token_file, found.experiment) == (tmp_path / "token", "nightly")
+    with pytest.raises(UsageError, match="is no address"):
+        address({"WINDLASS_KFP_HOST": "ml-pipeline"})
+
+
+def test_a_policy_names_its_workload(tmp_path: Path) -> None:
+    place = planes.make(tmp_path)
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(POLICY)
+    two.write_text(POLICY)
+    (found,) = workloads(place.settings, [planes.MODEL], [one])
+    assert found.retrain.cooldown == timedelta(hours=1)
+    assert {w.name for w in workloads(place.settings, [], [])} >= {"flights", planes.MODEL}
+    with pytest.raises(UsageError, match="has a policy already"):
+        workloads(place.settings, [], [one, two])
+    with pytest.raises(UsageError, match="unknown workload 'trains'"):
+        workloads(place.settings, ["trains"], [])
+
+
+def test_a_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, project=tmp_path)
+    path = token(settings)
+    made = path.read_text()
+    assert len(made.strip()) >= 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert token(settings).read_text() == made
+    assert [p.name for p in path.parent.iterdir()] == ["retrain-token"]
+
+
+def test_it_takes_a_signal_and_ends_in_order(tmp_path: Path) -> None:
+    """Verify the real process: a champion of the registry, a token, a signal that is held, and SIGTERM."""
+    place = planes.make(tmp_path)
+    served = Served(tmp_path, RetrainPolicy())
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("cooldown: 1h", "signals: [predictionDrift]"))
+    command = [sys.executable, "-m", "windlass.local.retraining", planes.MODEL, "--port", str(served.port)]
+    command += ["--policy", str(tmp_path / "policy.yaml")]
+    environment = {**place.environment, "WINDLASS_RETRAIN_TOKEN_FILE": str(tmp_path / "token")}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + planes.WAIT_S
+        while True:
+            with contextlib.suppress(OSError):
+                if served.ask("GET", "/ready")[0] == 200:
+                    break
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        told = notification(alert(datetime.now(UTC).isoformat(), model=planes.MODEL, version="1"))
+        body = json.dumps(told).encode()
+        assert served.ask("POST", "/alertmanager", body)[0] == 401
+        status, answer = served.ask("POST", "/alertmanager", body, {"authorization": f"Bearer {TOKEN}"})
+        (decided,) = json.loads(answer)["signals"]
+        assert (status, decided["rule"], decided["cause"]) == (200, "kind", "featureDrift/1")
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(planes.WAIT_S) == 0, (tmp_path / "log").read_text()
+    assert TOKEN not in (tmp_path / "log").read_text()
+    journaled = (place.settings.journal_dir / "triggers.jsonl").read_text()
+    assert TOKEN not in journaled and '"rule":"kind"' in journaled
