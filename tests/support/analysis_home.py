@@ -15,6 +15,7 @@ from monitoring.columns import Floats
 from workloads.flights.workload import CARRIERS, ORIGINS
 
 CATEGORIES = {"carrier": CARRIERS, "origin": ORIGINS}
+SAMPLE_ROWS = 5000
 SENT = ("sched_minute", "day_of_week", "distance", "sched_elapsed", "carrier", "origin")
 
 
@@ -33,7 +34,9 @@ def write_bundle(home: Path, flights: Flights, start: str, cut: str, end: str, v
         else:
             described[name] = {"kind": "numeric"}
     (folder / "reference.json").write_text(json.dumps({"inputs": described}))
-    for rows, name in ((trained, "reference.parquet"), (judged, "evaluation.parquet")):
+    sample = np.flatnonzero(trained)
+    sample = sample[np.arange(SAMPLE_ROWS) * len(sample) // SAMPLE_ROWS]
+    for rows, name in ((sample, "reference.parquet"), (np.flatnonzero(judged), "evaluation.parquet")):
         frame = pd.DataFrame(flights.inputs[rows], columns=list(flights.names))
         frame["event_timestamp"] = pd.to_datetime(flights.at[rows], unit="s", utc=True).astype(
             "datetime64[us, UTC]"
