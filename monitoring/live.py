@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from monitoring import drift, labels, performance, predictions
+from monitoring.analysis import store
 from monitoring.joined import Joined, Window
 from monitoring.reference import Reference
-from monitoring.retrain.journal import history
+from monitoring.report.values import thinned
 from monitoring.retrain.journal import path as trigger_path
 from windlass.errors import WindlassError
 from windlass.journal import read as read_journal
@@ -140,16 +142,24 @@ def triggers(settings: Settings, workload: str) -> list[dict[str, Any]]:
     ]
 
 
-def lineage(settings: Settings, workload: str) -> list[dict[str, Any]]:
-    """The newest retraining that helped: its signal and its run."""
-    helped = [t for t in history(trigger_path(settings), workload) if t.helped]
-    if not helped:
-        return []
-    last = helped[-1]
-    return [
-        {"kind": "trigger", "title": last.kind, "detail": last.cause, "at": last.signal_at.isoformat()},
-        {"kind": "run", "title": last.id, "detail": "", "at": last.at.isoformat()},
-    ]
+def analyses(settings: Settings, workload: str, most: int = 60) -> list[dict[str, Any]]:
+    """Analyses of a workload, oldest first: at most `most`, evenly spread, the newest among them.
+
+    Raises:
+        WindlassError: a file is damaged.
+    """
+    folder = store.folder(settings, workload)
+    found: list[dict[str, Any]] = []
+    for path in thinned(sorted(folder.glob("[0-9]*T*Z.json")), most):
+        try:
+            found.append(json.loads(path.read_text()))
+        except FileNotFoundError:  # forgotten meanwhile: it was too old
+            continue
+        except ValueError as error:
+            raise WindlassError(
+                f"{path} is damaged ({error}); remove it, the report does without it"
+            ) from error
+    return found
 
 
 def _moment(seconds: float) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from monitoring.report.canvas import Canvas, both, figure
@@ -52,7 +52,7 @@ def section(summary: Mapping[str, Any], series: Mapping[str, Any]) -> Markup:
     return figure(
         title,
         lead,
-        both(lambda narrow: _draw(order[:MOST_FEATURES], times, cells, marks, narrow)),
+        both(lambda narrow: heat_map(order[:MOST_FEATURES], times, cells, marks, narrow)),
         legend(entries),
         numbers,
     )
@@ -77,13 +77,29 @@ def _class(ratio: float) -> str:
     return f"c{sum(1 for step in STEPS if ratio >= step)}"
 
 
-def _draw(
+def _said(feature: str, at: float, score: float, threshold: float) -> str:
+    return f"{feature}, {date(at)}: {score:.3f} (threshold {threshold:g})"
+
+
+def heat_map(
     features: list[str],
     times: list[float],
     cells: Cells,
     marks: list[tuple[float, bool, Mapping[str, Any]]],
     narrow: bool,
+    *,
+    title: str = "Drift by feature over time",
+    said: Callable[[str, float, float, float], str] = _said,
 ) -> Markup:
+    """Draw the map.
+
+    Args:
+        features: the rows, in their order.
+        times: ends of the windows, epoch seconds, ascending.
+        cells: score and threshold by row and window; a window that is not there stays empty.
+        marks: time, whether it was accepted, and the signal itself.
+        said: the tip of a cell.
+    """
     row, letters = (15, 15) if narrow else (17, 28)
     left = 14 + 7.1 * min(letters, max(len(f) for f in features))
     canvas = Canvas(narrow, int(44 + row * len(features) + 28), left=left, right=6, top=34, bottom=28)
@@ -98,7 +114,7 @@ def _draw(
             if not found:
                 continue
             score, threshold, at = max(found)
-            tip = f"{feature}, {date(at)}: {score:.3f} (threshold {threshold:g})"
+            tip = said(feature, at, score, threshold)
             canvas.add(
                 el(
                     "rect",
@@ -112,9 +128,7 @@ def _draw(
             )
     _marks(canvas, groups, step, marks)
     _dates(canvas, groups, step)
-    return canvas.svg(
-        "Drift by feature over time", "A heat map: a row a feature, a column a window, darker is further."
-    )
+    return canvas.svg(title, "A heat map: a row a feature, a column a window, darker is further.")
 
 
 def _groups(times: list[float], most: int) -> list[list[float]]:

@@ -17,6 +17,8 @@ KINDS = {
     "gate": "Gate",
     "release": "Release",
     "outcome": "Outcome",
+    "replacedBy": "Replaced by",
+    "rebuiltAs": "Rebuilt as",
 }
 
 

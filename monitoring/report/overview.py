@@ -10,14 +10,15 @@ from monitoring.report.markup import Markup, el
 from monitoring.report.values import count, date, moment, number, rows, text
 
 
-def section(summary: Mapping[str, Any]) -> Markup:
+def section(summary: Mapping[str, Any], standing: str | None = None) -> Markup:
+    """The top; `standing` is what the newest analysis comes to, which matters more than what was gained."""
     name = text(summary.get("workload"), "model")
     return el(
         "header",
         el(
             "div",
             el("p", el("b", "windlass"), " report · ", name, class_="brand"),
-            el("h1", _headline(summary)),
+            el("h1", standing or _headline(summary)),
             el("p", _story(summary), class_="story"),
             el("dl", *_figures(summary), class_="figures"),
             class_="inner",

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from monitoring.report import auc, drift, latency, lineage, overview, records, releases, traffic
+from monitoring.report import auc, drift, latency, lineage, overview, records, releases, traffic, watched
 from monitoring.report.markup import Markup, el
 from monitoring.report.values import text
 from windlass.atomic import write_text
@@ -27,6 +27,7 @@ def render(
         summary: the demo's `summary.json`.
         decisions: the lines of `decisions.jsonl`.
         series: `drift`, `weights`, `confidence`, `latency` and `lineage`; a missing part is shown as "no data".
+            `analyses`, documents of monitoring.analysis, and `analysis_status` add what they found.
     """
     write_text(out, page(summary, decisions, series))
 
@@ -35,10 +36,13 @@ def page(
     summary: Mapping[str, Any], decisions: Iterable[Mapping[str, Any]], series: Mapping[str, Any]
 ) -> str:
     """The whole page as text."""
+    analysed = watched.parts(summary, series)
     main = el(
         "main",
+        *(part(title, name, content) for title, name, content in analysed),
         part("Did it pay?", "performance", auc.section(summary)),
-        part("What moved", "drift", drift.section(summary, series)),
+        # the analyses' own map says more, and with confidence
+        NOTHING if analysed else part("What moved", "drift", drift.section(summary, series)),
         part("Who answered", "traffic", traffic.section(summary, series)),
         part(
             "Every release on its evidence", "releases", _sequences_note(), releases.section(summary, series)
@@ -48,7 +52,7 @@ def page(
         part("The record", "record", records.section(summary, decisions)),
     )
     title = f"{text(summary.get('workload'), 'model')} · windlass report"
-    return document(title, overview.section(summary), main)
+    return document(title, overview.section(summary, watched.headline(series)), main)
 
 
 def document(title: str, top: Markup, main: Markup, data: Markup = NOTHING) -> str:

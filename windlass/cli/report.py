@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from windlass.settings import Settings
 
 
@@ -90,8 +92,11 @@ def _workload(configured: Settings, name: str | None) -> str:
 
 
 def _platform(configured: Settings, name: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    from dataclasses import asdict
+
     from components.registry import Registry
     from monitoring import live
+    from monitoring.analysis import store
 
     joined = live.load(configured)
     registry = Registry(configured)
@@ -117,12 +122,16 @@ def _platform(configured: Settings, name: str) -> tuple[dict[str, Any], list[dic
         "rollbacks": [],
     }
     champion = registry.champion(name)
+    analyses = live.analyses(configured, name)
     series = {
-        "drift": _drift(configured, joined, name, champion),
+        "analyses": analyses,
+        "analysis_status": asdict(store.status(configured, name)),
+        # the analyses' own map takes the place of this one
+        "drift": [] if analyses else _drift(configured, joined, name, champion),
         "weights": released["weights"],
         "confidence": released["confidence"],
         "latency": live.latency(joined, name),
-        "lineage": live.lineage(configured, name) + _version(summary["versions"], champion),
+        "lineage": _lineage(configured, name, champion),
     }
     return summary, released["decisions"], series
 
@@ -142,17 +151,29 @@ def _drift(configured: Settings, joined: Any, name: str, champion: str | None) -
     return live.drift_series(joined, name, trained, champion, timedelta(days=7))
 
 
-def _version(versions: Any, champion: str | None) -> list[dict[str, Any]]:
+def _lineage(configured: Settings, name: str, champion: str | None) -> list[dict[str, Any]]:
+    from windlass.local import lineage
+
+    if champion is None:
+        return []
+    chain = lineage.of_version(configured, name, champion).chain
     return [
-        {
-            "kind": "version",
-            "title": f"version {v['version']}",
-            "detail": f"trained {v['trained_from'][:10]} to {v['trained_to'][:10]}, AUC {v['offline_auc']:.3f}",
-            "at": None,
-        }
-        for v in versions
-        if v["version"] == champion
+        {"kind": k.kind, "title": _title(k.kind, k.id), "detail": _detail(k.detail), "at": k.at}
+        for k in chain
     ]
+
+
+def _title(kind: str, name: str) -> str:
+    return f"version {name}" if kind in ("version", "replacedBy", "rebuiltAs") else name
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    """The plain values of a link's detail, in a line; lists and evidence stand in `windlass lineage`."""
+    shown = {k: v for k, v in detail.items() if isinstance(v, str | bool | int | float) and v != ""}
+    return ", ".join(
+        f"{k.replace('_', ' ')} {format(v, '.4g') if isinstance(v, float) else str(v)[:80]}"
+        for k, v in shown.items()
+    )
 
 
 OUTCOMES = {"Promoted": "promoted", "RolledBack": "rolled_back", "Aborted": "inconclusive"}

@@ -29,6 +29,7 @@ from windlass.local import archive, in_force, positions, release_report
 from windlass.local.platform import Platform
 from windlass.local.progress import Progress
 from windlass.local.releasing import Releases
+from windlass.local.report_keeper import ReportKeeper
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Loop:
         self._metrics_port: int | None = None
         self._progress = Progress(quiet=True)
         self._next_check = 0.0
+        self._page: ReportKeeper | None = None
 
     def start(self, progress: Progress) -> None:
         """Bring everything up; the champion has all the traffic when this returns."""
@@ -116,6 +118,7 @@ class Loop:
         # what the last ones sent is what a smoke request sends
         self._releases.add(PredictionTail(logs, offsets=positions.shortly_before(ends)).poll(), (), ())
         self._releases.resume()
+        self._page = ReportKeeper(self._settings, self._workload.name, progress.step)
         newest = self._controller.newest(self._workload.name)
         if newest is not None:
             self._exporter.show(newest)
@@ -153,11 +156,15 @@ class Loop:
         if now >= self._next_check:
             self._next_check = now + CHECK_EVERY_S
             self._platform.revive(self._progress.step)
+            if self._page is not None:
+                self._page.turn(now)
         self._releases.turn(now)
 
     def close(self, *, leave: bool = False) -> None:
         """End everything, or, with `leave`, this engine alone: what serves goes on."""
         self._stop_metrics()
+        if self._page is not None:
+            self._page.close()
         if self._controller is not None:
             self._controller.close()
         if leave:
