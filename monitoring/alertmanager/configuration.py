@@ -26,7 +26,7 @@ def configuration(webhook: str, token_file: Path, *, wait: str = "1s", repeat: s
     """The shipped configuration for a trigger at `webhook`, in a hurry.
 
     Args:
-        webhook: address of the trigger's endpoint, `http://127.0.0.1:8090/alertmanager`.
+        webhook: address of the trigger's endpoint, `http://127.0.0.1:8080/alertmanager`.
         token_file: holds the bearer token that the trigger expects.
         wait: how long a group is collected, and when it may change.
         repeat: when what still fires is told again.

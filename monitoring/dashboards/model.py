@@ -94,27 +94,27 @@ MODEL = Dashboard(
                     "status-history",
                     (
                         Query(
-                            f"max by (column) (windlass_drift_score{{{OF}}} / windlass_drift_threshold{{{OF}}})",
+                            f"max by (column) (windlass_drift_lower{{{OF}}} / windlass_drift_threshold{{{OF}}})",
                             "{{column}}",
                         ),
                     ),
-                    "1 is the threshold. An alarm needs the whole confidence interval beyond it, after control of "
-                    "false alarms over all columns and windows.",
+                    "Lower bounds of the sizes of the changes: beyond 1 the whole confidence interval lies beyond the "
+                    "threshold, after control of false alarms over all columns and windows.",
                     base=GOOD,
                     limits=((0.66, WARN), (1.0, BAD)),
                     height=12,
                 ),
                 Panel(
-                    "Columns that moved most",
+                    "Size of the changes",
                     "timeseries",
                     (
                         Query(
-                            f"topk(5, max by (kind, column) (windlass_drift_lower{{{OF}}} / "
+                            f"topk(5, max by (kind, column) (windlass_drift_score{{{OF}}} / "
                             f"windlass_drift_threshold{{{OF}}}))",
                             "{{kind}} {{column}}",
                         ),
                     ),
-                    "Lower bounds: what is beyond 1 here has drifted with confidence.",
+                    "The five largest, sure or not: a large change of a noisy column is no alarm.",
                     limits=((1.0, BAD),),
                     low=0,
                     height=12,

@@ -10,8 +10,15 @@ from monitoring.report.markup import Markup, el
 from monitoring.report.values import count, date, moment, number, rows, text
 
 
-def section(summary: Mapping[str, Any], standing: str | None = None) -> Markup:
-    """The top; `standing` is what the newest analysis comes to, which matters more than what was gained."""
+def section(
+    summary: Mapping[str, Any], standing: str | None = None, measured: tuple[str, str] | None = None
+) -> Markup:
+    """The top of the page.
+
+    Args:
+        standing: what the newest analysis comes to, which matters more than what was gained.
+        measured: the newest measured AUC and a note, where there is no comparison by month.
+    """
     name = text(summary.get("workload"), "model")
     return el(
         "header",
@@ -20,7 +27,7 @@ def section(summary: Mapping[str, Any], standing: str | None = None) -> Markup:
             el("p", el("b", "windlass"), " report · ", name, class_="brand"),
             el("h1", standing or _headline(summary)),
             el("p", _story(summary), class_="story"),
-            el("dl", *_figures(summary), class_="figures"),
+            el("dl", *_figures(summary, measured), class_="figures"),
             class_="inner",
         ),
         class_="hero",
@@ -64,8 +71,11 @@ def _story(summary: Mapping[str, Any]) -> str:
     return " ".join(sentences) or "Run `windlass demo`, or serve and label some predictions."
 
 
-def _figures(summary: Mapping[str, Any]) -> list[Markup]:
+def _figures(summary: Mapping[str, Any], measured: tuple[str, str] | None) -> list[Markup]:
     found = auc.gain(summary)
+    live = measured or (None, None)
+    if found is not None:
+        live = (f"{found.live:.3f}", f"frozen {found.frozen:.3f}")
     latency = summary.get("latency_ms")
     p50, p99 = (
         (number(latency.get(k)) for k in ("p50", "p99")) if isinstance(latency, Mapping) else (None, None)
@@ -77,7 +87,7 @@ def _figures(summary: Mapping[str, Any]) -> list[Markup]:
     sampled = f"one in {every:.0f} sampled" if every and every > 1 else "all of the traffic"
     wall, memory = number(summary.get("wall_seconds")), number(summary.get("peak_rss_mb"))
     return [
-        _figure("Live AUC", found and f"{found.live:.3f}", found and f"frozen {found.frozen:.3f}"),
+        _figure("Live AUC", *live),
         _figure("Requests", _form(number(summary.get("requests")), ",.0f"), sampled),
         _figure(
             "Failed requests", _form(number(summary.get("failed_requests")), ",.0f"), "releases included"

@@ -52,7 +52,8 @@ def page(
         part("The record", "record", records.section(summary, decisions)),
     )
     title = f"{text(summary.get('workload'), 'model')} · windlass report"
-    return document(title, overview.section(summary, watched.headline(series)), main)
+    top = overview.section(summary, watched.headline(series), watched.measured(series))
+    return document(title, top, main)
 
 
 def document(title: str, top: Markup, main: Markup, data: Markup = NOTHING) -> str:

@@ -87,6 +87,15 @@ def looks(series: Mapping[str, Any]) -> list[Look]:
     return sorted(found, key=lambda look: look.at)
 
 
+def measured(series: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The newest measured AUC and a note on it, as the top of the page shows them; None without labels."""
+    for look in reversed(looks(series)):
+        now, before = look.figure("auc", "measured"), look.figure("auc", "baseline")
+        if now is not None:
+            return f"{now['value']:.3f}", "" if before is None else f"at its evaluation {before['value']:.3f}"
+    return None
+
+
 def headline(series: Mapping[str, Any]) -> str | None:
     """What the newest analysis comes to, in a sentence; None where there is none."""
     found = looks(series)

@@ -31,7 +31,8 @@ def section(summary: Mapping[str, Any]) -> Markup:
         if (at := moment(t.get("at"))) is not None
     )
     if not marks:
-        return figure(title, "No signal was ever sent: nothing asked for a retraining.", None)
+        none = "No signal was ever sent: nothing asked for a retraining."
+        return el("div", el("h3", title), el("p", none, class_="lead"), class_="card plain")
     accepted = sum(1 for m in marks if m[2])
     started = count(accepted, "retraining")
     lead = f"{count(len(marks), 'decision')} about signals, {started} started; the rest was held back."
