@@ -20,7 +20,7 @@ class Objectives:
         availability: share of the requests that must not fail on our side (5xx).
         fast: share of the requests that must be answered within `fast_seconds`.
         fast_seconds: an upper bound of a bucket of windlass_request_seconds (serving/runtime/counts.py).
-        analysis_within: the newest successful analysis may be so old: two of its windows.
+        analysis_within: the newest successful analysis may be so old; detection looks once a day.
         data_within: the newest prediction event may be so old, also where no analysis says so.
         labels_within: the newest label may be so old.
         label_coverage: share of the matured rows that must have a label.

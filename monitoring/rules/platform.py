@@ -181,5 +181,6 @@ def _release() -> Alert:
         "1m",
         "ticket",
         "{{ $labels.model }}: its release waits for a person",
-        "The evidence does not decide it; the traffic stays as it is. Next: `windlass release explain {{ $labels.model }}`.",
+        "The evidence does not decide it; the traffic stays as it is. "
+        "Next: `windlass release explain {{ $labels.model }}`.",
     )

@@ -71,6 +71,16 @@ def test_prometheus_takes_the_file(project: Path, promtool: Path) -> None:
     assert f"{total} rules found" in ended.stdout
 
 
+def test_prometheus_takes_the_configuration(project: Path, promtool: Path) -> None:
+    """Verify that the configuration to copy is valid, with its rules, and that its jobs are watched by them."""
+    file = project / "monitoring" / "rules" / "prometheus.yml"
+    ended = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "1 rule files found" in ended.stdout
+    jobs = [job["job_name"] for job in yaml.safe_load(file.read_text())["scrape_configs"]]
+    assert len(jobs) == 5 and all(re.fullmatch("windlass.*", job) for job in jobs)
+
+
 def test_alerts_are_the_agreed_ones() -> None:
     """Verify the names that runbooks, drills and the trigger know."""
     names = [alert.name for alert in ALERTS]
