@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from windlass.errors import UsageError
@@ -26,6 +27,7 @@ class Settings:
         object_store: `s3://bucket/prefix` for data, registry artifacts and logs; None keeps them on disk.
         s3_endpoint: another S3 endpoint than the provider's own (MinIO, moto).
         prometheus_url: where checks of source `prometheus` are asked; None where there is none.
+        analysis_every: how often `windlass up` has the live answers analysed; None for never.
         dvc: another DVC than the one that is made for us (monitoring.data_versions).
     """
 
@@ -36,6 +38,7 @@ class Settings:
     object_store: str | None = None
     s3_endpoint: str | None = None
     prometheus_url: str | None = None
+    analysis_every: timedelta | None = timedelta(hours=1)
     dvc: str | None = None
 
     @property
@@ -87,6 +90,18 @@ class Settings:
         return self.home / "run"
 
 
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _every(name: str, text: str) -> timedelta | None:
+    if text == "off":
+        return None
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isdigit() or int(number) == 0:
+        raise UsageError(f"{name}={text!r} is no interval; use for example 15m or 1h, or off")
+    return timedelta(**{UNITS[unit]: int(number)})
+
+
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment.
 
@@ -121,5 +136,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         object_store=object_store.rstrip("/") if object_store else None,
         s3_endpoint=env.get("WINDLASS_S3_ENDPOINT"),
         prometheus_url=prometheus_url.rstrip("/") if prometheus_url else None,
+        analysis_every=_every("WINDLASS_ANALYSIS_EVERY", env.get("WINDLASS_ANALYSIS_EVERY", "1h")),
         dvc=env.get("WINDLASS_DVC"),
     )

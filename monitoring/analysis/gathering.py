@@ -53,17 +53,25 @@ def gather(
     moment: Moment,
     policy: AnalysisPolicy,
     warnings: list[str],
+    *,
+    only: str | None = None,
 ) -> Inputs:
-    """Read everything that the window's analysis goes by; what cannot be read is told in `warnings` and missing."""
+    """Read everything that the window's analysis goes by; what cannot be read is told in `warnings` and missing.
+
+    Args:
+        only: judge this version, and as if for the first time: a person's question spends none of the schedule's looks.
+    """
     end = moment.end.timestamp()
     start = end - policy.span.total_seconds()
-    since = end - policy.history.total_seconds()
+    since = end - max(policy.history, policy.span).total_seconds()
     answers = open_answers(settings, workload.name)
     arrivals = answers.arrivals(since, _behind(end))
     versions = [
         _version(settings, workload, answers, version, (start, end, since), moment, policy, warnings)
-        for version in _answering(answers, arrivals)
+        for version in (_answering(answers, arrivals) if only is None else [only])
     ]
+    if only is not None:
+        versions = [replace(v, memory=Memory()) for v in versions]
     counted, resources = _serving(settings, workload.name, end, policy, warnings)
     return Inputs(workload, start, end, arrivals, tuple(versions), counted, resources)
 

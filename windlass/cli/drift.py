@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from monitoring.joined import Joined, Window
+    from monitoring.analysis.events import Answers
 
 DEFAULT_DAYS = 14
 
@@ -17,7 +17,8 @@ def register(subparsers: Any) -> None:
         "drift",
         help="compare live predictions with the training reference",
         description="Feature drift, prediction drift, data quality and, where labels have come in, measured "
-        "performance of a window of logged predictions against what the version was trained on.",
+        "performance of a window of logged predictions against what the version was trained on: first by distance, "
+        "as Evidently has it, then by the checks that alarms go by (`analysis`), as for the first time.",
         epilog="example: windlass drift flights --html drift.html\n"
         "The verdicts are PASS, FAIL and INCONCLUSIVE (too few rows); the exit code is 0 for each of them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -34,7 +35,10 @@ def register(subparsers: Any) -> None:
         "--to", dest="end", metavar="TIME", help="end of the window (default: the newest prediction)"
     )
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write Evidently's full report (takes some seconds)"
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write Evidently's full report with its tests (takes some seconds)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
@@ -43,27 +47,38 @@ def register(subparsers: Any) -> None:
 def handle(arguments: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
-    from datetime import UTC, datetime
+    from datetime import UTC, datetime, timedelta
 
-    from monitoring import drift, live, performance, quality, reference
+    from monitoring import drift, performance, quality, reference
+    from monitoring.analysis import analysis, gathering
+    from monitoring.analysis.events import open_answers
+    from monitoring.analysis.inputs import AnalysisPolicy
     from windlass import catalog, settings
     from windlass.errors import WindlassError
 
     configured = settings.load()
-    catalog.load(arguments.workload, configured.project)
-    joined = live.load(configured)
-    version = arguments.version or live.newest_version(joined, arguments.workload)
-    trained = reference.of_version(configured, arguments.workload, version)
-    since, until, window = _window(joined, arguments, version)
+    workload = catalog.load(arguments.workload, configured.project)
+    answers = open_answers(configured, workload.name)
+    version = arguments.version or _newest(answers, workload.name)
+    trained = reference.of_version(configured, workload.name, version)
+    since, until = _span(answers, arguments, version)
+    # the analysis takes what came up to its end, the command what came before it
+    end = datetime.fromtimestamp(until, UTC) - timedelta(microseconds=1)
+    policy = AnalysisPolicy(span=timedelta(seconds=until - since))
+    moment = gathering.Moment(datetime.now(UTC), end)
+    warnings: list[str] = []
+    inputs = gathering.gather(configured, workload, moment, policy, warnings, only=version)
+    window = inputs.versions[0].window
     if len(window) and window.features.shape[1] != len(trained.features):
         raise WindlassError(
-            f"version {version} of {arguments.workload} logged {window.features.shape[1]} features, its reference has "
+            f"version {version} of {workload.name} logged {window.features.shape[1]} features, its reference has "
             f"{len(trained.features)}; the logs in {configured.logs_dir} are of another model of that name"
         )
     measured = drift.measure(trained, window.features, window.scores)
     checked = quality.measure(trained, window.features)
+    judged = analysis.document(analysis.analyse(inputs, policy), now=moment.now)
     result: dict[str, Any] = {
-        "workload": arguments.workload,
+        "workload": workload.name,
         "version": version,
         "from": datetime.fromtimestamp(since, UTC).isoformat(),
         "to": datetime.fromtimestamp(until, UTC).isoformat(),
@@ -74,36 +89,63 @@ def handle(arguments: argparse.Namespace) -> int:
             "failed": [asdict(f) for f in checked.features if f.failed],
         },
         "performance": None,
+        "analysis": {
+            **judged["versions"][0],
+            "checks": [*judged["checks"], *judged["versions"][0]["checks"]],
+        },
+        "warnings": warnings,
     }
     if trained.evaluation is not None:
-        judged = performance.decay(trained.evaluation, performance.measure(*window.matured()))
+        decayed = performance.decay(trained.evaluation, performance.measure(*window.matured()))
         result["performance"] = _finite(
             {
-                "verdict": judged.verdict,
-                "reason": judged.reason,
+                "verdict": decayed.verdict,
+                "reason": decayed.reason,
                 "training": asdict(trained.evaluation),
-                "window": asdict(judged.current),
+                "window": asdict(decayed.current),
             }
         )
     if arguments.html is not None:
         from monitoring import evidently_reports
 
-        report = evidently_reports.report(trained, window.features, window.scores, html=arguments.html)
+        report = evidently_reports.report(
+            trained, window.features, window.scores, html=arguments.html, tests=True
+        )
         result["evidently"] = {"html": str(arguments.html.resolve()), "values": report.values}
     print(json.dumps(result) if arguments.json else _text(result))
     return 0
 
 
-def _window(joined: Joined, arguments: argparse.Namespace, version: str) -> tuple[float, float, Window]:
+def _newest(answers: Answers, model: str) -> str:
+    """The version that answered last."""
+    import math
+
+    from windlass.errors import WindlassError
+
+    arrivals = answers.arrivals(-math.inf, math.inf)
+    if not len(arrivals):
+        raise WindlassError(
+            f"no prediction of {model} was logged; `windlass up` serves it and `windlass predict {model} …` asks it"
+        )
+    newest = float(arrivals[-1])
+    counts = answers.counts(newest, math.inf)
+    return max(counts, key=lambda v: (counts[v], v))
+
+
+def _span(answers: Answers, arguments: argparse.Namespace, version: str) -> tuple[float, float]:
+    import math
+
     from windlass.errors import UsageError
 
-    everything = joined.window(arguments.workload, versions=[version])
-    newest = float(everything.at.max()) + 1e-6 if len(everything) else 0.0
-    until = newest if arguments.end is None else _seconds("--to", arguments.end, end=True)
+    if arguments.end is not None:
+        until = _seconds("--to", arguments.end, end=True)
+    else:
+        rows = answers.rows(version, -math.inf, math.inf)
+        until = float(rows.at.max()) + 1e-6 if len(rows) else 0.0
     since = until - DEFAULT_DAYS * 86400 if arguments.start is None else _seconds("--from", arguments.start)
     if since >= until:
         raise UsageError(f"--from {arguments.start} does not lie before the end of the window; swap the two")
-    return since, until, joined.window(arguments.workload, since=since, until=until, versions=[version])
+    return since, until
 
 
 def _seconds(option: str, text: str, *, end: bool = False) -> float:
@@ -143,6 +185,8 @@ def _text(result: dict[str, Any]) -> str:
     lines.append(f"quality      {result['quality']['verdict']:<13} {result['quality']['reason']}")
     if result["performance"] is not None:
         lines.append(f"performance  {result['performance']['verdict']:<13} {result['performance']['reason']}")
+    lines += [f"  {c['name']:<17}{c['verdict']:<13} {c['reason']}" for c in result["analysis"]["checks"]]
+    lines.append(f"  slices: {result['analysis']['slices']['reason']}")
     for feature in result["features"]:
         if feature["value"] is not None:
             mark = "drifted" if feature["drifted"] else ""

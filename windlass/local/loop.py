@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.registry import Registry
@@ -25,7 +26,8 @@ from serving.release.state import ReleaseState
 from windlass.clock import SystemClock
 from windlass.contract import Workload
 from windlass.errors import WindlassError
-from windlass.local import archive, in_force, positions, release_report
+from windlass.local import archive, in_force, plane, positions, release_report
+from windlass.local.analysing import AnalysisTask
 from windlass.local.platform import Platform
 from windlass.local.progress import Progress
 from windlass.local.releasing import Releases
@@ -67,6 +69,7 @@ class Loop:
         self._progress = Progress(quiet=True)
         self._next_check = 0.0
         self._page: ReportKeeper | None = None
+        self._analysis: AnalysisTask | None = None
 
     def start(self, progress: Progress) -> None:
         """Bring everything up; the champion has all the traffic when this returns."""
@@ -119,6 +122,9 @@ class Loop:
         self._releases.add(PredictionTail(logs, offsets=positions.shortly_before(ends)).poll(), (), ())
         self._releases.resume()
         self._page = ReportKeeper(self._settings, self._workload.name, progress.step)
+        self._analysis = AnalysisTask(
+            self._settings, self._workload.name, progress.step, as_of=self._as_of, trigger=self._trigger
+        )
         newest = self._controller.newest(self._workload.name)
         if newest is not None:
             self._exporter.show(newest)
@@ -158,6 +164,8 @@ class Loop:
             self._platform.revive(self._progress.step)
             if self._page is not None:
                 self._page.turn(now)
+            if self._analysis is not None:
+                self._analysis.turn(now)
         self._releases.turn(now)
 
     def close(self, *, leave: bool = False) -> None:
@@ -165,6 +173,8 @@ class Loop:
         self._stop_metrics()
         if self._page is not None:
             self._page.close()
+        if self._analysis is not None:
+            self._analysis.close()
         if self._controller is not None:
             self._controller.close()
         if leave:
@@ -174,6 +184,11 @@ class Loop:
         sent = archive.publish_logs(self._settings)
         if sent:
             self._progress.step(f"{sent} log files published to {self._settings.object_store}")
+
+    def _trigger(self) -> tuple[str, Path] | None:
+        """Where the retrain trigger takes events, and the file with its token."""
+        running = self._platform.retrain
+        return None if running is None else (f"http://{plane.address(running)}", plane.token(self._settings))
 
     def _over(self, state: ReleaseState) -> None:
         """The page of a release that has ended, and the registry's word on its candidates."""
