@@ -203,9 +203,21 @@ class Platform:
             "feedback_url": f"{self.envoy.url}/feedback",
             "report_url": f"{self.envoy.url}/report",
             "trigger_url": None if self.retrain is None else f"http://{plane.address(self.retrain)}",
+            "metrics_urls": self._metrics(),
             "models": dict(models),
             "home": str(self.settings.home),
             "pids": pids,
+        }
+
+    def _metrics(self) -> dict[str, list[str]]:
+        """Pages for a Prometheus to scrape, by the name of their job (docs/metrics.md)."""
+        jobs = {
+            "windlass-serving": [child for _, child in sorted(self.servers.items())],
+            "windlass-collector": [self.collector] if self.collector is not None else [],
+            "windlass-retrain": [self.retrain] if self.retrain is not None else [],
+        }
+        return {
+            job: [f"http://{plane.address(c)}/metrics" for c in found] for job, found in jobs.items() if found
         }
 
     def dead(self) -> list[str]:
