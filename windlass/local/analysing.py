@@ -6,9 +6,6 @@ the platform's retrain trigger itself.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +14,7 @@ from pathlib import Path
 
 from monitoring.analysis import store
 from windlass.errors import WindlassError
+from windlass.local.errand import Errand
 from windlass.settings import Settings
 
 LIMIT_S = 1800.0
@@ -55,36 +53,36 @@ class AnalysisTask:
         self._first_s = first_s
         self._wall = wall
         self._next: float | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._deadline = 0.0
+        self._errand = Errand(settings, self.log, LIMIT_S)
 
     @property
     def log(self) -> Path:
         return self._settings.logs_dir / "analysis.log"
 
+    @property
+    def pid(self) -> int | None:
+        """Process that analyses; None where none does."""
+        return self._errand.pid
+
     def turn(self, now: float) -> None:
         """Look whether an analysis is done or due; `now` is of a clock that nobody sets, in seconds."""
         every = self._settings.analysis_every
-        if self._process is not None:
-            self._follow(now)
+        if self._errand.pid is not None:
+            if self._errand.ended(now) is False:
+                self._say(f"warning: the analysis of {self._workload} failed; {self.log} says why")
         elif every is not None and self._next is None:
             self._next = now + max(self._first_s, self._left(every))
         elif every is not None and self._next is not None and now >= self._next:
             self._next = now + every.total_seconds()
-            self._start(now)
+            self._errand.start(self.command(), now)
 
     def close(self) -> None:
         """End an analysis that is being made; it left nothing half-written and is made again."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
+        self._errand.close()
 
     def command(self) -> list[str]:
         """What is started."""
-        nice = shutil.which("nice")
-        words = [*([nice, "-n", "19"] if nice else []), sys.executable, "-m", "monitoring.analysis"]
-        words.append(self._workload)
+        words = [sys.executable, "-m", "monitoring.analysis", self._workload]
         if self._as_of is not None:
             words += ["--end", self._as_of.isoformat()]
         told = self._trigger()
@@ -104,32 +102,3 @@ class AnalysisTask:
             if attempt is None
             else min(attempt + every.total_seconds() - self._wall(), every.total_seconds())
         )
-
-    def _start(self, now: float) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as output:
-            self._process = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self._settings.project,
-                env={
-                    **os.environ,
-                    "WINDLASS_HOME": str(self._settings.home),
-                    "WINDLASS_PROJECT": str(self._settings.project),
-                },
-            )
-        self._deadline = now + LIMIT_S
-
-    def _follow(self, now: float) -> None:
-        assert self._process is not None  # noqa: S101 - asked by turn
-        code = self._process.poll()
-        if code is None and now < self._deadline:
-            return
-        if code is None:
-            self._process.kill()
-            code = self._process.wait()
-        self._process = None
-        if code != 0:
-            self._say(f"warning: the analysis of {self._workload} failed; {self.log} says why")

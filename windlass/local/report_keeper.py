@@ -7,14 +7,13 @@ meanwhile sees the last one whole. What is watched are the results, not the requ
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from monitoring.analysis import store
 from monitoring.retrain import journal
+from windlass.local.errand import Errand
 from windlass.settings import Settings
 
 EVERY_S = 30.0
@@ -49,17 +48,24 @@ class ReportKeeper:
         self._every_s = every_s
         self._shown: Fingerprint = frozenset()
         self._next = 0.0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._deadline = 0.0
+        self._errand = Errand(settings, self.log, LIMIT_S)
 
     @property
     def log(self) -> Path:
         return self._settings.logs_dir / "report.log"
 
+    @property
+    def pid(self) -> int | None:
+        """Process that makes a page; None where none is being made."""
+        return self._errand.pid
+
     def turn(self, now: float) -> None:
         """Look whether a page is done or due; `now` is of a clock that nobody sets, in seconds."""
-        if self._process is not None:
-            self._follow(now)
+        if self.pid is not None:
+            if self._errand.ended(now) is False:
+                self._say(
+                    f"warning: the report page could not be made and is an old one; {self.log} says why"
+                )
             return
         if now < self._next:
             return
@@ -69,36 +75,11 @@ class ReportKeeper:
             return
         # before it is made: what comes in meanwhile is of the next page
         self._shown = found
-        self._start(now)
+        self._errand.start(self._command, now)
 
     def close(self) -> None:
         """End a page that is being made; the last one stays."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
-
-    def _start(self, now: float) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        nice = shutil.which("nice")
-        command = [*([nice, "-n", "19"] if nice else []), *self._command]
-        with self.log.open("wb") as output:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self._settings.project
-            )
-        self._deadline = now + LIMIT_S
-
-    def _follow(self, now: float) -> None:
-        assert self._process is not None  # noqa: S101 - asked by turn
-        code = self._process.poll()
-        if code is None and now < self._deadline:
-            return
-        if code is None:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-        if code != 0:
-            self._say(f"warning: the report page could not be made and is an old one; {self.log} says why")
+        self._errand.close()
 
 
 def fingerprint(settings: Settings, workload: str) -> Fingerprint:

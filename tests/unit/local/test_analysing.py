@@ -14,6 +14,7 @@ from monitoring.analysis import store
 from monitoring.analysis.store import Status
 from windlass import settings
 from windlass.errors import UsageError
+from windlass.local import processes
 from windlass.local.analysing import AnalysisTask
 from windlass.settings import Settings
 
@@ -104,7 +105,7 @@ def test_the_trigger_and_a_standing_clock_are_told(tmp_path: Path) -> None:
 
 def finished(task: AnalysisTask, now: float) -> None:
     deadline = time.monotonic() + 120
-    while task._process is not None:
+    while task.pid is not None:
         assert time.monotonic() < deadline
         task.turn(now)
         time.sleep(0.02)
@@ -135,7 +136,7 @@ def test_closing_ends_one_that_runs(tmp_path: Path) -> None:
     task = AnalysisTask(Settings(home=tmp_path, project=PROJECT), "flights", print, first_s=0.0)
     task.turn(0.0)
     task.turn(1.0)
-    process = task._process
-    assert process is not None
+    pid = task.pid
+    assert pid is not None
     task.close()
-    assert process.poll() is not None
+    assert task.pid is None and processes.started(pid) is None

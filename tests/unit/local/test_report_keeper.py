@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.analysis import store
+from windlass.local import processes
 from windlass.local.report_keeper import LIMIT_S, ReportKeeper, fingerprint
 from windlass.settings import Settings
 
@@ -51,7 +52,7 @@ def leave(settings: Settings, code: str = "0") -> None:
 
 def done(keeper: ReportKeeper, now: float) -> None:
     """Turn until no page is being made; time stands still meanwhile."""
-    while keeper._process is not None:
+    while keeper.pid is not None:
         keeper.turn(now)
 
 
@@ -64,7 +65,7 @@ def test_nothing_is_made_of_nothing(keeper: ReportKeeper, settings: Settings) ->
     """Verify that a platform without results starts no process."""
     for now in (0.0, 100.0, 200.0):
         keeper.turn(now)
-    assert keeper._process is None and not keeper.log.exists()
+    assert keeper.pid is None and not keeper.log.exists()
 
 
 def test_a_new_result_makes_one_page(keeper: ReportKeeper, settings: Settings) -> None:
@@ -74,10 +75,10 @@ def test_a_new_result_makes_one_page(keeper: ReportKeeper, settings: Settings) -
     keeper.turn(0.0)
     done(keeper, 0.0)
     keeper.turn(100.0)
-    assert keeper._process is None and pages(settings) == 1
+    assert keeper.pid is None and pages(settings) == 1
     analysed(settings, 1e9 + 3600)
     keeper.turn(105.0)
-    assert keeper._process is None, "not so soon after the last look"
+    assert keeper.pid is None, "not so soon after the last look"
     keeper.turn(110.0)
     done(keeper, 110.0)
     assert pages(settings) == 2
@@ -110,19 +111,19 @@ def test_a_page_that_never_ends_is_ended(keeper: ReportKeeper, settings: Setting
     analysed(settings, 1e9)
     keeper.turn(0.0)
     keeper.turn(LIMIT_S - 1)
-    assert keeper._process is not None
+    assert keeper.pid is not None
     keeper.turn(LIMIT_S + 1)
-    assert keeper._process is None and len(said) == 1
+    assert keeper.pid is None and len(said) == 1
 
 
 def test_closing_ends_what_is_being_made(keeper: ReportKeeper, settings: Settings) -> None:
     """Verify that no process is left behind."""
     analysed(settings, 1e9)
     keeper.turn(0.0)
-    process = keeper._process
-    assert process is not None
+    pid = keeper.pid
+    assert pid is not None
     keeper.close()
-    assert process.poll() is not None
+    assert keeper.pid is None and processes.started(pid) is None
 
 
 def test_signals_and_releases_are_results_too(settings: Settings) -> None:
