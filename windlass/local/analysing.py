@@ -74,7 +74,7 @@ class AnalysisTask:
             self._next = now + max(self._first_s, self._left(every))
         elif every is not None and self._next is not None and now >= self._next:
             self._next = now + every.total_seconds()
-            self._errand.start(self.command(), now)
+            self._start(now)
 
     def close(self) -> None:
         """End an analysis that is being made; it left nothing half-written and is made again."""
@@ -89,6 +89,9 @@ class AnalysisTask:
         if told is not None:
             words += ["--signals-to", f"{told[0]}/events", "--token-file", str(told[1])]
         return words
+
+    def _start(self, now: float) -> None:
+        self._errand.start(self.command(), now)
 
     def _left(self, every: timedelta) -> float:
         """Seconds until the next one is due after the last attempt, whoever made it."""
