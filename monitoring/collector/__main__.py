@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import errno
 import fcntl
 import os
 import signal
@@ -23,14 +22,14 @@ from monitoring.collector import privacy
 from monitoring.collector.app import App
 from monitoring.collector.feedback_log import FeedbackLog
 from monitoring.collector.follower import Follower
-from monitoring.collector.http import Connection, Connections
+from monitoring.collector.http import Connections, listen
 from monitoring.collector.intake import Intake
 from monitoring.collector.journal import Journal
 from monitoring.collector.names import Names
 from monitoring.collector.options import Options
 from monitoring.collector.place import root
 from windlass import settings, telemetry
-from windlass.errors import AlreadyRunningError, PortInUseError, WindlassError
+from windlass.errors import AlreadyRunningError, WindlassError
 
 DRAIN_SECONDS = 5.0
 CLOSE_SECONDS = 4.0
@@ -69,12 +68,7 @@ async def serve(
         log = FeedbackLog(labels.path(configured), journal.metrics.commit_seconds.observe)
         app, connections = App(configured, journal, intake, log), Connections()
         journal.metrics.registry.register(AnalysisCollector(configured))
-        try:
-            server = await loop.create_server(lambda: Connection(app, connections), host, port)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUseError(f"port {port} on {host} is taken; name another with --port") from error
-            raise
+        server = await listen(app, connections, host, port)
         tasks = [loop.create_task(journal.run())]
         logs = Follower(
             predictions.folder(configured),

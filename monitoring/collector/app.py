@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from monitoring.collector import follower
 from monitoring.collector.feedback_log import FeedbackLog
-from monitoring.collector.http import Request, Response
+from monitoring.collector.http import Request, Response, route
 from monitoring.collector.intake import Entry, Intake
 from monitoring.collector.journal import FullError, Journal
 from monitoring.collector.wal import StorageError
@@ -56,13 +56,9 @@ class App:
         }
 
     async def __call__(self, request: Request) -> Response:
-        route = self._routes.get(request.path)
-        if route is None:
-            return _error(404, f"{request.path} is not known; there are {', '.join(self._routes)}")
-        method, handle = route
-        if request.method != method and (request.method, method) != ("HEAD", "GET"):
-            refusal = _error(405, f"{request.path} takes {method}, not {request.method}")
-            return Response(refusal.status, refusal.body, headers=(("allow", method),))
+        handle = route(self._routes, request)
+        if isinstance(handle, Response):
+            return handle
         try:
             return await handle(request)
         except UsageError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,6 +12,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import httptools
+
+from windlass.errors import PortInUseError
 
 LARGEST_BODY = 8 * 1024 * 1024
 
@@ -33,6 +37,40 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+Routes = Mapping[str, tuple[str, Handler]]
+"""What there is: path -> method and who answers it; HEAD goes where GET goes."""
+
+
+def error(status: int, message: str) -> Response:
+    """A refusal as JSON: `{"error": …}`."""
+    return Response(status, json.dumps({"error": message}, separators=(",", ":")).encode())
+
+
+def route(routes: Routes, request: Request) -> Handler | Response:
+    """Who answers a request; the refusal of one that asks for what there is not."""
+    found = routes.get(request.path)
+    if found is None:
+        return error(404, f"{request.path} is not known; there are {', '.join(routes)}")
+    method, handle = found
+    if request.method != method and (request.method, method) != ("HEAD", "GET"):
+        refusal = error(405, f"{request.path} takes {method}, not {request.method}")
+        return Response(refusal.status, refusal.body, headers=(("allow", method),))
+    return handle
+
+
+async def listen(handle: Handler, connections: Connections, host: str, port: int) -> asyncio.Server:
+    """Serve on an address.
+
+    Raises:
+        PortInUseError: somebody else listens there.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.create_server(lambda: Connection(handle, connections), host, port)
+    except OSError as failure:
+        if failure.errno == errno.EADDRINUSE:
+            raise PortInUseError(f"port {port} on {host} is taken; name another with --port") from failure
+        raise
 
 
 @dataclass
