@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from monitoring.collector.http import Request, Response
+from monitoring.collector.http import Request, Response, error, route
 from monitoring.retrain.service import alertmanager, events
 from monitoring.retrain.service.core import Service
 from monitoring.retrain.service.metrics import Metrics
@@ -81,24 +81,20 @@ class App:
         }
 
     async def __call__(self, request: Request) -> Response:
-        route = self._routes.get(request.path)
-        if route is None:
-            return _error(404, f"{request.path} is not known; there are {', '.join(self._routes)}")
-        method, handle = route
-        if request.method != method and (request.method, method) != ("HEAD", "GET"):
-            refusal = _error(405, f"{request.path} takes {method}, not {request.method}")
-            return Response(refusal.status, refusal.body, headers=(("allow", method),))
-        if method == "POST" and self._token is not None and not self._token.admits(request):
+        handle = route(self._routes, request)
+        if isinstance(handle, Response):
+            return handle
+        if request.method == "POST" and self._token is not None and not self._token.admits(request):
             self.metrics.requests["unauthorized"] += 1
-            refusal = _error(401, "send Authorization: Bearer with the token of this service's token file")
+            refusal = error(401, "send Authorization: Bearer with the token of this service's token file")
             return Response(refusal.status, refusal.body, headers=(("www-authenticate", "Bearer"),))
         return await handle(request)
 
     async def _alerts(self, request: Request) -> Response:
         try:
             notices, problems = alertmanager.parse(_json(request.body))
-        except UsageError as error:
-            return self._invalid(str(error))
+        except UsageError as problem:
+            return self._invalid(str(problem))
         if problems and not notices:
             return self._invalid("; ".join(problems))
         return await self._taken(notices, problems)
@@ -106,18 +102,18 @@ class App:
     async def _events(self, request: Request) -> Response:
         try:
             notices = events.parse(request.headers, request.body, self._service.now().at)
-        except UsageError as error:
-            return self._invalid(str(error))
+        except UsageError as problem:
+            return self._invalid(str(problem))
         return await self._taken(notices, ())
 
     async def _taken(self, notices: Sequence[Notice], problems: Sequence[str]) -> Response:
         try:
             decisions = await asyncio.to_thread(self._service.take, notices)
-        except UsageError as error:
-            return self._invalid(str(error))
-        except WindlassError as error:
+        except UsageError as problem:
+            return self._invalid(str(problem))
+        except WindlassError as problem:
             # not 4xx: Alertmanager sends what was answered by 5xx again
-            return _error(503, str(error))
+            return error(503, str(problem))
         self.metrics.requests["accepted"] += 1
         self.metrics.requests["invalid"] += len(problems)
         self._wake()
@@ -125,7 +121,7 @@ class App:
 
     def _invalid(self, message: str) -> Response:
         self.metrics.requests["invalid"] += 1
-        return _error(400, message)
+        return error(400, message)
 
     async def _health(self, request: Request) -> Response:
         return Response(200, b'{"status":"ok"}')
@@ -133,7 +129,7 @@ class App:
     async def _ready(self, request: Request) -> Response:
         if self._is_ready():
             return Response(200, b'{"status":"ready"}')
-        return _error(503, "what an earlier process left is being recovered")
+        return error(503, "what an earlier process left is being recovered")
 
     async def _metrics(self, request: Request) -> Response:
         text = await asyncio.to_thread(generate_latest, self._registry)
@@ -149,7 +145,3 @@ def _json(body: bytes) -> Any:
 
 def _encoded(content: Any) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
-
-
-def _error(status: int, message: str) -> Response:
-    return Response(status, _encoded({"error": message}))

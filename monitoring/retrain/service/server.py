@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import signal
 
-from monitoring.collector.http import Connection, Connections
+from monitoring.collector.http import Connections, listen
 from monitoring.retrain.service.app import App, Token
 from monitoring.retrain.service.core import Service
-from windlass.errors import PortInUseError, UsageError
+from windlass.errors import UsageError
 
 TURN_S = 1.0
 DRAIN_SECONDS = 5.0
@@ -50,12 +49,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     app = App(service, token, wake.set, recovered.is_set)
     connections = Connections()
-    try:
-        server = await loop.create_server(lambda: Connection(app, connections), host, port)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(f"port {port} on {host} is taken; name another with --port") from error
-        raise
+    server = await listen(app, connections, host, port)
     turns = loop.create_task(_turns(service, wake, stop, recovered, turn_s))
     await stop.wait()
     server.close()
