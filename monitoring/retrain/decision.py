@@ -107,7 +107,7 @@ def decide(
         or _broken(signal)
         or _clock(signal, standing, now)
         or _stale(signal, history, standing)
-        or _escalation(signal, history, policy)
+        or _escalation(signal, history, policy, standing)
         or _volume(signal, policy, standing)
         or _quality(standing)
         or _blackout(standing)
@@ -188,17 +188,23 @@ def _stale(signal: Signal, history: Sequence[PastTrigger], standing: Standing) -
     )
 
 
-def escalated(history: Sequence[PastTrigger], policy: RetrainPolicy) -> bool:
-    """Whether the last `escalate_after` retrainings whose outcome is known did not help."""
-    closed = [past.helped for past in history if past.helped is not None]
-    last = closed[-policy.escalate_after :]
-    return len(last) >= policy.escalate_after and not any(last)
+def escalated(history: Sequence[PastTrigger], policy: RetrainPolicy, champion: str | None = None) -> bool:
+    """Whether the last `escalate_after` retrainings whose outcome is known did not help.
+
+    Args:
+        champion: the version in force, where it is known. Another one than the last of them had was put there by a
+            person: the person has decided.
+    """
+    last = [past for past in history if past.helped is not None][-policy.escalate_after :]
+    if len(last) < policy.escalate_after or any(past.helped for past in last):
+        return False
+    return champion is None or last[-1].champion in (None, champion)
 
 
 def _escalation(
-    signal: Signal, history: Sequence[PastTrigger], policy: RetrainPolicy
+    signal: Signal, history: Sequence[PastTrigger], policy: RetrainPolicy, standing: Standing
 ) -> TriggerDecision | None:
-    if signal.override or not escalated(history, policy):
+    if signal.override or not escalated(history, policy, standing.champion):
         return None
     return TriggerDecision(
         False,

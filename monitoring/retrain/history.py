@@ -91,7 +91,8 @@ class History:
         if signal.kind == "newData":
             self.rows[cause] = rows_of(signal.detail, "new_rows")
         if accepted:
-            self.triggers[record["id"]] = PastTrigger(record["id"], signal.kind, cause, at, signal.at)
+            name, in_force = record["id"], record.get("in_force")
+            self.triggers[name] = PastTrigger(name, signal.kind, cause, at, signal.at, champion=in_force)
             self.signals[record["id"]] = signal
             self.held.pop(cause, None)
             self.rows.clear()

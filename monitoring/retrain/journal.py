@@ -101,7 +101,7 @@ class Trigger:
         )
         with self._locked() as (append, history):
             decision = self._decide(signal, history, now, standing)
-            append(self._record(signal, decision, now))
+            append(self._record(signal, decision, now, champion))
         if decision.trigger is not None and decision.accepted and hand_over:
             self._hand_over(decision.trigger, signal, now)
         return decision
@@ -131,7 +131,7 @@ class Trigger:
                 signal = replace(waiting, at=min(waiting.at, now))
                 decision = self._decide(signal, history, now, standing)
                 if not decision.held:
-                    append(self._record(signal, decision, now))
+                    append(self._record(signal, decision, now, champion))
                     self._reader.refresh()
                     decided.append(decision)
         return tuple(decided)
@@ -265,7 +265,9 @@ class Trigger:
             return replace(decision, trigger=trigger_id(self.workload, signal.cause))
         return decision
 
-    def _record(self, signal: Signal, decision: TriggerDecision, now: datetime) -> dict[str, Any]:
+    def _record(
+        self, signal: Signal, decision: TriggerDecision, now: datetime, in_force: str | None
+    ) -> dict[str, Any]:
         return {
             "event": "accepted" if decision.accepted else "refused",
             "workload": self.workload,
@@ -274,6 +276,7 @@ class Trigger:
             "kind": signal.kind,
             "cause": signal.cause,
             "champion": signal.champion,
+            "in_force": in_force,
             "signal_at": signal.at.isoformat(),
             "detail": dict(signal.detail),
             "override": signal.override,

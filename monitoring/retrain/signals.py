@@ -49,6 +49,7 @@ class PastTrigger:
         helped: what came of it in the end (None while open): True if its candidate was promoted.
         version: what the run registered.
         lead: by how much the wall clock was set forward since; that time has not passed.
+        champion: the version in force when it was accepted; None where that was not known.
     """
 
     id: str
@@ -61,6 +62,7 @@ class PastTrigger:
     helped: bool | None = None
     version: str | None = None
     lead: timedelta = timedelta(0)
+    champion: str | None = None
 
     def elapsed(self, now: datetime) -> timedelta:
         """Time since it was accepted: by the wall clock, less what the clock was set forward."""

@@ -49,8 +49,9 @@ class Metrics(Collector):
             open_ = [t.elapsed(now) for t in past if not t.finished]
             age.add_metric([name], max((*open_, timedelta(0))).total_seconds())
             held.add_metric([name], len(state.held))
-            stuck.add_metric([name], float(escalated(past, watched[name].trigger.policy)))
-            refused.add_metric([name], float(watched[name].platform.data_refused()))
+            platform, policy = watched[name].platform, watched[name].trigger.policy
+            stuck.add_metric([name], float(escalated(past, policy, platform.champion())))
+            refused.add_metric([name], float(platform.data_refused()))
             seconds.add_metric([name], state.seconds)
             if state.succeeded_at is not None:
                 success.add_metric([name], _epoch(state.succeeded_at))

@@ -67,12 +67,20 @@ def workloads(configured: Settings, names: list[str], policies: list[Path]) -> l
         if name in stated:
             raise UsageError(f"policy {path}: workload {name!r} has a policy already; give one of each")
         stated[name] = found
-    wanted = names or sorted({*catalog.names(configured.project), *stated})
-    known = [catalog.load(name, configured.project) for name in dict.fromkeys([*wanted, *stated])]
-    return [
-        replace(w, retrain=stated[w.name]) if w.name in stated else policy.in_force(w, configured.project)
-        for w in known
-    ]
+    known: list[Workload] = []
+    for name in dict.fromkeys([*(names or catalog.names(configured.project)), *stated]):
+        try:
+            workload = catalog.load(name, configured.project)
+            if name not in stated:
+                workload = policy.in_force(workload, configured.project)
+        except Exception as error:  # a workload is anybody's code
+            if name in names or name in stated:
+                raise
+            # one that nobody asked for must not keep the others from being heard
+            say(f"{name} is not watched: {error}")
+            continue
+        known.append(replace(workload, retrain=stated.get(name, workload.retrain)))
+    return known
 
 
 def say(text: str) -> None:

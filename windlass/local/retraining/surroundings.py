@@ -164,8 +164,10 @@ class Surroundings:
         model = self._workload.name
         for _, _, file in reversed(history.files(self._journals, model)):
             found = history.read(file)
-            if found is None or version not in found.release.candidates or found.state.live:
+            if found is None or version not in found.release.candidates:
                 continue
+            if found.state.live:
+                return None
             reason = (found.last or {}).get("reason")
             why = f": {reason}" if reason else ""
             helped = found.state.phase == "Promoted" and self._took_over(found, version)

@@ -70,6 +70,12 @@ def test_a_policy_names_its_workload(tmp_path: Path) -> None:
     (found,) = workloads(place.settings, [planes.MODEL], [one])
     assert found.retrain.cooldown == timedelta(hours=1)
     assert {w.name for w in workloads(place.settings, [], [])} >= {"flights", planes.MODEL}
+    broken = place.settings.project / "workloads" / "broken"
+    broken.mkdir()
+    (broken / "workload.py").write_text("WORKLOAD = 7\n")
+    assert "broken" not in {w.name for w in workloads(place.settings, [], [])}
+    with pytest.raises(UsageError, match="states no WORKLOAD"):
+        workloads(place.settings, ["broken"], [])
     with pytest.raises(UsageError, match="has a policy already"):
         workloads(place.settings, [], [one, two])
     with pytest.raises(UsageError, match="unknown workload 'trains'"):

@@ -183,6 +183,26 @@ def ruled(signal: Signal, standing: Standing, *history: PastTrigger, **changed: 
             "dailyBudget",
             id="nor-a-day",
         ),
+        pytest.param(
+            ruled(
+                DRIFT,
+                Standing(champion="3"),
+                past(70, "x", helped=False, champion="3"),
+                past(40, "y", helped=False, champion="3"),
+            ),
+            "escalated",
+            id="the-champion-that-nothing-helped",
+        ),
+        pytest.param(
+            ruled(
+                DRIFT,
+                Standing(champion="3"),
+                past(70, "x", helped=False, champion="2"),
+                past(40, "y", helped=False, champion="2"),
+            ),
+            "accepted",
+            id="a-person-has-put-another-in-its-place",
+        ),
         pytest.param(ruled(NEW, Standing()), "accepted", id="any-new-rows-where-no-count-is-asked-for"),
         pytest.param(ruled(NEW, Standing(), new_rows=20), "volume", id="nobody-says-how-many-are-new"),
         pytest.param(ruled(NEW, Standing(new_rows=19), new_rows=20), "volume", id="too-few-new-rows"),
