@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monitoring.rules import slo
 from monitoring.rules.objectives import Objectives, seconds
 from monitoring.rules.rule import Alert, Group, Recording
 
@@ -30,7 +31,8 @@ def _metrics_absent() -> Alert:
         # a target that does not answer; or no target is known at all; or a model that had series today has none
         'max by (job, instance) (up{job=~"windlass.*"}) == 0\n'
         'or absent(up{job=~"windlass.*"})\n'
-        f"or max by (model) (max_over_time({answers}[1d])) unless on (model) {answers}",
+        # (asked of the recorded series: one a model, where the counters may be thousands)
+        f"or max_over_time({slo.RATE}[1d]) unless on (model) {answers}",
         "5m",
         "page",
         "{{ or $labels.model $labels.instance `windlass` }}: its metrics have vanished",

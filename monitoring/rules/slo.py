@@ -18,6 +18,9 @@ FAST = ((14.4, "1h", "5m"), (6.0, "6h", "30m"))
 SLOW = ((3.0, "1d", "2h"), (1.0, "3d", "6h"))
 """(burn rate, long window, short window)."""
 
+RATE = "model:windlass_requests:rate5m"
+"""Requests a second of each model that answers."""
+
 Recorded = Callable[[str], str]
 
 # Requests that name no model at all (a wrong path) are nobody's budget.
@@ -54,11 +57,7 @@ def _recordings(objectives: Objectives) -> tuple[Recording, ...]:
             f"[{window}]))"
         )
         found.append(Recording(slow(window), f"1 - {within} / ({timed} > 0)"))
-    found.append(
-        Recording(
-            "model:windlass_requests:rate5m", f"sum by (model) (rate(windlass_requests_total{{{KNOWN}}}[5m]))"
-        )
-    )
+    found.append(Recording(RATE, f"sum by (model) (rate(windlass_requests_total{{{KNOWN}}}[5m]))"))
     for share, name in ((0.5, "p50"), (0.99, "p99")):
         buckets = f"sum by (model, le) (rate(windlass_request_seconds_bucket{{{KNOWN}}}[5m]))"
         found.append(

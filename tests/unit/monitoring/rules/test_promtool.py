@@ -109,7 +109,8 @@ def test_a_wrong_alert_fails_its_tests(promtool: Path, tmp_path: Path, alert: Al
     ]
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(content))
     group = home(alert)
-    needed = [r for r in group.rules if isinstance(r, Recording) and r.name in alert.expr]
+    recorded = [r for g in GROUPS for r in g.rules if isinstance(r, Recording)]
+    needed = [r for r in recorded if r.name in alert.expr]
     wrong = [replace(mutant, name=name) for name, (_, mutant) in changed.items()]
     small = replace(group, rules=(*needed, alert, *wrong))
     (tmp_path / "rules.yaml").write_text(document.text(document.rules((small,))))
