@@ -53,7 +53,7 @@ class Consolidation:
     # --- one commit
 
     def take(self, segments: Sequence[tuple[int, wal.Content]]) -> Manifest:
-        """Bring some segments into the store and remove nothing."""
+        """Bring some segments into the store and remove nothing; without any, only halves that waited too long."""
         known = self._store.manifest
         batch = read_batch([line for _, content in segments for line in content.lines])
         for _, content in segments:
@@ -75,7 +75,7 @@ class Consolidation:
         done = self._store.commit(
             replace(
                 known,
-                wal=max(number for number, _ in segments) + 1,
+                wal=max([known.wal, *(number + 1 for number, _ in segments)]),
                 parts=(*known.parts, *made),
                 runs=runs,
                 models=tuple(models),
@@ -313,9 +313,12 @@ def consolidate(configured: Settings, options: Options, until: int, *, now: floa
         store = Store(configured, now=now)
         _remove_taken(folder, store.manifest.wal)
         work = Consolidation(store, Names(configured), options)
+        before = store.manifest
         for group in groups(folder, store.manifest.wal, until):
             work.take(group)
             _remove_taken(folder, store.manifest.wal)
+        if store.manifest is before and before.held is not None:
+            work.take([])
         maintain(store, options)
         return store.manifest
 
@@ -343,8 +346,9 @@ def main(argv: list[str] | None = None) -> int:
     except (WindlassError, OSError) as error:
         sys.stderr.write(f"windlass collector: the journal could not be brought into the store: {error}\n")
         return 1
+    report = {"wal": done.wal, "held": done.held is not None, "counts": done.counts}
     with contextlib.suppress(BrokenPipeError):  # whoever asked was killed meanwhile
-        sys.stdout.write(orjson.dumps({"wal": done.wal, "counts": done.counts}).decode() + "\n")
+        sys.stdout.write(orjson.dumps(report).decode() + "\n")
         sys.stdout.flush()
     return 0
 

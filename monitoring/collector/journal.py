@@ -51,6 +51,7 @@ class Journal:
         known, first, self.offsets, self._since = recovered(settings, self._folder)
         self._wal = wal.Wal(self._folder, first)
         self._storage_ok = True
+        self._held = known.held is not None
         self._bytes = float(wal.size(self._folder))
         self._child: asyncio.subprocess.Process | None = None
         self._work: asyncio.Task[bool] | None = None
@@ -137,7 +138,8 @@ class Journal:
             closed = [number for number in list(self._since) if number < self._wal.active]
             if time.monotonic() < due and (len(closed) < BACKLOG or pause > self.options.consolidate_s):
                 continue
-            if self._since and not await self.consolidate():
+            # halves that wait for their other one become old although nothing comes
+            if (self._since or self._held) and not await self.consolidate():
                 pause = min(LONGEST_PAUSE_S, 2 * pause)
             else:
                 pause = self.options.consolidate_s
@@ -173,6 +175,7 @@ class Journal:
             return False
         report = orjson.loads(said)
         self.metrics.stored.counts = report["counts"]
+        self._held = report["held"]
         for number in [n for n in list(self._since) if n < report["wal"]]:
             del self._since[number]
         self._bytes = float(wal.size(self._folder))

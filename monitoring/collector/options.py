@@ -34,7 +34,7 @@ class Options:
     wal_bytes: int = 4 * 1024**3
     consolidate_s: float = 30.0
     compact_parts: int = 8
-    compact_rows: int = 500_000
+    compact_rows: int = 250_000
     grace_s: float = 600.0
 
     def __post_init__(self) -> None:
