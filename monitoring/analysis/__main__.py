@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from monitoring.analysis import exporter, job
-from monitoring.analysis.gathering import Moment
+from monitoring.analysis.gathering import Moment, standing
 from monitoring.analysis.job import Result, Told
 from windlass import settings, telemetry
 from windlass.errors import UsageError, WindlassError
@@ -40,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("workload", nargs="?", help="name of the workload")
     parser.add_argument("--now", metavar="TIME", help="labels known then count (default: now)")
     parser.add_argument(
-        "--end", metavar="TIME", help="end of the window (default: the last full hour before --now)"
+        "--end",
+        metavar="TIME",
+        help="end of the window (default: the last full hour, or where the platform's clock stands)",
     )
     parser.add_argument(
         "--report", action="store_true", help="make Evidently's report also where nothing failed"
@@ -58,10 +60,14 @@ def _parser() -> argparse.ArgumentParser:
 def _analyse(arguments: argparse.Namespace) -> int:
     if arguments.workload is None:
         raise UsageError("name a workload, for example: python -m monitoring.analysis flights")
+    configured = settings.load()
     now = datetime.now(UTC) if arguments.now is None else moment("--now", arguments.now)
-    end = None if arguments.end is None else moment("--end", arguments.end)
+    # on historical data the newest window ends where the platform's clock stands
+    end = standing(configured) if arguments.now is None else None
+    if arguments.end is not None:
+        end = moment("--end", arguments.end)
     result = job.run(
-        settings.load(),
+        configured,
         arguments.workload,
         Moment.at(now, end),
         told=Told(arguments.signals_to, arguments.token_file),

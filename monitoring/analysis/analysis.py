@@ -93,7 +93,7 @@ def _counted(inputs: Inputs, objective: slo.Objective) -> slo.Counted | None:
 
 def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> VersionAnalysis:
     workload, window = inputs.workload, known.window
-    performing_ = performing.judge(workload, known, inputs.end, policy)
+    performing_ = performing.judge(workload, known, inputs.end, inputs.now, policy)
     memory, nothing = known.memory, known.nothing
     if known.baseline is not None and not nothing:
         memory = drifting.advance(

@@ -15,7 +15,7 @@ import numpy as np
 
 from monitoring.analysis.check import Check, CheckName
 from monitoring.analysis.requests import Schema
-from monitoring.analysis.traffic import between
+from monitoring.analysis.traffic import take
 from monitoring.collector.reading import StoredWindow
 from monitoring.detection.baseline import Baseline
 from monitoring.detection.judging import judge
@@ -76,7 +76,7 @@ def advance(
         memory = Memory(baseline.digest)
     width = len(baseline.columns)
     for until in due(memory.looked, end, policy):
-        rows = between(history, until - 2 * policy.window.total_seconds(), until)
+        rows = take(history, (history.at >= until - 2 * policy.window.total_seconds()) & (history.at < until))
         features = rows.features if len(rows) else np.empty((0, width))
         matured = None
         if labels_through is not None:

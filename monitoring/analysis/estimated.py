@@ -170,9 +170,8 @@ def _sampled(metric: Metric, scores: Floats, p: Floats, threshold: float, day: d
         if_zero = _losses(metric, scores, threshold)[1]
         influence = (p * gain + if_zero - value) / len(scores)
     if day is not None:
-        error, freedom = days.standard_error(influence, day)
-        if freedom:
-            return Sampled(value, error, freedom)
+        # rows of one day alone do not tell how days differ: the error is not known then
+        return Sampled(value, *days.standard_error(influence, day))
     return Sampled(value, math.sqrt(float(np.sum(np.square(influence)))), 0)
 
 

@@ -5,6 +5,7 @@ What cannot be read is missing, and its checks are INCONCLUSIVE; nothing stands 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -47,6 +48,15 @@ class Moment:
         return cls(now, end or now.replace(minute=0, second=0, microsecond=0))
 
 
+def standing(settings: Settings) -> datetime | None:
+    """Where the clock of the platform of this home stands, on historical data; None where it is the present."""
+    try:
+        found = json.loads((settings.run_dir / "platform.json").read_text()).get("as_of")
+    except (FileNotFoundError, ValueError):
+        return None
+    return None if found is None else datetime.fromisoformat(found)
+
+
 def gather(
     settings: Settings,
     workload: Workload,
@@ -73,7 +83,7 @@ def gather(
     if only is not None:
         versions = [replace(v, memory=Memory()) for v in versions]
     counted, resources = _serving(settings, workload.name, end, policy, warnings)
-    return Inputs(workload, start, end, arrivals, tuple(versions), counted, resources)
+    return Inputs(workload, start, end, moment.now.timestamp(), arrivals, tuple(versions), counted, resources)
 
 
 def _behind(moment: float) -> float:

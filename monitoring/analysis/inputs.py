@@ -93,6 +93,7 @@ class Inputs:
 
     Attributes:
         start, end: the window, epoch seconds; a row belongs to it with `start` < at <= `end`.
+        now: when it is analysed: labels known then are known here.
         arrivals: when every live answer was given, whichever version gave it, over the weeks before.
         versions: those that are judged, the one with most of the newest traffic first: the champion.
         counted: requests by objective, of the serving side's own metrics; the log stands in where there are none.
@@ -101,6 +102,7 @@ class Inputs:
     workload: Workload
     start: float
     end: float
+    now: float
     arrivals: Floats
     versions: tuple[VersionInputs, ...]
     counted: Mapping[Name, Counted]

@@ -43,12 +43,13 @@ class Maturity:
         return asdict(self)
 
 
-def measure(history: StoredWindow, *, end: float, span: float) -> tuple[Maturity, StoredWindow]:
+def measure(history: StoredWindow, *, end: float, now: float, span: float) -> tuple[Maturity, StoredWindow]:
     """Say when labels come, and cut out the newest stretch of `span` seconds whose labels have had their time.
 
     Args:
-        history: everything kept of one version up to `end`, labels as known now.
+        history: everything kept of one version up to `end`, labels as known at `now`.
         end: end of the analysed window, epoch seconds.
+        now: when it is analysed; long after `end` where an old window is, or where the platform's clock stands.
 
     Returns:
         What is known, and the matured rows (the labels of some may still be missing).
@@ -62,7 +63,7 @@ def measure(history: StoredWindow, *, end: float, span: float) -> tuple[Maturity
     if len(usual) < ENOUGH:
         return Maturity({}, None, 0, 0, None, age), between(history, end, end)
     quantiles = {f"{q:g}": float(np.quantile(usual, q)) for q in (0.5, 0.9, DELAY_QUANTILE)}
-    through = end - max(quantiles[f"{DELAY_QUANTILE:g}"], 0.0)
+    through = min(end, now - max(quantiles[f"{DELAY_QUANTILE:g}"], 0.0))
     stretch = between(history, through - span, through)
     labelled = int(np.isfinite(stretch.labels).sum())
     coverage = labelled / len(stretch) if len(stretch) else None

@@ -47,9 +47,11 @@ class Performing:
     slices: SliceReport
 
 
-def judge(workload: Workload, known: VersionInputs, end: float, policy: AnalysisPolicy) -> Performing:
+def judge(
+    workload: Workload, known: VersionInputs, end: float, now: float, policy: AnalysisPolicy
+) -> Performing:
     """Measure, estimate and search the slices."""
-    ripe, matured = maturity.measure(known.history, end=end, span=policy.span.total_seconds())
+    ripe, matured = maturity.measure(known.history, end=end, now=now, span=policy.span.total_seconds())
     evaluation = known.evaluation
     estimator = None
     figures: list[Figure] = []
@@ -89,7 +91,8 @@ def _figures(
         if not math.isfinite(sampled.value):
             continue
         reach = days.quantile(0.5 + CONFIDENCE / 2, sampled.freedom) * sampled.error
-        found.append(Figure(metric, kind, sampled.value, sampled.value - reach, sampled.value + reach))
+        bounds = (sampled.value - reach, sampled.value + reach) if math.isfinite(reach) else (None, None)
+        found.append(Figure(metric, kind, sampled.value, *bounds))
     return found
 
 
@@ -116,6 +119,9 @@ def _measured(
         policy.decay,
     )
     evidence["tests"] = [asdict(t) for t in found.tests]
+    if found.tests and not math.isfinite(found.tests[0].lower):
+        told = "the labelled rows are of one day, which does not tell how days differ"
+        return Check("performanceDecay", "INCONCLUSIVE", told, evidence)
     return Check("performanceDecay", found.verdict, found.reason, evidence)
 
 

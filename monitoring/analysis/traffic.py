@@ -96,8 +96,8 @@ def joined(parts: Sequence[StoredWindow]) -> StoredWindow:
 
 
 def between(window: StoredWindow, since: float, until: float) -> StoredWindow:
-    """Rows with `since` <= at < `until`."""
-    return take(window, (window.at >= since) & (window.at < until))
+    """Rows with `since` < at <= `until`."""
+    return take(window, (window.at > since) & (window.at <= until))
 
 
 def volume(arrivals: Floats, start: float, end: float, policy: TrafficPolicy | None = None) -> Check:

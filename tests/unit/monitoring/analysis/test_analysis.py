@@ -61,7 +61,7 @@ def of(
         skew=skew,
     )
     versions = (known,) if len(rows) else ()
-    return Inputs(WORKLOAD, start, moment, rows.at, versions, {})
+    return Inputs(WORKLOAD, start, moment, moment, rows.at, versions, {})
 
 
 def verdicts(found: Analysis) -> dict[str, str]:

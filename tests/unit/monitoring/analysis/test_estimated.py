@@ -145,3 +145,14 @@ def test_rows_that_say_too_little_give_no_estimator(labels: np.ndarray, scores: 
 
 def test_a_window_without_rows_has_no_estimate(fitted: Estimator) -> None:
     assert fitted.estimate(np.empty(0), np.empty(0)) == {}
+
+
+def test_one_day_does_not_tell_how_days_differ() -> None:
+    """Verify that rows of a single day have a value and no error, instead of one that is far too small."""
+    draw = np.random.default_rng(9)
+    scores = draw.beta(2, 5, 900)
+    labels = (draw.random(900) < scores).astype(float)
+    one = estimated.measured("auc", labels, scores, np.arange(900.0))
+    two = estimated.measured("auc", labels, scores, np.arange(900.0) * 200)
+    assert one.value == two.value
+    assert (np.isnan(one.error), one.freedom, two.freedom) == (True, 0, 2)

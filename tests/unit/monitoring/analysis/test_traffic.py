@@ -106,10 +106,10 @@ def test_labels_that_take_weeks_are_waited_for() -> None:
     draw = np.random.default_rng(4)
     at = np.sort(END - draw.random(20_000) * 60 * DAY)
     delay = draw.uniform(1, 20, len(at)) * DAY
-    found, rows = maturity.measure(labelled(at, delay, END), end=END, span=WEEK)
+    found, rows = maturity.measure(labelled(at, delay, END), end=END, now=END, span=WEEK)
     assert found.delays["0.95"] == pytest.approx(19.05 * DAY, rel=0.02)
     assert found.through == pytest.approx(END - found.delays["0.95"])
-    assert rows.at.max() < found.through
+    assert rows.at.max() <= found.through
     assert found.coverage == pytest.approx(1.0, abs=0.03)
 
 
@@ -118,7 +118,7 @@ def test_quick_labels_do_not_make_the_delay_look_short() -> None:
     draw = np.random.default_rng(5)
     at = np.sort(END - draw.random(20_000) * 60 * DAY)
     slow = np.where(draw.random(len(at)) < 0.5, 1 * DAY, 25 * DAY)
-    found, _ = maturity.measure(labelled(at, slow, END), end=END, span=WEEK)
+    found, _ = maturity.measure(labelled(at, slow, END), end=END, now=END, span=WEEK)
     assert found.delays["0.95"] == pytest.approx(25 * DAY)
 
 
@@ -126,12 +126,23 @@ def test_labels_that_stop_show_as_coverage() -> None:
     """Verify a label outage: the delay is still known, the matured rows have no label."""
     at = np.sort(END - np.random.default_rng(6).random(20_000) * 60 * DAY)
     known = labelled(at, np.full(len(at), DAY), END - 20 * DAY)
-    found, rows = maturity.measure(known, end=END, span=WEEK)
+    found, rows = maturity.measure(known, end=END, now=END, span=WEEK)
     assert (found.coverage, len(rows) > 1000) == (0.0, True)
     assert found.age == pytest.approx(20 * DAY, rel=0.01)
 
 
 def test_without_labels_nothing_is_known_of_them() -> None:
     at = END - np.arange(5000.0)
-    found, rows = maturity.measure(labelled(at, np.zeros(5000), END, share=0.0), end=END, span=WEEK)
+    found, rows = maturity.measure(labelled(at, np.zeros(5000), END, share=0.0), end=END, now=END, span=WEEK)
     assert (found.through, found.coverage, found.age, len(rows)) == (None, None, None, 0)
+
+
+def test_an_old_window_is_measured_by_what_is_known_now() -> None:
+    """Verify that rows count as matured by the time of the analysis, where that is long after the window."""
+    at = END - np.arange(5000.0)
+    delay = np.full(5000, 3 * DAY)
+    waiting, _ = maturity.measure(labelled(at, delay, END), end=END, now=END, span=WEEK)
+    assert waiting.rows == 0
+    known = labelled(at, delay, END + 10 * DAY)
+    found, rows = maturity.measure(known, end=END, now=END + 10 * DAY, span=WEEK)
+    assert (found.through, found.coverage, len(rows)) == (END, 1.0, 5000)
