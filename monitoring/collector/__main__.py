@@ -32,7 +32,7 @@ from windlass import settings, telemetry
 from windlass.errors import AlreadyRunningError, WindlassError
 
 DRAIN_SECONDS = 5.0
-CLOSE_SECONDS = 4.0
+CLOSE_SECONDS = 7.0
 FOLLOW_EVERY_S = 1.0
 COMPLAINTS_APART_S = 60.0
 HELP = {
@@ -71,7 +71,7 @@ async def serve(
         server = await listen(app, connections, host, port)
         tasks = [loop.create_task(journal.run())]
         logs = Follower(
-            predictions.folder(configured),
+            predictions.folder(configured) if follow else None,
             labels.path(configured),
             intake,
             journal.append,
@@ -82,8 +82,7 @@ async def serve(
                 None if kind == "label" else journal.metrics.events.labels(kind).inc(count)
             ),
         )
-        if follow:
-            tasks.append(loop.create_task(_follow(logs, journal)))
+        tasks.append(loop.create_task(_follow(logs, journal)))
         await stop.wait()
         server.close()
         await connections.drain(DRAIN_SECONDS)
@@ -91,10 +90,9 @@ async def serve(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         ends = time.monotonic() + CLOSE_SECONDS
-        if follow:
-            with contextlib.suppress(WindlassError, OSError):
-                while await logs.poll() and time.monotonic() < ends:
-                    pass
+        with contextlib.suppress(WindlassError, OSError):
+            while await logs.poll() and time.monotonic() < ends:
+                pass
         await journal.close(max(0.0, ends - time.monotonic()))
         log.close()
 
@@ -147,7 +145,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--home", type=Path, help="root of the local state; default: WINDLASS_HOME")
-    parser.add_argument("--no-follow", action="store_true", help="leave the logs of this machine alone")
+    parser.add_argument(
+        "--no-follow", action="store_true", help="leave the logs of this machine's model servers alone"
+    )
     parser.add_argument(
         "--only-known-models", action="store_true", help="refuse models that are no workload of the project"
     )

@@ -53,6 +53,7 @@ class Follower:
     """Reads what is new of the logs and hands it to the journal.
 
     Args:
+        predictions: folder of the model servers' logs, None to leave them alone.
         append: makes bytes durable in the journal.
         offsets: from the store and from what the journal holds beyond it.
         refuse: told how many lines are none of the kind, and stay out.
@@ -61,7 +62,7 @@ class Follower:
 
     def __init__(
         self,
-        predictions: Path,
+        predictions: Path | None,
         feedback: Path,
         intake: Intake,
         append: Callable[[bytes], Awaitable[None]],
@@ -71,13 +72,13 @@ class Follower:
         refuse: Callable[[int], None],
         count: Callable[[str, int], None],
     ) -> None:
-        self._folders = {PREDICTIONS: predictions, FEEDBACK: feedback.parent}
-        self._feedback = feedback.name
+        self._predictions = predictions
+        self._feedback = feedback
         self._intake = intake
         self._append = append
         self._offsets: dict[str, dict[str, Offset]] = {
             name: {file: list(offset) for file, offset in offsets.get(name, {}).items()}
-            for name in self._folders
+            for name in (PREDICTIONS, FEEDBACK)
         }
         self._now = now
         self._refuse = refuse
@@ -105,9 +106,9 @@ class Follower:
         return found
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        for path in sorted(self._folders[PREDICTIONS].glob("*.jsonl")):
+        for path in sorted(self._predictions.glob("*.jsonl")) if self._predictions is not None else ():
             yield PREDICTIONS, path
-        yield FEEDBACK, self._folders[FEEDBACK] / self._feedback
+        yield FEEDBACK, self._feedback
 
     def _entries(self, kind: str, data: bytes) -> tuple[list[dict[str, Any]], int]:
         entries: list[dict[str, Any]] = []

@@ -16,6 +16,8 @@ import httptools
 from windlass.errors import PortInUseError
 
 LARGEST_BODY = 8 * 1024 * 1024
+#: requests of one client that wait for their answers before no more is read from it
+MOST_AHEAD = 32
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._expects_continue = False
         self._refused = False
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment] # uvloop's transport is no subclass of asyncio's
@@ -166,6 +169,9 @@ class Connection(asyncio.Protocol):
     def _enqueue(self, item: Request | Response, keep_alive: bool) -> None:
         # answers leave in the order of their requests, a refusal after what was asked before it
         self._waiting.append((item, keep_alive))
+        if len(self._waiting) >= MOST_AHEAD and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._answer())
 
@@ -178,6 +184,9 @@ class Connection(asyncio.Protocol):
                 else:
                     self._send(await self._handled(item), keep_alive, head=item.method == "HEAD")
                 self._waiting.popleft()
+                if self._paused and len(self._waiting) < MOST_AHEAD // 2 and self._transport is not None:
+                    self._paused = False
+                    self._transport.resume_reading()
         finally:
             self._worker = None
 

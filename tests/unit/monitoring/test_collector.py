@@ -150,6 +150,21 @@ def test_one_connection_takes_many_requests_sent_ahead_of_their_answers(collecto
     assert received.endswith(b'{"status":"ok"}')
 
 
+def test_a_client_that_sends_far_ahead_of_its_answers_is_slowed_and_answered(collector: Collector) -> None:
+    body = b'{"request_id":"p","label":1}'
+    request = b"POST /feedback HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    last = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", collector.port), timeout=60) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(request * 400 + last,))
+        sender.start()
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+        sender.join(30)
+    assert received.count(b'{"accepted":1}') == 400
+    assert received.endswith(b'{"status":"ok"}')
+
+
 def test_a_body_that_is_too_large_and_a_request_that_is_none_are_answered(collector: Collector) -> None:
     for sent, status in (
         (
