@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from windlass.drill.drill import Drill
-from windlass.drill.faults import corrupt_model, dead_feature_store, slow_model
+from windlass.drill.faults import (
+    corrupt_model,
+    dead_feature_store,
+    drifted_feature,
+    poisoned_partition,
+    slow_model,
+)
 from windlass.errors import UsageError
 
 DRILLS: tuple[Drill, ...] = (
+    drifted_feature.DRILL,
     dead_feature_store.DRILL,
     corrupt_model.DRILL,
     slow_model.DRILL,
+    poisoned_partition.DRILL,
 )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from windlass import atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +79,14 @@ def everything() -> pd.DataFrame:
 def live() -> pd.DataFrame:
     """The calm live days."""
     return rows(LIVE, LIVE_DAYS, seed=8)
+
+
+def extend(path: Path, frame: pd.DataFrame) -> None:
+    """Add rows to a file of orders, all or nothing."""
+    import pandas as pd
+
+    with atomic.replacing(path) as temporary:
+        pd.concat([pd.read_parquet(path), frame], ignore_index=True).to_parquet(temporary, index=False)
 
 
 def asked(frame: pd.DataFrame) -> list[Order]:

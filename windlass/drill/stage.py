@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from windlass.drill import orders, pages, project
 from windlass.drill.orders import Order
@@ -30,7 +30,11 @@ from windlass.local.client import Client
 from windlass.local.plane import DataPlane
 from windlass.settings import Settings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MODEL = "orders"
+DATA = "orders.parquet"
 CHAMPION, CANDIDATE = "1", "2"
 COMMAND_S = 240.0
 WAIT_S = 60.0
@@ -70,9 +74,10 @@ class Stage:
     def prepare(self) -> None:
         """Make a project whose model has served calm days, or bring back the home as it was after them."""
         prepared = self.folder / "prepared"
+        # the drill before may have added to the data
+        self._make_project()
         if not (prepared / READY).is_file():
             shutil.rmtree(self.settings.home, ignore_errors=True)
-            self._make_project()
             last = (orders.LIVE - timedelta(days=1)).date()
             # a champion, and a candidate that waits for its release
             self._train(last - timedelta(days=orders.LEARNED_DAYS - 1), last, "champion")
@@ -93,7 +98,7 @@ class Stage:
         place = self.settings.project / "workloads" / MODEL
         place.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(project.__file__).with_name("workload.py"), place / "workload.py")
-        data = self.settings.project / "orders.parquet"
+        data = self.settings.project / DATA
         orders.everything().to_parquet(data, index=False)
         request = Request(
             name=MODEL, data=data, label="returned", time="at", entities=("shop",), label_delay=timedelta(hours=6),
@@ -105,22 +110,25 @@ class Stage:
         (features / f"{MODEL}.py").write_text(text)
 
     def _live(self) -> None:
-        """Serve the calm days, features kept up, and have them analysed."""
+        """Serve the calm days and have them analysed."""
+        self.up()
+        self.tell(self._served(orders.asked(orders.live())))
+        self.down()
+        self.analyse(orders.LIVE + timedelta(days=orders.LIVE_DAYS))
+
+    def _served(self, asked: Sequence[Order]) -> list[Asked]:
+        """Send requests one after the other, with the features kept up as a producer of them does."""
         from windlass import catalog
         from windlass.features.stream import OnlineStream
 
-        self.up()
+        workload = catalog.load(MODEL, self.settings.project)
         sent: list[Asked] = []
-        with contextlib.closing(
-            OnlineStream(catalog.load(MODEL, self.settings.project), self.settings)
-        ) as stream:
-            for order in orders.asked(orders.live()):
+        with contextlib.closing(OnlineStream(workload, self.settings)) as stream:
+            for order in asked:
                 # what happened before it is known, and it is not
                 stream.advance(datetime.fromtimestamp(order.at, UTC) - timedelta(microseconds=1))
                 sent += self.ask([order])
-        self.tell(sent)
-        self.down()
-        self.analyse(orders.LIVE + timedelta(days=orders.LIVE_DAYS))
+        return sent
 
     def _train(self, first: date, last: date, run: str) -> None:
         made = self.windlass(
@@ -178,7 +186,7 @@ class Stage:
         home, place = str(self.settings.home), str(self.settings.project)
         return {**kept, "WINDLASS_HOME": home, "WINDLASS_PROJECT": place}
 
-    def attempt(self, *words: str | Path) -> tuple[int, dict[str, Any]]:
+    def attempt(self, *words: object) -> tuple[int, dict[str, Any]]:
         """Run `windlass WORDS --json` as a process; exit code and object."""
         command = [sys.executable, "-m", "windlass", *map(str, words), "--json"]
         done = subprocess.run(
@@ -196,7 +204,7 @@ class Stage:
             said = {"error": {"message": done.stderr.strip()[-1500:]}}
         return done.returncode, said
 
-    def windlass(self, *words: str | Path) -> dict[str, Any]:
+    def windlass(self, *words: object) -> dict[str, Any]:
         """As `attempt`, for a command that must succeed.
 
         Raises:
@@ -298,6 +306,25 @@ class Stage:
         file = self.folder / "home" / "labels.jsonl"
         file.write_text("\n".join(lines) + "\n")
         return self.windlass("feedback", "--file", file)
+
+    def live(self, frame: pd.DataFrame, *, told: bool = True) -> list[Asked]:
+        """Serve orders, which are among the data to train on; what became of them is sent if `told`."""
+        orders.extend(self.settings.project / DATA, frame)
+        self.windlass("features", "build", MODEL)
+        sent = self._served(orders.asked(frame))
+        if told:
+            self.tell(sent)
+        return sent
+
+    def judge(self, end: datetime) -> dict[str, Any]:
+        """Analyse the window that ends at `end`, everything served until now included.
+
+        The platform is started anew for it: one that ends in order stores what it holds, and nobody waits for that.
+        """
+        self.windlass("down")
+        found = self.analyse(end)
+        self.up()
+        return found
 
     def analyse(self, end: datetime) -> dict[str, Any]:
         """Run the analysis job for the window that ends at `end`, as its schedule would."""
