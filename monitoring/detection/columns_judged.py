@@ -136,6 +136,6 @@ def asked_of(measure: Measure, columns: Sequence[str]) -> tuple[Asked, ...]:
 def _shares(measure: Measure, statistic: Statistic, effect: float, centre: float) -> tuple[float, float]:
     scale = measure.view.scales[statistic.column]
     if statistic.kind == MAGNITUDE:
-        return math.exp(effect / max(scale.sized, 0.01)), 1.0
+        return math.exp(effect), 1.0
     expected = scale.null_share if statistic.kind == "missing" else centre
     return min(max(expected + effect, 0.0), 1.0), expected

@@ -8,7 +8,8 @@ between features and outcome lowers b. So a low slope is concept drift, and the 
 The test is an e-detector (Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for sequential change
 detection", 2022, section 3): for each bet λ the CUSUM max(M, 1)·exp(-λ z - λ²/2) of standardised daily slopes z, and
 their mean. Where z given the past is sub-Gaussian with unit scale and mean at least 0 — the scale is learned from the
-reference's own days, and no day counts for more than three of it — it stays below a threshold for that many days in the mean.
+reference's own days, and no day counts for more than three of it — it stays below a
+threshold for that many days in the mean.
 """
 
 from __future__ import annotations

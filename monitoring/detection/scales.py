@@ -35,7 +35,6 @@ class ColumnScale:
         tail_low, tail_high: 5 % and 95 % quantile.
         atom: the most frequent value, if it is frequent; else NaN.
         log_mean: mean logarithm of the magnitudes that are not zero; NaN where there are none.
-        sized: share of the values that are not zero.
         null_share: share of rows without a value.
         shares: of each category, empty for a number.
     """
@@ -50,7 +49,6 @@ class ColumnScale:
     tail_high: float
     atom: float
     log_mean: float
-    sized: float
     null_share: float
     shares: Floats
 
@@ -66,7 +64,7 @@ class ColumnScale:
         if not len(values):
             none = np.empty(0)
             nan = float("nan")
-            return cls(name, kind, none, none, nan, nan, nan, nan, nan, nan, 0.0, null_share, shares)
+            return cls(name, kind, none, none, nan, nan, nan, nan, nan, nan, null_share, shares)
         knots, scores = _normal_scores(values)
         distinct, counts = np.unique(values, return_counts=True)
         frequent = int(counts.argmax())
@@ -84,7 +82,6 @@ class ColumnScale:
             tail_high=float(np.quantile(values, 1 - TAIL)),
             atom=atom,
             log_mean=float(np.log(magnitudes).mean()) if len(magnitudes) else float("nan"),
-            sized=len(magnitudes) / len(values),
             null_share=null_share,
             shares=shares,
         )

@@ -1,8 +1,8 @@
 """The statistics of a column: sums over the rows of a day, which add up to those of any span of days.
 
 Each is the mean of a quantity whose expectation at training is known, so its deviation is an effect with a unit:
-where the column stands given the others, whether it follows them with slope one, how far it spreads around them, what
-its tails hold, and (for quality) what is missing, unknown, out of range or in another unit.
+where the column stands given the others, whether it follows them with slope one, how far it spreads within a day,
+what its tails hold, and (for quality) what is missing, unknown, out of range or in another unit.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ Unit = Literal["sd", "share", "quality share", "slope", "spread", "log"]
 MAGNITUDES = 10.0
 """Logarithms of magnitudes further than this from the reference's mean count as this."""
 
+FOLLOWS = 0.5
+"""A column of which the others explain less than this share has no slope to speak of."""
 CHUNK_ROWS = 4096
 
 #: Statistic -> its unit, and its share of what its column may spend on false alarms.
-LOCATION, ALONE, SLOPE, SPREAD = "location given the others", "location", "slope on the others", "spread"
+LOCATION, ALONE, SLOPE = "location given the others", "location", "slope on the others"
+WITHIN = "spread within a day"
 LOW, HIGH, ATOM, SHARE = "low tail", "high tail", "most frequent value", "share of category"
 NULLS, RANGE, UNKNOWN, MAGNITUDE = "missing", "out of range", "unknown category", "magnitude"
 KINDS: dict[str, tuple[Unit, float]] = {
     LOCATION: ("sd", 0.40),
     ALONE: ("sd", 0.05),
-    SLOPE: ("slope", 0.15),
-    SPREAD: ("spread", 0.10),
+    SLOPE: ("slope", 0.10),
+    WITHIN: ("spread", 0.15),
     LOW: ("share", 0.06),
     HIGH: ("share", 0.06),
     ATOM: ("share", 0.06),
@@ -58,7 +61,8 @@ class Statistic:
 
     Attributes:
         column: position among the features; their number is the position of the scores.
-        weight: which count its sum is divided by: 0 = all rows, 1 + column = those with a value.
+        weight: which count its sum is divided by: 0 = all rows, 1 + column = those with a value, and from there on,
+            column by column, those with a value that is not zero.
         spending: share of its column's budget.
     """
 
@@ -77,7 +81,8 @@ class DayTable:
 
     Attributes:
         days: UTC days, ascending.
-        counts: days × (1 + columns): rows, and rows with a value of each column (the scores last).
+        counts: days × (2 + 2 features): rows, rows with a value of each feature and of the scores, and rows with a
+            value of each feature that is not zero.
         sums: days × statistics.
         squares: the same of squares, for the noise of drawing rows.
     """
@@ -91,16 +96,20 @@ class DayTable:
 def statistics_of(view: View) -> tuple[Statistic, ...]:
     """The statistics of a view, column by column."""
     found: list[Statistic] = []
+    columns = (*view.design.numeric, len(view.scales))
+    predicted = dict(zip(columns, view.predicted_variance.tolist(), strict=False))
 
     def add(column: int, kind: str, *, all_rows: bool = False, category: int = -1, part: float = 1.0) -> None:
         unit, spending = KINDS[kind]
         name = kind if category < 0 else f"{kind} {category}"
         weight = 0 if all_rows else 1 + column
+        if kind == MAGNITUDE:
+            weight = 2 + len(view.scales) + column
         found.append(Statistic(column, name, kind, unit, weight, spending * part, category))
 
     for i, scale in enumerate(view.scales):
         if scale.kind == "numeric":
-            for kind in _numeric(scale):
+            for kind in _numeric(scale, predicted[i]):
                 add(i, kind)
         else:
             for k in range(len(scale.shares)):
@@ -108,14 +117,16 @@ def statistics_of(view: View) -> tuple[Statistic, ...]:
             add(i, UNKNOWN)
         add(i, NULLS, all_rows=True)
     if view.score is not None:
-        for kind in _numeric(view.score):
+        for kind in _numeric(view.score, predicted[len(view.scales)]):
             if kind not in (RANGE, MAGNITUDE):
                 add(len(view.scales), kind)
     return tuple(found)
 
 
-def _numeric(scale: ColumnScale) -> list[str]:
-    kinds = [LOCATION, ALONE, SLOPE, SPREAD, LOW, HIGH, RANGE]
+def _numeric(scale: ColumnScale, predicted: float) -> list[str]:
+    kinds = [LOCATION, ALONE, WITHIN, LOW, HIGH, RANGE]
+    if predicted >= FOLLOWS:
+        kinds.append(SLOPE)
     if np.isfinite(scale.atom):
         kinds.append(ATOM)
     if np.isfinite(scale.log_mean):
@@ -130,7 +141,7 @@ def by_day(
     rows_of = days_of(at)
     order = np.argsort(rows_of, kind="stable")
     days, starts = np.unique(rows_of[order], return_index=True)
-    width, columns = len(statistics), features.shape[1] + 2
+    width, columns = len(statistics), 2 * features.shape[1] + 2
     if not len(days):
         return DayTable(days, np.empty((0, columns)), np.empty((0, width)), np.empty((0, width)))
     parts = []
@@ -150,9 +161,11 @@ def _chunk(
     view: View, statistics: Sequence[Statistic], at: Floats, features: Floats, scores: Floats, starts: Days
 ) -> tuple[Floats, Floats, Floats]:
     """Counts, sums and sums of squares of rows ordered by day; `starts` is where each day begins."""
-    rows = _values(view, statistics, views.measure(view, at, features, scores), features, scores)
+    seen = views.measure(view, at, features, scores)
+    rows = _values(view, statistics, seen, _around_days(seen.normal, starts), features, scores)
     present = np.isfinite(np.column_stack((features, scores)))
-    counted = np.column_stack((np.ones(len(at)), present))
+    sized = np.abs(features) > SMALLEST_MAGNITUDE  # False for NaN
+    counted = np.column_stack((np.ones(len(at)), present, sized))
     return (
         np.add.reduceat(counted, starts, axis=0),
         np.add.reduceat(rows, starts, axis=0),
@@ -160,8 +173,24 @@ def _chunk(
     )
 
 
+def _around_days(normal: Floats, starts: Days) -> Floats:
+    """How far each normal score lies from the mean of its day; 0 where there is none."""
+    present = np.isfinite(normal)
+    filled = np.where(present, normal, 0.0)
+    rows = np.maximum(np.add.reduceat(present.astype(np.float64), starts, axis=0), 1.0)
+    means = np.add.reduceat(filled, starts, axis=0) / rows
+    lengths = np.diff(np.append(starts, len(normal)))
+    around: Floats = np.where(present, np.abs(filled - np.repeat(means, lengths, axis=0)), 0.0)
+    return around
+
+
 def _values(
-    view: View, statistics: Sequence[Statistic], seen: views.Measured, features: Floats, scores: Floats
+    view: View,
+    statistics: Sequence[Statistic],
+    seen: views.Measured,
+    around: Floats,
+    features: Floats,
+    scores: Floats,
 ) -> Floats:
     """Rows × statistics, in the order of `statistics_of`; a row without a value contributes 0."""
     numeric = {column: k for k, column in enumerate(view.design.numeric)}
@@ -170,9 +199,7 @@ def _values(
     missing = {column: k for k, column in enumerate(view.design.missing)}
     normal = np.nan_to_num(seen.normal)
     residual = seen.residual
-    here = np.isfinite(seen.normal)
     slopes = residual * (normal - residual) / view.predicted_variance
-    spreads = np.where(here, np.abs(residual) / np.sqrt(view.residual_variance), 0.0)
     out = np.empty((len(features), len(statistics)))
     for k, statistic in enumerate(statistics):
         j = statistic.column
@@ -186,8 +213,8 @@ def _values(
                 out[:, k] = normal[:, numeric[j]]
             case "slope on the others":
                 out[:, k] = slopes[:, numeric[j]]
-            case "spread":
-                out[:, k] = spreads[:, numeric[j]]
+            case "spread within a day":
+                out[:, k] = around[:, numeric[j]]
             case "low tail":
                 out[:, k] = column < scale.tail_low
             case "high tail":

@@ -32,7 +32,7 @@ class View:
         centre: mean of the matrix's columns.
         residuals: matrix × (numeric columns, then missing ones): turns rows into residuals.
         score_weights: what predicts the normal score of the scores.
-        predicted_variance, residual_variance: of each numeric column (then of the scores) given the others.
+        predicted_variance: of what the others say of each numeric column, then of the scores; all have variance 1.
     """
 
     scales: tuple[ColumnScale, ...]
@@ -42,7 +42,6 @@ class View:
     residuals: Floats
     score_weights: Floats
     predicted_variance: Floats
-    residual_variance: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +82,7 @@ def fit(
     weights = np.empty(0) if score is None else precision @ covariance[:size, size]
     blank = np.ones(width + (score is not None))
     view = View(
-        tuple(scales), score, design, centre[:size], residuals, weights, blank, blank
+        tuple(scales), score, design, centre[:size], residuals, weights, blank
     )  # measured with to find the variances
     seen = _measured(view, normal, matrix)
     present = np.isfinite(seen.normal)
@@ -96,7 +95,6 @@ def fit(
         residuals=residuals,
         score_weights=weights,
         predicted_variance=_variance(predicted),
-        residual_variance=_variance(np.where(present, seen.residual, np.nan)),
     )
 
 
