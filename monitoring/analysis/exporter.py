@@ -121,10 +121,10 @@ def _version(put: Put, model: str, found: dict[str, Any], checks: list[dict[str,
     if skew is not None and skew["checked"]:
         put("windlass_skew_mismatch_ratio", skew["mismatched"] / skew["checked"], model, version)
     if found["detection"] is not None:
-        _drift(put, model, version, found["detection"])
+        _drift(put, model, version, found["detection"], {c["name"]: c["verdict"] for c in checks})
 
 
-def _drift(put: Put, model: str, version: str, detection: dict[str, Any]) -> None:
+def _drift(put: Put, model: str, version: str, detection: dict[str, Any], verdicts: dict[str, str]) -> None:
     for column in detection["columns"]:
         labels = (model, version, column["kind"], column["column"])
         effect = column["effect"]
@@ -133,7 +133,8 @@ def _drift(put: Put, model: str, version: str, detection: dict[str, Any]) -> Non
         put("windlass_drift_threshold", column["threshold"] if effect is not None else None, *labels)
     for check in detection["checks"]:
         kind = DRIFT_KINDS.get(check["check"])
-        if kind is not None and check["verdict"] != "INCONCLUSIVE":
+        # the analysis may know less than the look: labels that stopped coming make its last word unknown
+        if kind is not None and verdicts[check["check"]] != "INCONCLUSIVE":
             put("windlass_drift_alarm", float(check["alarm"]), model, version, kind)
 
 
