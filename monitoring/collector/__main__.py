@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -28,8 +25,9 @@ from monitoring.collector.journal import Journal
 from monitoring.collector.names import Names
 from monitoring.collector.options import Options
 from monitoring.collector.place import root
+from monitoring.collector.store import alone
 from windlass import settings, telemetry
-from windlass.errors import AlreadyRunningError, WindlassError
+from windlass.errors import WindlassError
 
 DRAIN_SECONDS = 5.0
 CLOSE_SECONDS = 7.0
@@ -112,28 +110,6 @@ async def _follow(logs: Follower, journal: Journal) -> None:
                 told = time.monotonic()
                 sys.stderr.write(f"windlass collector: logs wait to be read: {error}\n")
         await asyncio.sleep(0 if more else FOLLOW_EVERY_S)
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Be the only collector of a home.
-
-    Raises:
-        AlreadyRunningError: another one is.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        raise AlreadyRunningError(
-            f"another collector writes to {folder}; end it first, or name another --home"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(file)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,7 +29,7 @@ from monitoring.collector.manifest import Kind, Manifest, Part
 from monitoring.collector.names import Names
 from monitoring.collector.options import Options
 from monitoring.collector.place import root
-from monitoring.collector.store import Store, holding
+from monitoring.collector.store import Store, alone, holding
 from windlass import settings, telemetry
 from windlass.errors import WindlassError
 from windlass.settings import Settings
@@ -323,6 +323,18 @@ def consolidate(configured: Settings, options: Options, until: int, *, now: floa
         return store.manifest
 
 
+def finish(configured: Settings, options: Options | None = None, *, now: float) -> Manifest:
+    """Bring all that a collector left behind into the store.
+
+    Raises:
+        AlreadyRunningError: a collector still writes its journal.
+        WindlassError: as from `consolidate`.
+    """
+    with alone(root(configured)):
+        numbers = wal.numbers(root(configured) / "wal")
+        return consolidate(configured, options or Options(), max(numbers, default=-1) + 1, now=now)
+
+
 def _remove_taken(folder: Path, until: int) -> None:
     for number in wal.numbers(folder):
         if number < until:
@@ -332,17 +344,25 @@ def _remove_taken(folder: Path, until: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m monitoring.collector.consolidation",
-        description="Brings the collector's journal into the store; run by the collector.",
+        description="Brings the collector's journal into the store; a collector does this by itself.",
     )
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--until", type=int, required=True, help="the first segment that is still written to")
+    parser.add_argument(
+        "--until",
+        type=int,
+        help="the first segment that is still written to; without it no collector may run",
+    )
     parser.add_argument("--options", default="{}", help="monitoring.collector.options.Options as JSON")
     arguments = parser.parse_args(argv)
     telemetry.switch_off()
     try:
         configured = replace(settings.load(), home=arguments.home.resolve())
         options = Options(**orjson.loads(arguments.options))
-        done = consolidate(configured, options, arguments.until, now=time.time())
+        now = time.time()
+        if arguments.until is None:
+            done = finish(configured, options, now=now)
+        else:
+            done = consolidate(configured, options, arguments.until, now=now)
     except (WindlassError, OSError) as error:
         sys.stderr.write(f"windlass collector: the journal could not be brought into the store: {error}\n")
         return 1

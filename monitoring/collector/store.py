@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from monitoring.collector import manifest, parts, rebuild
 from monitoring.collector.manifest import Kind, Manifest, Part
 from monitoring.collector.place import place, root
+from windlass.errors import AlreadyRunningError
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,6 +79,28 @@ def holding(folder: Path) -> Iterator[None]:
     file = os.open(folder / "consolidation.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only collector of a home.
+
+    Raises:
+        AlreadyRunningError: another one is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise AlreadyRunningError(
+            f"another collector writes to {folder}; end it first, or name another --home"
+        ) from None
+    try:
         yield
     finally:
         os.close(file)

@@ -17,8 +17,10 @@ import pytest
 
 from benchmarks.collector import chaos, full_disk, load
 from benchmarks.collector.subject import Collector
+from monitoring.collector.consolidation import finish
 from monitoring.collector.reading import Events
 from serving.runtime.payload import cloudevents, lines
+from windlass.errors import AlreadyRunningError
 from windlass.settings import Settings
 
 
@@ -144,6 +146,20 @@ def test_the_second_collector_of_a_home_is_told(collector: Collector) -> None:
     ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "another collector writes to" in ended.stderr
+    with pytest.raises(AlreadyRunningError):
+        finish(Settings(home=collector.home, project=collector.home), now=time.time())
+
+
+def test_what_a_killed_collector_left_can_be_brought_in(tmp_path: Path) -> None:
+    """Verify that the journal of a process that is no more is enough."""
+    collector = Collector(tmp_path, "--consolidate-s", "3600")
+    collector.start()
+    assert post(collector, load.lines(load.Records(1, time.time()), range(10)))[0] == 200
+    collector.kill(group=True)
+    settings = Settings(home=tmp_path, project=tmp_path)
+    assert Events(settings).models() == ()
+    assert finish(settings, now=time.time()).counts == {"stored.prediction": 10}
+    assert len(Events(settings).window(load.MODEL)) == 10
 
 
 def test_nothing_is_lost_or_doubled_by_kills(tmp_path: Path) -> None:
