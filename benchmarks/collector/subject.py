@@ -92,6 +92,12 @@ class Collector:
             self.process.terminate()
             self.process.wait(STOPS_IN_S)
 
+    def finish(self) -> None:
+        """Bring what it left in its journal, for want of time, into the store; on its core."""
+        if any((self.home / "events" / "wal").glob("*.wal")):
+            words = [sys.executable, "-m", "monitoring.collector.consolidation", "--home", str(self.home)]
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL, preexec_fn=self._begin)
+
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             return str(answer.read().decode())
@@ -101,12 +107,6 @@ class Collector:
         found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics"), re.MULTILINE)
         assert found is not None, name
         return float(found[1])
-
-    def cpu_seconds(self) -> float:
-        """User and system time so far of the process and of the consolidations that ended."""
-        assert self.process is not None
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def peak_mb(self) -> float:
         """The largest resident memory of the process so far."""

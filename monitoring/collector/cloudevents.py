@@ -22,6 +22,7 @@ MOST_EVENTS = 10_000
 LONGEST_NAME = 512
 #: what is kept of the attributes; the last is KServe's own
 ATTRIBUTES = ("specversion", "id", "source", "type", "time", "inferenceservicename")
+HEADERS = tuple((name, f"ce-{name}") for name in ATTRIBUTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,12 @@ def parse(headers: Mapping[str, str], body: bytes) -> list[Event]:
             "the request is no CloudEvent: send ce-specversion, ce-id, ce-source and ce-type as headers, or the "
             "content type application/cloudevents+json or application/cloudevents-batch+json"
         )
-    attributes = {name: unquote(headers[f"ce-{name}"]) for name in ATTRIBUTES if f"ce-{name}" in headers}
+    attributes = {name: _unescaped(headers[header]) for name, header in HEADERS if header in headers}
     return [_event(attributes, _json(body, "the body"), "ce-")]
+
+
+def _unescaped(value: str) -> str:
+    return unquote(value) if "%" in value else value
 
 
 def _structured(event: object, place: str) -> Event:

@@ -9,6 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 
 import httptools
@@ -137,8 +138,9 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-        if name.lower() == b"expect" and value.lower() == b"100-continue":
+        key = _lower(name)
+        self._headers[key] = value.decode("latin-1")
+        if key == "expect" and value.lower() == b"100-continue":
             self._expects_continue = True
 
     def on_headers_complete(self) -> None:
@@ -222,3 +224,14 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+@lru_cache(maxsize=512)
+def _lower(name: bytes) -> str:
+    """A header's name; requests repeat the same dozen."""
+    return name.decode("latin-1").lower()
+
+
+@lru_cache(maxsize=512)
+def _path(url: bytes) -> str:
+    return str(httptools.parse_url(url).path.decode("latin-1"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -170,13 +171,10 @@ class Intake:
         return self._model(service), UNKNOWN
 
     def _model(self, name: object) -> str:
-        if not isinstance(name, str) or not MODEL.fullmatch(name):
-            raise UsageError(
-                f"model {str(name)[:60]!r} cannot name one; use letters, digits, '.', '_' and '-', 128 at most"
-            )
-        if self._known_only and self._names.workload(name) is None:
+        model = model_name(name)
+        if self._known_only and self._names.workload(model) is None:
             raise UsageError(f"model {name!r} is no workload of this project; the collector takes no other")
-        return name
+        return model
 
     def _moment(self, at: Any, received: float) -> float:
         if not payloads.number(at) or not 0 <= at <= received + AHEAD_S:
@@ -190,6 +188,20 @@ class Intake:
             privacy = Privacy(model, {} if workload is None else workload.privacy, self._secret)
             self._privacy[model] = privacy
         return privacy.applied(row, self._names.inputs(model, version)) if privacy else row
+
+
+@lru_cache(maxsize=1024)
+def model_name(name: object) -> str:
+    """A model's name, which folders are called by.
+
+    Raises:
+        UsageError: it cannot be one.
+    """
+    if not isinstance(name, str) or not MODEL.fullmatch(name):
+        raise UsageError(
+            f"model {str(name)[:60]!r} cannot name one; use letters, digits, '.', '_' and '-', 128 at most"
+        )
+    return name
 
 
 def _vector(values: Any) -> list[float | None] | None:
