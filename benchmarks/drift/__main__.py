@@ -74,7 +74,7 @@ def handle(told: argparse.Namespace) -> int:
         files = data.generate(Path(folder), told.rows, told.columns, told.seed, say)
         for rows in told.rows:
             turns = told.rounds if rows <= REPEATED else 1
-            found, missing = rounds.measure(contenders, files, rows, memory, turns, say)
+            found, missing = rounds.measure(contenders, files, rows, memory, turns, say, before=runs)
             runs += found
             not_run |= missing
             agreements |= _compare(found, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ WINDLASS = Contender("windlass", OURS)
 SKETCHED = Contender("windlass in cells", {**OURS, "exact_values": 0}, 1e6)
 ONE_THREAD = Contender("windlass, one thread", {**OURS, "threads": 1}, 1e6)
 PRESET = Contender("evidently", {"contender": "evidently", "forced": False}, 1e6)
-FORCED = Contender("evidently, methods named", {"contender": "evidently", "forced": True}, 1e6)
+FORCED = Contender("evidently, named", {"contender": "evidently", "forced": True}, 1e6)
 SCIPY = Contender("scipy", {"contender": "scipy"}, 1e7)
 ALL = {
     "windlass": WINDLASS,
@@ -74,15 +74,20 @@ def measure(
     memory: float,
     rounds: int,
     say: Callable[[str], None],
+    before: Sequence[Run] = (),
 ) -> tuple[list[Run], dict[str, str]]:
-    """Let the contenders take turns at a window; also say who did not run and why."""
+    """Let the contenders take turns at a window; also say who did not run and why.
+
+    Args:
+        before: runs of smaller windows, which show what a contender needs.
+    """
     runs: list[Run] = []
     not_run: dict[str, str] = {}
     for number in range(rounds):
         for contender in contenders:
             label = f"{contender.name}, {rows:,} rows"
             if rows > contender.largest:
-                not_run[label] = f"not given more than {int(contender.largest):,} rows"
+                not_run[label] = _too_large(contender, before)
             if label in not_run:
                 continue
             run = once(contender, files, rows, memory)
@@ -96,6 +101,15 @@ def measure(
                 f"{run.peak / 2**20:,.0f} MB at most"
             )
     return runs, not_run
+
+
+def _too_large(contender: Contender, before: Sequence[Run]) -> str:
+    reason = f"not given more than {int(contender.largest):,} rows"
+    found = [run for run in before if run.contender == contender.name]
+    if not found or contender.job["contender"] == WINDLASS.job["contender"]:
+        return reason
+    largest = max(found, key=lambda run: run.rows)
+    return f"{reason}; of {largest.rows:,} it took {largest.peak / 2**20:,.0f} MB and {largest.seconds:.0f} s"
 
 
 def once(contender: Contender, files: Files, rows: int, memory: float) -> Run | None:
