@@ -83,7 +83,7 @@ def rings(
         f"{alert} fires{with_labels} (beside it: {others})",
         bool(right),
         labels=[dict(s) for s in sets],
-        others=sorted(set(found.during) - {alert}),
+        others={name: [dict(s) for s in sets] for name, sets in found.during.items() if name != alert},
     )
     return found
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Labels = tuple[tuple[str, str], ...]
-TIMEOUT_S = 2.0
+TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, order=True)

@@ -38,6 +38,7 @@ DATA = "orders.parquet"
 CHAMPION, CANDIDATE = "1", "2"
 COMMAND_S = 240.0
 WAIT_S = 60.0
+LABEL_DELAY_S = 6 * 3600.0
 #: Written last: a folder whose preparation was interrupted is prepared anew.
 READY = "ready"
 
@@ -290,20 +291,21 @@ class Stage:
 
         return dict(EnvoyBackend.attach(self.settings.run_dir / "envoy").weights(MODEL) or {})
 
-    def tell(self, asked: Sequence[Asked], after: timedelta = timedelta(hours=6)) -> dict[str, Any]:
-        """Send the outcome of each answered request, as known so long after it."""
+    def tell(self, asked: Sequence[Asked], *, late: bool = False) -> dict[str, Any]:
+        """Send the outcome of each answered request: known hours after it, or all at once after the last (`late`)."""
+        last = max(a.order.at for a in asked)
         lines = [
             json.dumps(
                 {
                     "request_id": a.request_id,
                     "label": int(a.order.returned),
-                    "at": a.order.at + after.total_seconds(),
+                    "at": (last if late else a.order.at) + LABEL_DELAY_S,
                 }
             )
             for a in asked
             if a.status == 200
         ]
-        file = self.folder / "home" / "labels.jsonl"
+        file = self.settings.home / "labels.jsonl"
         file.write_text("\n".join(lines) + "\n")
         return self.windlass("feedback", "--file", file)
 
