@@ -126,6 +126,7 @@ class Schedule:
         self._true = 0.0
         self._offset = 0.0
         self._boot, self._booted = "a", 0.0
+        self._restarts = seed % 2
         self._live = self._broken = False
         self._champion = 1
         self._sent: list[Signal] = []
@@ -159,7 +160,7 @@ class Schedule:
         trigger.offer(signal, self._now(), **self._standing(), hand_over=hand_over)
         self._answered += 1
 
-    def _tick(self) -> None:
+    def _follow(self) -> None:
         trigger = self._random.choice(self._processes)
         self._watch(trigger)
         trigger.recover(self._now())
@@ -170,6 +171,10 @@ class Schedule:
                 helped = self._random.random() < 0.5
                 trigger.resolved(past.id, self._now(), helped=helped, reason="judged")
                 self._champion += helped
+
+    def _reconsider(self) -> None:
+        trigger = self._random.choice(self._processes)
+        self._watch(trigger)
         trigger.reconsider(self._now(), **self._standing())
 
     # --- what happens
@@ -231,12 +236,14 @@ class Schedule:
         acts: tuple[tuple[Callable[[], None], int], ...] = (
             (self._signal, 6),
             (self._again, 3),
-            (self._tick, 6),
+            (self._follow, 6),
+            (self._reconsider, 4),
             (self._time_passes, 6),
             (self._a_run_ends, 3),
             (self._clears, 1),
             (self._clock_is_set, 2),
-            (self._machine_restarts, 1),
+            # a jump during a restart is not seen, so that half of the lives have none
+            (self._machine_restarts, self._restarts),
             (self._release_turns, 1),
             (self._data_turns, 1),
             (self._will_crash, 3),
@@ -275,12 +282,16 @@ class Schedule:
         # each round at least one is decided, and what was decided needs a round to end
         for _ in range(4 * (len(trigger.state().held) + 2)):
             self._true += 86_400.0 * 4
-            fact = Fact(False, False, str(self._champion), self._true)
-            self._tick()
+            for part in (self._follow, self._reconsider):
+                fact = Fact(False, False, str(self._champion), self._true)
+                part()
+                self._written(fact)
             for name in list(self._backend.running):
                 self._backend.running.remove(name)
                 self._backend.ended.add(name)
-            self._written(fact)
+        # what the last round accepted
+        trigger.recover(self._now())
+        self._written(Fact(False, False, str(self._champion), self._true))
         left = trigger.state().held
         assert not left, f"held for ever: {sorted(left)}"
 
@@ -295,16 +306,18 @@ class Schedule:
         assert len(decided) >= self._answered, "a signal that was answered is not in the journal"
         accepted: list[tuple[dict[str, Any], datetime, float]] = []
         opened: set[str] = set()
-        outcomes: list[bool] = []
+        outcomes: list[tuple[bool, str]] = []
+        in_force: dict[str, str] = {}
         for record, fact in zip(records, self._facts, strict=True):
             if record["event"] == "accepted":
                 self._may_begin(record, fact, accepted, len(opened), outcomes)
                 accepted.append((record, datetime.fromisoformat(record["at"]), fact.true_at))
                 opened.add(record["id"])
+                in_force[record["id"]] = fact.champion
             elif record["event"] in ("finished", "resolved"):
                 opened.discard(record["id"])
                 if record["event"] == "resolved":
-                    outcomes.append(record["helped"])
+                    outcomes.append((record["helped"], in_force[record["id"]]))
         ids = {record["id"] for record, _, _ in accepted}
         assert len(ids) == len(accepted), "two triggers have one name"
         assert set(self._backend.created) == ids, "accepted and never run, or run and never accepted"
@@ -316,7 +329,7 @@ class Schedule:
         fact: Fact,
         before: list[tuple[dict[str, Any], datetime, float]],
         opened: int,
-        outcomes: list[bool],
+        outcomes: list[tuple[bool, str]],
     ) -> None:
         at, policy, insists = datetime.fromisoformat(record["at"]), self.policy, record["override"]
         assert record["kind"] != "dataQuality", "trained on broken data"
@@ -330,7 +343,8 @@ class Schedule:
             assert all(at - earlier >= policy.cooldown for _, earlier, _ in before), "within the cool-down"
             assert all(at >= earlier - TOLERANCE for _, earlier, _ in before), "by a clock that was set back"
             last = outcomes[-policy.escalate_after :]
-            assert len(last) < policy.escalate_after or any(last), "begun although a person must decide"
+            vain = len(last) >= policy.escalate_after and not any(helped for helped, _ in last)
+            assert not vain or last[-1][1] != fact.champion, "begun although a person must decide"
         recent = [earlier for _, earlier, _ in before if earlier > at - DAY]
         assert len(recent) < policy.per_day, "over the budget of the day"
         if "'" not in self._boot and not insists:
