@@ -88,7 +88,8 @@ def handle(told: argparse.Namespace) -> int:
 def _task(told: argparse.Namespace, cache: Path, project: Path, k: int) -> work.Task:
     def part(count: int) -> int:
         """The share of world k: the rest of a division goes to the first ones."""
-        return count // told.worlds + (k < count % told.worlds)
+        worlds = int(told.worlds)
+        return count // worlds + (k < count % worlds)
 
     asked = Asked(part(told.quarters), part(told.rivals), part(told.rivals), part(told.evidently))
     runs = part(told.runs)

@@ -40,8 +40,8 @@ TIMED = (
     "weeks vary as those did"
 )
 UNTIMED = (
-    "the reference has no times (or under four weeks of them): every day counts as one observation, which is the "
-    "most that rows of a day can depend on each other; small changes will not be seen"
+    "the reference has no times (or under four weeks of them): every week counts as one observation, which is the "
+    "most that its rows can depend on each other; only large changes will be seen"
 )
 
 

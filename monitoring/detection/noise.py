@@ -91,10 +91,10 @@ def learn(table: DayTable, weights: NDArray[np.int64]) -> Noise:
 
 
 def without_times(squares: Floats, rows: int) -> Noise:
-    """Where the reference has no times: a day counts as one row, the most that its rows can depend on each other."""
+    """Where the reference has no times: a week counts as one row, the most that its rows can depend on each other."""
     deviation = np.maximum(np.sqrt(squares), 1.0 / math.sqrt(max(rows, 1)))
     return Noise(
-        between=deviation / math.sqrt(WEEK),
+        between=deviation,
         within=np.zeros(len(deviation)),
         correlation=np.full(len(deviation), LEAST_CORRELATION),
         worst=np.zeros((len(SPANS), len(deviation))),
