@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,8 @@ def handle(told: argparse.Namespace) -> int:
     for name in ("events", "kills", "rate_events"):
         if getattr(told, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(told, name)}; give 1 or more")
-    cores = sorted(os.sched_getaffinity(0))
-    core = cores[0] if len(cores) > 1 else None
-    if core is not None:  # the sender has the other ones
-        os.sched_setaffinity(0, set(cores[1:]))
     found = Found()
-    with tempfile.TemporaryDirectory(prefix="windlass-collector-") as folder:
+    with tempfile.TemporaryDirectory(prefix="windlass-collector-") as folder, _apart() as core:
         if "throughput" in wanted:
             _throughput(found, Path(folder), told.rate_events, core)
         if "chaos" in wanted:
@@ -112,6 +109,21 @@ def handle(told: argparse.Namespace) -> int:
         _plot(found, told.out)
     print(json.dumps(result) if told.json else "\n".join(_text(found)))
     return 0
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[int | None]:
+    """Leave one core to the collector, yield it, and send from the others; None where there is one core only."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        yield None
+        return
+    core = min(cores)
+    os.sched_setaffinity(0, cores - {core})
+    try:
+        yield core
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _throughput(found: Found, folder: Path, events: int, core: int | None) -> None:

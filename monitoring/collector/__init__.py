@@ -1,1 +1,1 @@
-"""The feedback endpoint: a small process that acknowledges a label only once it is on the disk."""
+"""Takes predictions and labels: acknowledged once they are on the disk, stored once in parquet (docs/collector.md)."""

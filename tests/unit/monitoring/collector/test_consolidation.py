@@ -77,8 +77,8 @@ def crash_at(place: str) -> Callable[..., None]:
     ("module", "name"),
     [
         pytest.param("monitoring.collector.parts", "write", id="before-a-part"),
-        pytest.param("monitoring.collector.consolidation.Consolidation", "_write_held", id="parts-written"),
-        pytest.param("monitoring.collector.consolidation.Consolidation", "_index", id="held-written"),
+        pytest.param("monitoring.collector.commit.Committer", "_write_held", id="parts-written"),
+        pytest.param("monitoring.collector.commit.Committer", "_index", id="held-written"),
         pytest.param("monitoring.collector.store.Store", "commit", id="indexes-written"),
         pytest.param("monitoring.collector.consolidation", "_remove_taken", id="before-anything-is-removed"),
         pytest.param("monitoring.collector.consolidation", "maintain", id="segments-removed"),
