@@ -281,6 +281,8 @@ class Schedule:
         self._true += max(0.0, ahead.total_seconds())
         # each round at least one is decided, and what was decided needs a round to end
         for _ in range(4 * (len(trigger.state().held) + 2)):
+            if not trigger.state().held and all(past.finished for past in trigger.history()):
+                break
             self._true += 86_400.0 * 4
             for part in (self._follow, self._reconsider):
                 fact = Fact(False, False, str(self._champion), self._true)
