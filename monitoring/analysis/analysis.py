@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from monitoring import drift
 from monitoring.analysis import drifting, performing, requests, slo, traffic
 from monitoring.analysis.check import Check
 from monitoring.analysis.drifting import Memory
 from monitoring.analysis.inputs import AnalysisPolicy, Inputs, SkewSample, VersionInputs
 from monitoring.analysis.performing import Figure
 from monitoring.analysis.slices import SliceReport
+from monitoring.drift import Drift
 from monitoring.verdict import Verdict
 
 FORMAT = 1
@@ -33,6 +35,7 @@ class VersionAnalysis:
     Attributes:
         detection: the drift judgement in force, as JSON values; None where there is none.
         memory: what the next analysis must be given.
+        distances: Evidently's, over all rows of the window.
         faults: (column, check) that fail: check is "schema", "nulls", "range" or "category".
     """
 
@@ -41,6 +44,7 @@ class VersionAnalysis:
     checks: tuple[Check, ...]
     detection: Mapping[str, Any] | None
     memory: Memory
+    distances: Drift | None
     faults: tuple[tuple[str, str], ...]
     figures: tuple[Figure, ...]
     label_coverage: float | None
@@ -88,7 +92,8 @@ def _counted(inputs: Inputs, objective: slo.Objective) -> slo.Counted | None:
         return counted
     at = np.concatenate([v.history.at for v in inputs.versions])
     latency = np.concatenate([v.history.latency_ms for v in inputs.versions])
-    return slo.of_log(at, latency, inputs.end, objective)
+    weight = np.concatenate([np.full(len(v.history), float(v.every)) for v in inputs.versions])
+    return slo.of_log(at, latency, inputs.end, objective, weight=weight)
 
 
 def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> VersionAnalysis:
@@ -131,10 +136,11 @@ def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> Ve
     faults += [(f.column, f.check) for f in schema.faults]
     return VersionAnalysis(
         version=known.version,
-        rows=len(window),
+        rows=known.rows,
         checks=checks,
         detection=detection,
         memory=memory,
+        distances=known.distances,
         faults=tuple(dict.fromkeys(faults)),
         figures=performing_.figures,
         label_coverage=coverage,
@@ -195,6 +201,7 @@ def _version_document(found: VersionAnalysis) -> dict[str, Any]:
         "rows": found.rows,
         "checks": [asdict(c) for c in found.checks],
         "detection": found.detection,
+        "distances": None if found.distances is None else drift.as_json(found.distances),
         "faults": [{"column": column, "check": check} for column, check in found.faults],
         "performance": [asdict(f) for f in found.figures],
         "label_coverage": found.label_coverage,

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from monitoring import labels, predictions
-from monitoring.collector.reading import ENTITY, REQUEST, Events, StoredWindow
+from monitoring.collector.reading import ENTITY, FEATURE, REQUEST, Events, StoredWindow
 from monitoring.columns import Floats
 from monitoring.labels import Label
 from monitoring.predictions import Prediction
 from windlass.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCORE = "score"
+BATCH_ROWS = 65_536
 
 
 class Answers(Protocol):
@@ -37,6 +43,15 @@ class Answers(Protocol):
 
     def counts(self, since: float, until: float) -> dict[str, int]:
         """How many answers in this stretch each version gave."""
+        ...
+
+    def batches(
+        self, version: str, since: float, until: float, names: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """A version's answers in bounded batches: a column of each input named, and `score` where it is.
+
+        The names are those of the version's inputs in their order, as its bundle has them.
+        """
         ...
 
 
@@ -71,6 +86,34 @@ class Stored:
     def counts(self, since: float, until: float) -> dict[str, int]:
         found, counts = np.unique(self._live(since, until)[1], return_counts=True)
         return {str(v): int(n) for v, n in zip(found, counts, strict=True)}
+
+    def batches(
+        self, version: str, since: float, until: float, names: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        asked = [name for name in names if name != SCORE]
+        inputs = self._events.inputs(self._model, version)
+        if len(inputs) != len(asked):
+            return
+        # by position: where nobody named the inputs when they were stored, they are numbered
+        stored = dict(zip(asked, (FEATURE + n for n in inputs), strict=True))
+        stored = {name: stored.get(name, SCORE) for name in names}
+        wanted = {"at", "version", "mirrored", *stored.values()}
+        for path in self._events.parts(self._model, since, until):
+            with pq.ParquetFile(path) as file:
+                present = [c for c in file.schema_arrow.names if c in wanted]
+                for batch in file.iter_batches(BATCH_ROWS, columns=present, use_threads=False):
+                    at = pc.cast(batch["at"], pa.int64()).to_numpy() / 1e6
+                    ours = (at >= since) & (at < until) & (batch["version"].to_numpy(False) == version)
+                    ours &= ~batch["mirrored"].to_numpy(False).astype(bool)
+                    rows = batch.filter(pa.array(ours))
+                    if rows.num_rows:
+                        empty = pa.nulls(rows.num_rows, pa.float64())
+                        columns = [rows[c] if c in present else empty for c in stored.values()]
+                        yield pa.RecordBatch.from_arrays(columns, names=list(stored))
 
     def _live(self, since: float, until: float) -> tuple[Floats, Any]:
         import pyarrow as pa
@@ -130,6 +173,20 @@ class Logged:
 
     def counts(self, since: float, until: float) -> dict[str, int]:
         return dict(Counter(p.version for p in self._rows if since <= p.at < until))
+
+    def batches(
+        self, version: str, since: float, until: float, names: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        rows = self.rows(version, since, until)
+        inputs = [name for name in names if name != SCORE]
+        if not len(rows) or rows.features.shape[1] != len(inputs):
+            return
+        columns = {name: rows.features[:, i] for i, name in enumerate(inputs)}
+        if SCORE in names:
+            columns[SCORE] = rows.scores
+        yield pa.RecordBatch.from_pydict({name: pa.array(columns[name]) for name in names})
 
 
 def _floats(values: list[float]) -> Floats:

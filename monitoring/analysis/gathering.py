@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from monitoring import quality
-from monitoring.analysis import bundle, memories, skewed
+from monitoring.analysis import bundle, distances, memories, skewed
 from monitoring.analysis.drifting import Memory
 from monitoring.analysis.events import Answers, open_answers
 from monitoring.analysis.inputs import AnalysisPolicy, Inputs, VersionInputs
@@ -111,7 +111,7 @@ def _version(
     warnings: list[str],
 ) -> VersionInputs:
     start, end, since = span
-    rows = _rows(answers, version, since, _behind(end), policy.most_rows)
+    rows, every = _rows(answers, version, since, _behind(end), policy.most_rows)
     history = _known(rows, moment.now.timestamp())
     window = take(history, history.at > start)
     folder = settings.bundles_dir / workload.name / version
@@ -127,10 +127,16 @@ def _version(
             f"version {version} logged {history.features.shape[1]} inputs, its bundle has {width}: "
             "the events are of another model of that name"
         )
+    distances_ = None
+    if trained.reference is not None and not nothing:
+        distances_ = distances.measure(trained.reference, answers, version, _behind(start), _behind(end))
     return VersionInputs(
         version=version,
         window=window,
         history=history,
+        rows=answers.counts(_behind(start), _behind(end)).get(version, 0),
+        every=every,
+        distances=distances_,
         evaluation=trained.evaluation,
         baseline=trained.baseline,
         nothing=nothing,
@@ -147,19 +153,19 @@ def _far(reference: Reference | None, window: StoredWindow) -> frozenset[str]:
     return frozenset(f.feature for f in found.features if f.far)
 
 
-def _rows(answers: Answers, version: str, since: float, until: float, most: int) -> StoredWindow:
+def _rows(answers: Answers, version: str, since: float, until: float, most: int) -> tuple[StoredWindow, int]:
     """A version's rows, every k-th where there are more than `most`: read by days then, so that memory is bounded."""
     total = answers.counts(since, until).get(version, 0)
     every = -(-total // most)
     if every <= 1:
-        return answers.rows(version, since, until)
+        return answers.rows(version, since, until), 1
     parts: list[StoredWindow] = []
     day = since
     while day < until:
         rows = answers.rows(version, day, min(day + DAY_S, until))
         parts.append(take(rows, np.arange(len(rows)) % every == 0))
         day += DAY_S
-    return joined([p for p in parts if len(p)])
+    return joined([p for p in parts if len(p)]), every
 
 
 def _known(rows: StoredWindow, now: float) -> StoredWindow:

@@ -16,6 +16,7 @@ from monitoring.collector.reading import StoredWindow
 from monitoring.columns import Floats
 from monitoring.detection.baseline import Baseline
 from monitoring.detection.policy import DetectionPolicy
+from monitoring.drift import Drift
 from monitoring.performance import DecayPolicy
 from windlass.contract import Workload
 
@@ -69,6 +70,8 @@ class VersionInputs:
     Attributes:
         window: the live answers of the analysed window.
         history: all live answers kept, the window's included, with the labels that are known.
+        rows: how many the window really has; `window` and `history` have each `every`-th.
+        distances: Evidently's, over all rows of the window; None without a reference or rows.
         evaluation: rows that the version was judged on; None where the bundle has none.
         baseline: what drift is judged against; None where there is none, and `nothing` says why.
         far: inputs with values in the window that lie far outside the range of training.
@@ -79,6 +82,9 @@ class VersionInputs:
     version: str
     window: StoredWindow
     history: StoredWindow
+    rows: int
+    every: int = 1
+    distances: Drift | None = None
     evaluation: Evaluation | None = None
     baseline: Baseline | None = None
     nothing: str = ""

@@ -119,16 +119,23 @@ def budget(objective: Objective, counted: Counted | None) -> Budget:
     )
 
 
-def of_log(at: Floats, latency_ms: Floats, now: float, objective: Objective) -> Counted | None:
-    """Count slow answers in the prediction log; None where it tells no latency, or for another objective."""
+def of_log(
+    at: Floats, latency_ms: Floats, now: float, objective: Objective, *, weight: Floats | None = None
+) -> Counted | None:
+    """Count slow answers in the prediction log; None where it tells no latency, or for another objective.
+
+    Args:
+        weight: how many answers each row stands for; one where it is None.
+    """
     if objective.within_ms is None:
         return None
     known = np.isfinite(latency_ms)
+    weight = np.ones(len(at))[known] if weight is None else weight[known]
     at, slow = at[known], latency_ms[known] > objective.within_ms
 
     def count(span: timedelta) -> tuple[float, float]:
         chosen = (at > now - span.total_seconds()) & (at <= now)
-        return float(chosen.sum()), float(slow[chosen].sum())
+        return float(weight[chosen].sum()), float(weight[chosen & slow].sum())
 
     period = count(PERIOD)
     if period[0] == 0:

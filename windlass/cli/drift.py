@@ -74,7 +74,8 @@ def handle(arguments: argparse.Namespace) -> int:
             f"version {version} of {workload.name} logged {window.features.shape[1]} features, its reference has "
             f"{len(trained.features)}; the logs in {configured.logs_dir} are of another model of that name"
         )
-    measured = drift.measure(trained, window.features, window.scores)
+    # over all rows, also of a window that is too large to hold
+    measured = inputs.versions[0].distances or drift.measure(trained, window.features, window.scores)
     checked = quality.measure(trained, window.features)
     judged = analysis.document(analysis.analyse(inputs, policy), now=moment.now)
     result: dict[str, Any] = {

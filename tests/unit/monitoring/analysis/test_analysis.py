@@ -55,6 +55,7 @@ def of(
         version="1",
         window=take(rows, recent),
         history=rows,
+        rows=int(recent.sum()),
         evaluation=None if trained is None else trained.evaluation,
         baseline=None if trained is None else trained.baseline,
         nothing="the bundle is gone" if trained is None else "",

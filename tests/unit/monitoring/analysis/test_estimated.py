@@ -69,6 +69,19 @@ def test_concept_drift_is_not_seen(year: Flights, fitted: Estimator) -> None:
     assert measured(turned, year.scores[rows])["auc"] < before.lower - 0.05
 
 
+def test_a_model_of_one_month_promises_too_much_in_june() -> None:
+    """Verify the same limit on what really happened: to a model of January alone, June was another concept."""
+    year = flights("2013-02-01")
+    known = np.isfinite(year.labels)
+    rows = year.between("2013-02-01", "2013-03-01") & known
+    fitted = estimated.fit(year.labels[rows], year.scores[rows], year.at[rows])
+    assert fitted is not None
+    june = year.between("2013-06-01", "2013-07-01") & known
+    promised = fitted.estimate(year.scores[june], year.at[june])["brier"]
+    assert promised.upper is not None
+    assert measured(year.labels[june], year.scores[june])["brier"] > promised.upper
+
+
 def test_scores_that_are_no_probabilities_are_calibrated_first() -> None:
     """Verify that the intervals hold for a model that is far too sure, in all but a few of many windows."""
     draw = np.random.default_rng(5)

@@ -78,3 +78,23 @@ def test_an_older_build_under_the_same_number_is_left_out() -> None:
     new = [prediction(f"n{i}", features=[1.0, 2.0], at=NOON + 10 + i) for i in range(2)]
     logged = Logged("m", [predictions.parse(p) for p in old + new], [])
     assert logged.rows("1", 0, NOON + DAY).request_ids == ("n0", "n1")
+
+
+def test_batches_are_the_rows_in_named_columns(both: tuple[Stored, Logged]) -> None:
+    """Verify the streamed columns against the rows, by position where the store has no names for them."""
+    import pyarrow as pa
+
+    since, until = NOON - DAY, NOON - 3 * HOUR
+    for answers in both:
+        rows = answers.rows("1", since, until)
+        table = pa.Table.from_batches(list(answers.batches("1", since, until, ("a", "b", "score"))))
+        assert table.column_names == ["a", "b", "score"]
+        order = np.argsort(table["score"].to_numpy())
+        for name, expected in (
+            ("a", rows.features[:, 0]),
+            ("b", rows.features[:, 1]),
+            ("score", rows.scores),
+        ):
+            found = table[name].to_numpy(zero_copy_only=False).astype(float)[order]
+            np.testing.assert_array_equal(found, expected, err_msg=name)
+        assert list(answers.batches("1", since, until, ("a", "score"))) == []

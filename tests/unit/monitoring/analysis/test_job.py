@@ -131,10 +131,16 @@ def test_an_unknown_workload_is_refused_before_anything_is_written(home: Setting
 
 
 def test_more_rows_than_are_held_are_thinned_evenly(weeks: Weeks, home: Settings) -> None:
-    """Verify that a version with many rows is judged by every k-th, and the volume counts all."""
+    """Verify that a version with many rows is judged by every k-th, and that all are counted and measured."""
     whole = weeks.documents[0]
     thin = job.run(home, "flights", at(DAYS[0]), policy=AnalysisPolicy(most_rows=700)).document
-    assert thin["versions"][0]["rows"] == pytest.approx(whole["versions"][0]["rows"] / 2, rel=0.02)
+    judged, all_of_them = thin["versions"][0], whole["versions"][0]
+    assert judged["detection"]["rows"] == pytest.approx(all_of_them["detection"]["rows"] / 2, rel=0.02)
+    assert judged["rows"] == all_of_them["rows"] == judged["distances"]["rows"]
+    assert judged["distances"] == all_of_them["distances"]
+    slow = [next(c for c in d["checks"] if c["name"] == "slo") for d in (whole, thin)]
+    requests = [s["evidence"]["budgets"][1]["requests"] for s in slow]
+    assert requests[0] == pytest.approx(requests[1], rel=0.01)
     volume = [
         next(c for c in d["checks"] if c["name"] == "volume")["evidence"]["rows"] for d in (whole, thin)
     ]

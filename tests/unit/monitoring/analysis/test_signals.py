@@ -26,7 +26,7 @@ KINDS: tuple[CheckName, ...] = ("featureDrift", "predictionDrift", "performanceD
 def saying(day: int, version: str = "3", **verdicts: Verdict) -> Analysis:
     checks = tuple(Check(k, verdicts.get(k, "PASS"), f"{k} on day {day}") for k in KINDS)
     found = VersionAnalysis(
-        version, 100, checks, None, Memory(), (), (), None, None, SliceReport(0, ""), None
+        version, 100, checks, None, Memory(), None, (), (), None, None, SliceReport(0, ""), None
     )
     return Analysis("flights", (day - 7) * DAY, day * DAY, (), (found,))
 
