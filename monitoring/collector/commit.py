@@ -170,12 +170,12 @@ class Committer:
         self, batch: Batch, arrived: Mapping[str, list[Target]], models: Sequence[str]
     ) -> labelling.Labelled:
         asked = list(dict.fromkeys([*(label["request_id"] for label in batch.labels), *arrived]))
-        hashes = indexes.keys(asked)
-        at, found = self._indexes["labelled"].find(hashes)
+        named = [*asked, *(labelling.REWARD + request for request in asked)]
+        at, found = self._indexes["labelled"].find(indexes.keys(named))
         known = {
-            asked[position]: Kept(*(float(found[name][i]) for name in KEPT)) for i, position in enumerate(at)
+            named[position]: Kept(*(float(found[name][i]) for name in KEPT)) for i, position in enumerate(at)
         }
-        at, found = self._indexes["predicted"].find(hashes)
+        at, found = self._indexes["predicted"].find(indexes.keys(asked))
         predicted: dict[str, list[Target]] = {}
         for i, position in enumerate(at):
             partition = (models[int(found["model"][i])], int(found["day"][i]))

@@ -8,15 +8,20 @@
 | again, with the same label and reward | repeated | nothing, it is counted |
 | again, with another label or reward | contradicted | beside the kept one, in a partition of its own; the first stays |
 
+A reward without a label is a fact of its own: it neither keeps a label out nor contradicts one.
+
 Pure: it is given what the indexes know, and says what is to be stored.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+#: what the name of a request is led by where a reward came without a label; no request id holds it
+REWARD = "\x1f"
 #: model and UTC day (days since 1970) of a partition
 Partition = tuple[str, int]
 OUTCOMES = ("matched", "early", "repeated", "contradicted", "late")
@@ -34,7 +39,8 @@ class Kept:
     received: float
 
     def agrees(self, label: float, reward: float) -> bool:
-        return _same(self.label, label) and _same(self.reward, reward)
+        """Whether a label says nothing else; one that leaves the reward out does not."""
+        return _same(self.label, label) and (math.isnan(reward) or _same(self.reward, reward))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Labelled:
     Attributes:
         placed: rows for the partitions of predictions.
         early, contradicted: rows for partitions of their own.
-        kept: labels to remember, by request id.
+        kept: labels to remember, by their `name`.
         outcomes: how many labels came to what.
     """
 
@@ -61,6 +67,11 @@ class Labelled:
     contradicted: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[str, Kept] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+
+
+def name(request_id: str, label: float | None) -> str:
+    """What a label is remembered by: its request, and whether it is a reward alone."""
+    return REWARD + request_id if label is None or math.isnan(label) else request_id
 
 
 def judge(
@@ -76,51 +87,52 @@ def judge(
     Args:
         labels: in the order they came.
         arrived: predictions of this batch, by request id.
-        known: labels kept before, of requests in `labels` or `arrived`.
+        known: labels kept before, by `name`, of requests in `labels` or `arrived`.
         predicted: predictions stored before, of requests in `labels` or `arrived`.
         late_s: longer after its prediction a label is late.
     """
     found = Labelled()
     for label in labels:
-        name = label["request_id"]
-        value = _number(label.get("label"))
-        reward = _number(label.get("reward"))
-        kept = known.get(name) or found.kept.get(name)
+        request = label["request_id"]
+        value, reward = _number(label.get("label")), _number(label.get("reward"))
+        named = name(request, value)
+        kept = known.get(named) or found.kept.get(named)
         if kept is not None:
             if kept.agrees(value, reward):
                 found.outcomes["repeated"] += 1
             else:
                 found.outcomes["contradicted"] += 1
                 found.contradicted.append(
-                    {**_row(name, _kept(label, value, reward)), "kept_label": kept.label,
+                    {**_row(request, _kept(label, value, reward)), "kept_label": kept.label,
                      "kept_reward": kept.reward, "kept_at": kept.at}
                 )  # fmt: skip
             continue
-        first = found.kept[name] = _kept(label, value, reward)
-        targets = (*predicted.get(name, ()), *arrived.get(name, ()))
+        first = found.kept[named] = _kept(label, value, reward)
+        targets = (*predicted.get(request, ()), *arrived.get(request, ()))
         if not targets:
             found.outcomes["early"] += 1
-            found.early.append(_row(name, first))
+            found.early.append(_row(request, first))
             continue
         late = first.at - min(target.at for target in targets) > late_s
         found.outcomes["late" if late else "matched"] += 1
-        _place(found, name, first, targets, ())
-    for name, new in arrived.items():
+        _place(found, request, first, targets, ())
+    for request, new in arrived.items():
         # a label of this batch was placed beside them above
-        if (kept := known.get(name)) is not None:
-            _place(found, name, kept, new, predicted.get(name, ()))
+        for named in (request, REWARD + request):
+            if (kept := known.get(named)) is not None:
+                _place(found, request, kept, new, predicted.get(request, ()))
     return found
 
 
 def _place(
-    found: Labelled, name: str, kept: Kept, targets: Sequence[Target], before: Sequence[Target]
+    found: Labelled, request: str, kept: Kept, targets: Sequence[Target], before: Sequence[Target]
 ) -> None:
     """Add the label to each partition that has a prediction of its request, once."""
     done = {target.partition for target in before}
     for target in targets:
         if target.partition not in done:
             done.add(target.partition)
-            row = {**_row(name, kept), "prediction_at": target.at}
+            row = {**_row(request, kept), "prediction_at": target.at}
             found.placed.setdefault(target.partition, []).append(row)
 
 
@@ -130,9 +142,9 @@ def _kept(label: Mapping[str, Any], value: float, reward: float) -> Kept:
     return Kept(value, reward, per, covariate, label["at"], label["at"] if received is None else received)
 
 
-def _row(name: str, kept: Kept) -> dict[str, Any]:
+def _row(request: str, kept: Kept) -> dict[str, Any]:
     return {
-        "request_id": name, "label": kept.label, "reward": kept.reward, "per": kept.per,
+        "request_id": request, "label": kept.label, "reward": kept.reward, "per": kept.per,
         "covariate": kept.covariate, "at": kept.at, "received": kept.received,
     }  # fmt: skip
 

@@ -273,13 +273,14 @@ def _as_window(rows: pa.Table, labels: pa.Table | None, names: tuple[str, ...]) 
             (), nothing, nothing, nothing, nothing, nothing, np.empty((0, 0)), none, none, (), {}
         )
     values, label_at = np.full(size, np.nan), np.full(size, np.nan)
+    if labels is not None:
+        labels = labels.filter(pc.is_valid(labels["label"]))  # a reward alone is no label
     if labels is not None and labels.num_rows:
         found = floats(pc.index_in(rows["request_id"], value_set=labels["request_id"].combine_chunks()))
         hit = ~np.isnan(found)
         which = found[hit].astype(np.int64)
         values[hit] = floats(labels["label"])[which]
         label_at[hit] = _seconds(labels["at"])[which]
-        label_at[np.isnan(values)] = np.nan
     columns: dict[str, Floats | Texts] = {}
     for name in rows.column_names:
         if name.startswith((ENTITY, REQUEST)):

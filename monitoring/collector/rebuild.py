@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.collector import index as indexes
-from monitoring.collector import keys
+from monitoring.collector import keys, labelling
 from monitoring.collector.manifest import Manifest, Part, Run
 from monitoring.collector.place import Place
 
@@ -70,8 +70,9 @@ def _rows(part: Part, there: Place, known: Manifest) -> Iterator[tuple[str, inde
 
 def _labels(table: Any) -> indexes.Rows:
     received = _seconds(table["received"])
+    named = map(labelling.name, table["request_id"].to_pylist(), _floats(table["label"]).tolist())
     return {
-        **indexes.keys(table["request_id"].to_pylist()),
+        **indexes.keys(named),
         "day": (received // keys.DAY_S).astype("<i4"),
         **{name: _floats(table[name]) for name in ("label", "reward", "per", "covariate")},
         "at": _seconds(table["at"]),
