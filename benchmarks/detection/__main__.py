@@ -17,6 +17,9 @@ from windlass import atomic, settings, telemetry
 from windlass.cli import app
 from windlass.errors import UsageError
 
+EVERY_SIZE = 2
+"""Worlds in which shifts of all sizes are tried; half a deviation is in all."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """What `windlass bench detection` takes."""
@@ -68,18 +71,20 @@ def handle(told: argparse.Namespace) -> int:
     tasks = [_task(told, cache, found.project, k) for k in range(told.worlds)]
     alarms: dict[str, Alarms] = {}
     outcomes: list[Outcome] = []
+    counts = ("worlds", "quarters", "rivals", "evidently", "runs", "outcomes", "seed")
+    options = {name: getattr(told, name) for name in counts}
     context = multiprocessing.get_context("spawn")
+    document = {}
     with context.Pool(min(told.workers or os.cpu_count() or 1, told.worlds)) as pool:
         for k, (rang, seen) in enumerate(pool.imap_unordered(work.run, tasks)):
             for name, a in rang.items():
                 alarms.setdefault(name, Alarms()).add(a)
             outcomes += seen
             print(f"{k + 1} of {told.worlds} worlds, {time.monotonic() - begun:.0f} s", file=sys.stderr)
-    counts = ("worlds", "quarters", "rivals", "evidently", "runs", "outcomes", "seed")
-    options = {name: getattr(told, name) for name in counts}
-    document = report.document(alarms, outcomes, options)
+            document = report.document(alarms, outcomes, {**options, "worlds_done": k + 1})
+            if told.out:  # after each world: a run that is cut short has said what it saw
+                atomic.write_text(told.out / "detection.json", json.dumps(document, indent=1) + "\n")
     if told.out:
-        atomic.write_text(told.out / "detection.json", json.dumps(document, indent=1) + "\n")
         plots.write(document, told.out)
     print(json.dumps(document) if told.json else report.table(document))
     return 0
@@ -94,7 +99,7 @@ def _task(told: argparse.Namespace, cache: Path, project: Path, k: int) -> work.
     asked = Asked(part(told.quarters), part(told.rivals), part(told.rivals), part(told.evidently))
     runs = part(told.runs)
     return work.Task(
-        cache, project, (told.seed, k), asked, runs, min(runs, 1 if k < 2 else 0), part(told.outcomes)
+        cache, project, (told.seed, k), asked, runs, k < EVERY_SIZE, k == told.worlds - 1, part(told.outcomes)
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.detection.contenders import DECAY, Contender, Distances, KolmogorovSmirnov, Ours, Sample
-from benchmarks.detection.injections import Injection, apply, of_columns
+from benchmarks.detection.injections import SIZES, Injection, apply, of_columns
 from benchmarks.detection.worlds import Block, World
 
 CALM_WEEKS = 4
@@ -17,6 +17,9 @@ CONCEPT_WEEKS = 12
 LABEL = "label"
 NEVER = 10_000
 CONCEPT_SHARES = (0.5, 1.0)
+HALF = 0.5
+OTHER_SIZES = tuple(sign * size for size in SIZES if size != HALF for sign in (1, -1))
+RIVAL_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,13 @@ class Outcome:
     rang_before: bool = False
 
 
-def columns(world: World, runs: int, rival_runs: int, seed: list[int]) -> list[Outcome]:
-    """Every change of every column, `runs` times each."""
+def columns(world: World, runs: int, seed: list[int], *, every_size: bool, rivals: bool) -> list[Outcome]:
+    """Every change of every column, `runs` times each.
+
+    Args:
+        every_size: shifts of all sizes, and not of half a deviation only.
+        rivals: let them watch one run of a change of half a deviation, of every `RIVAL_COLUMNS`-th column.
+    """
     out: list[Outcome] = []
     sample = Sample.of(world, np.random.default_rng([*seed, 3]))
     for run in range(runs):
@@ -49,15 +57,17 @@ def columns(world: World, runs: int, rival_runs: int, seed: list[int]) -> list[O
         ours = Ours(world, labelled=False)
         before = _last(ours, calm)
         for injection in of_columns(world):
-            ringing = before
-            follower = ours.fork()
-            blocks = [apply(injection, b, world, rng) for b in changed]
-            out.append(_follow("windlass", follower, injection, injection.column, ringing, blocks))
-            if run < rival_runs and abs(injection.size) in (0.0, 0.05, 0.2, 0.5):
+            if injection.kind in ("mean", "scale") and abs(injection.size) != HALF and not every_size:
+                continue
+            blocks = _changed(injection, changed, world, rng)
+            out.append(_follow("windlass", ours.fork(), injection, injection.column, before, blocks))
+            place = world.flights.names.index(injection.column)
+            if rivals and run == 0 and place % RIVAL_COLUMNS == 0 and injection.size not in OTHER_SIZES:
                 for name, rival in (
                     ("evidently's distances", Distances(sample)),
                     ("KS p<0.05", KolmogorovSmirnov(sample)),
                 ):
+                    blocks = _changed(injection, changed, world, rng)
                     out.append(_follow(name, rival, injection, injection.column, frozenset(), blocks))
     return out
 
@@ -72,15 +82,21 @@ def outcomes(world: World, runs: int, seed: list[int]) -> list[Outcome]:
         ours = Ours(world)
         before = _last(ours, calm)
         shift = Injection("label shift")
-        blocks = [apply(shift, b, world, rng) for b in changed[:WATCHED_WEEKS]]
-        out.append(_follow("windlass", ours.fork(), shift, LABEL, before, blocks))
+        shifted = list(_changed(shift, changed[:WATCHED_WEEKS], world, rng))
+        out.append(_follow("windlass", ours.fork(), shift, LABEL, before, shifted))
         # the same rows again: a shift of labels alone must not be taken for decay
-        out.append(_follow("windlass, decay", ours.fork(), shift, DECAY, before, blocks))
+        out.append(_follow("windlass, decay", ours.fork(), shift, DECAY, before, shifted))
         for share in CONCEPT_SHARES:
             concept = Injection("concept", share)
-            blocks = [apply(concept, b, world, rng) for b in changed]
+            blocks = _changed(concept, changed, world, rng)
             out.append(_follow("windlass", ours.fork(), concept, DECAY, before, blocks))
     return out
+
+
+def _changed(
+    injection: Injection, blocks: Iterable[Block], world: World, rng: np.random.Generator
+) -> Iterator[Block]:
+    return (apply(injection, block, world, rng) for block in blocks)
 
 
 def _last(contender: Contender, blocks: Iterable[Block]) -> frozenset[str]:
@@ -96,7 +112,7 @@ def _follow(
     injection: Injection,
     column: str,
     before: frozenset[str],
-    blocks: list[Block],
+    blocks: Iterable[Block],
 ) -> Outcome:
     if column in before:
         return Outcome(injection, name, NEVER, rang_before=True)

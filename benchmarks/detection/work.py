@@ -19,7 +19,8 @@ class Task:
     seed: tuple[int, int]
     asked: Asked
     runs: int
-    rival_runs: int
+    every_size: bool
+    rivals: bool
     outcome_runs: int
 
 
@@ -28,6 +29,6 @@ def run(task: Task) -> tuple[dict[str, Alarms], list[Outcome]]:
     rows = flights.load(task.cache, task.project)
     world = worlds.make(rows, task.seed)
     rang = quarters.run(world, task.asked, list(task.seed))
-    seen = changes.columns(world, task.runs, task.rival_runs, list(task.seed))
+    seen = changes.columns(world, task.runs, list(task.seed), every_size=task.every_size, rivals=task.rivals)
     seen += changes.outcomes(world, task.outcome_runs, list(task.seed))
     return rang, seen
