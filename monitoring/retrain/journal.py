@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from monitoring.retrain import clock
+from monitoring.retrain import clock, records
 from monitoring.retrain.clock import Reading
 from monitoring.retrain.decision import Standing, TriggerDecision, decide, rows_of
 from monitoring.retrain.history import History
@@ -101,7 +101,7 @@ class Trigger:
         )
         with self._locked() as (append, history):
             decision = self._decide(signal, history, now, standing)
-            append(self._record(signal, decision, now, champion))
+            append(records.decided(self.workload, signal, decision, now, champion))
         if decision.trigger is not None and decision.accepted and hand_over:
             self._hand_over(decision.trigger, signal, now)
         return decision
@@ -131,7 +131,9 @@ class Trigger:
                 signal = replace(waiting, at=min(waiting.at, now))
                 decision = self._decide(signal, history, now, standing)
                 if not decision.held:
-                    append(self._record(signal, decision, now, champion))
+                    # by its own time: that is what it is known by among what is held
+                    said = signal if decision.accepted else waiting
+                    append(records.decided(self.workload, said, decision, now, champion))
                     self._reader.refresh()
                     decided.append(decision)
         return tuple(decided)
@@ -153,19 +155,7 @@ class Trigger:
             fingerprint: tells alerts of one kind about one version apart.
         """
         with self._locked() as (append, _):
-            append(
-                {
-                    "event": "cleared",
-                    "workload": self.workload,
-                    "id": None,
-                    "at": now.isoformat(),
-                    "kind": kind,
-                    "champion": champion,
-                    "since": since.isoformat(),
-                    "ended": min(ended, now).isoformat(),
-                    "fingerprint": fingerprint,
-                }
-            )
+            append(records.cleared(self.workload, kind, champion, since, ended, now, fingerprint))
 
     def repaired(self, now: datetime) -> None:
         """Journal a person's word that the data is in order: whatever burns about its quality has ended."""
@@ -183,17 +173,7 @@ class Trigger:
             before = max(known, key=lambda r: r.steady, default=None)
             ahead = timedelta(0) if before is None else clock.jump(before, reading)
             if ahead or history.reading is None or history.reading.boot != reading.boot:
-                append(
-                    {
-                        "event": "clock",
-                        "workload": self.workload,
-                        "id": None,
-                        "at": reading.at.isoformat(),
-                        "boot": reading.boot,
-                        "steady": reading.steady,
-                        "ahead": ahead.total_seconds(),
-                    }
-                )
+                append(records.clock(self.workload, reading, ahead))
             self._reading = reading
         return ahead
 
@@ -265,27 +245,6 @@ class Trigger:
             return replace(decision, trigger=trigger_id(self.workload, signal.cause))
         return decision
 
-    def _record(
-        self, signal: Signal, decision: TriggerDecision, now: datetime, in_force: str | None
-    ) -> dict[str, Any]:
-        return {
-            "event": "accepted" if decision.accepted else "refused",
-            "workload": self.workload,
-            "id": decision.trigger,
-            "at": now.isoformat(),
-            "kind": signal.kind,
-            "cause": signal.cause,
-            "champion": signal.champion,
-            "in_force": in_force,
-            "signal_at": signal.at.isoformat(),
-            "detail": dict(signal.detail),
-            "override": signal.override,
-            "rule": decision.rule,
-            "reason": decision.reason,
-            "escalate": decision.escalate,
-            "held": decision.held,
-        }
-
     def _hand_over(self, trigger: str, signal: Signal, now: datetime) -> bool:
         with _lock(self._path.with_name(f".{trigger}.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
             # somebody else is submitting it, or has between our look at the journal and the lock
@@ -307,9 +266,7 @@ class Trigger:
             past = history.triggers.get(trigger)
             if past is not None and not still(past):
                 return  # another process was first
-            append(
-                {"event": event, "workload": self.workload, "id": trigger, "at": now.isoformat(), **detail}
-            )
+            append(records.followed(self.workload, event, trigger, now, detail))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[tuple[Append, History]]:

@@ -95,6 +95,17 @@ def test_a_signal_about_a_champion_that_was_replaced_is_let_go(tmp_path: Path) -
     assert not made.state().held
 
 
+def test_what_was_held_by_a_clock_that_was_ahead_is_let_go_once(tmp_path: Path) -> None:
+    made = trigger(tmp_path)
+    ahead = NOW + timedelta(days=9)
+    made.offer(replace(DRIFT, at=ahead), ahead, live_release=True, champion="3")
+    # the machine was started anew meanwhile: nothing tells that the clock was wrong
+    later = ahead - timedelta(seconds=30)
+    for _ in range(3):
+        made.reconsider(later, live_release=False, champion="4")
+    assert events(tmp_path) == ["refused", "refused"] and not made.state().held
+
+
 def test_an_old_alert_does_not_take_the_place_of_a_newer_one(tmp_path: Path) -> None:
     made = trigger(tmp_path)
     newer = replace(DRIFT, at=NOW + HOUR)
