@@ -108,7 +108,10 @@ async def _follow(logs: Follower, journal: Journal) -> None:
         except (WindlassError, OSError) as error:
             if time.monotonic() - told > COMPLAINTS_APART_S:
                 told = time.monotonic()
-                sys.stderr.write(f"windlass collector: logs wait to be read: {error}\n")
+                # the log of ours may lie on the very disk that is full: saying so must not end the reading
+                with contextlib.suppress(OSError):
+                    sys.stderr.write(f"windlass collector: logs wait to be read: {error}\n")
+                    sys.stderr.flush()
         await asyncio.sleep(0 if more else FOLLOW_EVERY_S)
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from windlass.drill.drill import Drill
 from windlass.drill.faults import (
+    clock_jump,
     corrupt_model,
     dead_feature_store,
+    disk_full,
+    double_trigger,
     drifted_feature,
+    label_outage,
+    metrics_down,
     poisoned_partition,
     slow_model,
 )
@@ -16,8 +21,13 @@ DRILLS: tuple[Drill, ...] = (
     drifted_feature.DRILL,
     dead_feature_store.DRILL,
     corrupt_model.DRILL,
+    label_outage.DRILL,
+    metrics_down.DRILL,
     slow_model.DRILL,
+    disk_full.DRILL,
+    clock_jump.DRILL,
     poisoned_partition.DRILL,
+    double_trigger.DRILL,
 )
 
 

@@ -88,8 +88,12 @@ def rings(
     return found
 
 
-def kept(stage: Stage, record: Record, asked: Sequence[Asked]) -> None:
-    """End the platform in order, and expect that every answered request is in the collector's store exactly once."""
+def kept(stage: Stage, record: Record, asked: Sequence[Asked], *, dropped: int = 0) -> None:
+    """End the platform in order, and expect that every answered request is in the collector's store exactly once.
+
+    Args:
+        dropped: so many the server counts as not logged: these alone may be missing.
+    """
     from monitoring.collector.reading import Events
 
     stage.down()
@@ -98,9 +102,28 @@ def kept(stage: Stage, record: Record, asked: Sequence[Asked]) -> None:
     missing, twice = len(answered) - len(stored), sum(n > 1 for n in stored.values())
     record.expect(
         "lost",
-        f"each of {len(answered)} answered requests is stored once ({missing} missing, {twice} twice)",
-        bool(answered) and not missing and not twice,
+        f"each of {len(answered)} answered requests is stored once"
+        + (f", but for {dropped} that the server counts as not logged" if dropped else "")
+        + f" ({missing} missing, {twice} twice)",
+        bool(answered) and missing == dropped and not twice,
         answered=len(answered),
         missing=missing,
         twice=twice,
+    )
+
+
+def labelled(stage: Stage, record: Record, asked: Sequence[Asked]) -> None:
+    """Expect that the label of every answered request is with its prediction in the store."""
+    import math
+
+    from monitoring.collector.reading import Events
+
+    window = Events(stage.settings).window(MODEL)
+    known = {i for i, label in zip(window.request_ids, window.labels, strict=True) if not math.isnan(label)}
+    ids = {a.request_id for a in asked if a.status == 200}
+    missing = len(ids - known)
+    record.expect(
+        "lost",
+        f"each of {len(ids)} labels is with its prediction ({missing} missing)",
+        bool(ids) and not missing,
     )

@@ -60,13 +60,13 @@ class Scrape:
         return sum(found) if found else None
 
 
-def scrape(targets: Sequence[Target]) -> Scrape:
+def scrape(targets: Sequence[Target], timeout_s: float = TIMEOUT_S) -> Scrape:
     """Get every target's page; one that does not answer has no sample but `up` 0, as in Prometheus."""
     samples: dict[Series, float] = {}
     counters: set[Series] = set()
     for target in targets:
         own = {"job": target.job, "instance": target.instance}
-        text = _page(target.url)
+        text = _page(target.url, timeout_s)
         samples[_series("up", own)] = 0.0 if text is None else 1.0
         for series, value, counts in [] if text is None else parse(text, own):
             samples[series] = value
@@ -93,9 +93,9 @@ def parse(text: str, target: Mapping[str, str]) -> list[tuple[Series, float, boo
     return found
 
 
-def _page(url: str) -> str | None:
+def _page(url: str, timeout_s: float) -> str | None:
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - loopback
             content: bytes = answer.read()
     except (OSError, urllib.error.URLError, http.client.HTTPException):
         return None

@@ -172,6 +172,11 @@ class Stage:
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         return path
 
+    @property
+    def labels(self) -> Path:
+        """The file of the labels that were sent last."""
+        return self.settings.project / "labels.jsonl"
+
     def bundle(self, version: str) -> Path:
         """The folder of a version's bundle."""
         return self.settings.bundles_dir / MODEL / version
@@ -305,7 +310,7 @@ class Stage:
             for a in asked
             if a.status == 200
         ]
-        file = self.settings.home / "labels.jsonl"
+        file = self.labels
         file.write_text("\n".join(lines) + "\n")
         return self.windlass("feedback", "--file", file)
 
@@ -357,9 +362,11 @@ class Stage:
                 found.append(Target("windlass-engine", url))
         return found
 
-    def scrape(self, targets: Sequence[Target] | None = None) -> Scrape:
+    def scrape(
+        self, targets: Sequence[Target] | None = None, *, timeout_s: float = pages.TIMEOUT_S
+    ) -> Scrape:
         """The pages as they are now."""
-        return pages.scrape(self.targets() if targets is None else targets)
+        return pages.scrape(self.targets() if targets is None else targets, timeout_s)
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = WAIT_S) -> None:
         """Ask until it holds.
@@ -389,6 +396,6 @@ def refuse(folder: Path) -> None:
                 "or leave it out for a scratch one"
             )
     if folder.is_dir() and any(folder.iterdir()) and not {p.name for p in folder.iterdir()} <= {
-        "home", "project", "prepared"
+        "home", "project", "prepared", "aside"
     }:  # fmt: skip
         raise UsageError(f"{folder} holds other things than a drill's; name an empty or a new folder")

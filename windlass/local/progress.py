@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -19,9 +20,11 @@ class Progress:
         """Something happened that stays on the screen."""
         if self._quiet:
             return
-        self._end_line()
-        sys.stderr.write(f"[{time.monotonic() - self._started:6.1f} s] {text}\n")
-        sys.stderr.flush()
+        # where it goes may be on a full disk: what is told must not end what tells it
+        with contextlib.suppress(OSError):
+            self._end_line()
+            sys.stderr.write(f"[{time.monotonic() - self._started:6.1f} s] {text}\n")
+            sys.stderr.flush()
 
     def update(self, text: str) -> None:
         """Where things stand; shown on a terminal only, replaced by the next."""

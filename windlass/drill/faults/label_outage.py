@@ -39,33 +39,20 @@ def play(stage: Stage, record: Record) -> None:
     drill.rings(record, ALERT, calm, Phase(first, stage.scrape()), {"model": MODEL})
     record.expect("state", "nothing was retrained", not trigger.accepted(stage) and not trigger.runs(stage))
     record.expect("state", f"version {CHAMPION} answers", stage.weights() == {CHAMPION: 100})
-    runbook.follow(stage, record, ALERT, files={"labels.jsonl": stage.settings.home / "labels.jsonl"})
+    runbook.follow(stage, record, ALERT, files={"labels.jsonl": stage.labels})
 
     told = stage.tell(unlabelled, late=True)
     record.note("restored", f"the labels come after all, {told['accepted']} of them")
     found = stage.judge(FIRST + timedelta(days=DAYS, hours=12))
-    coverage = [v["label_coverage"] for v in found["versions"] if v["version"] == CHAMPION]
+    (share,) = [v["label_coverage"] for v in found["versions"] if v["version"] == CHAMPION]
     record.expect(
         "state",
-        f"the share of matured rows with a label is {coverage[0]}",
-        coverage[0] is not None and coverage[0] > 0.9,
+        f"the share of matured rows with a label is {share}",
+        share is not None and share > 0.9,
     )
-    _labels(stage, record, {a.request_id for a in unlabelled})
+    drill.labelled(stage, record, unlabelled)
     record.expect("lost", "no request failed", all(a.status == 200 for a in sent), requests=len(sent))
     drill.kept(stage, record, sent)
-
-
-def _labels(stage: Stage, record: Record, ids: set[str]) -> None:
-    import numpy as np
-
-    from monitoring.collector.reading import Events
-
-    window = Events(stage.settings).window(MODEL)
-    known = {i for i, label in zip(window.request_ids, window.labels, strict=True) if not np.isnan(label)}
-    missing = len(ids - known)
-    record.expect(
-        "lost", f"each of {len(ids)} late labels is with its prediction ({missing} missing)", not missing
-    )
 
 
 DRILL = Drill(
