@@ -28,7 +28,8 @@ class DetectionPolicy:
         step: time from one look to the next; who looks more often spends less a look.
         smallest_effect: a shift that matters, in standard deviations of the reference; an alarm needs evidence that
             the change is larger than this, not only that there is one.
-        smallest_share: the same for shares of missing, unknown and impossible values.
+        smallest_share: the same for shares of missing and unknown values; a category's share or a tail must move by
+            twice as much, and twenty times as much must lie out of range.
         resolution: a column whose interval reaches beyond this (in standard deviations) is INCONCLUSIVE, not PASS.
         smallest_decay: loss of calibration slope that matters (1 = the scores rank as at training, 0 = by chance).
         minimum_rows, minimum_days: a span with fewer is not judged.

@@ -58,11 +58,13 @@ def smallest(unit: Unit, policy: DetectionPolicy) -> float:
     """Effect from which a statistic of this unit matters."""
     of: dict[Unit, float] = {
         "sd": policy.smallest_effect,
-        "slope": 2 * policy.smallest_effect,
-        "spread": 2 * policy.smallest_effect,
+        "slope": policy.smallest_effect,
+        "spread": policy.smallest_effect,
         "log": math.log1p(5 * policy.smallest_effect),
         "share": 2 * policy.smallest_share,
         "quality share": policy.smallest_share,
+        # weather sets records; a wrong unit puts most of the values outside
+        "record share": 20 * policy.smallest_share,
     }
     return of[unit]
 

@@ -20,7 +20,7 @@ from monitoring.detection.rows import Days, days_of
 from monitoring.detection.scales import SMALLEST_MAGNITUDE, ColumnScale
 from monitoring.detection.view import View
 
-Unit = Literal["sd", "share", "quality share", "slope", "spread", "log"]
+Unit = Literal["sd", "share", "quality share", "record share", "slope", "spread", "log"]
 MAGNITUDES = 10.0
 """Logarithms of magnitudes further than this from the reference's mean count as this."""
 
@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[Unit, float]] = {
     LOW: ("share", 0.06),
     HIGH: ("share", 0.06),
     ATOM: ("share", 0.06),
-    RANGE: ("quality share", 0.04),
+    RANGE: ("record share", 0.04),
     MAGNITUDE: ("log", 0.04),
     NULLS: ("quality share", 0.04),
     UNKNOWN: ("quality share", 0.04),
