@@ -19,7 +19,9 @@ Floats = NDArray[np.float64]
 STRETCH = 1 << 15
 """Values of one sample that are merged with the other's at a time, in the core's cache."""
 ROUNDING = 2.0**-49
-"""By how much a cell's end may be rounded, relative to its distance from 0 and from the centre."""
+"""By how much a cell's end may be rounded, relative to its distance from 0 and from the centre; shares and their sums
+are rounded by less.
+"""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def in_cells(
     widths = np.diff(ends)
     start, stop = f[:-1] - g[:-1], f[1:] - g[1:]
     moved = _total(np.diff(f) + np.diff(g), np.abs(ends[1:]) + abs(reference.grid.centre))
-    rounding = ROUNDING * moved
+    # the shares are rounded too, all the way from the smallest value to the largest
+    rounding = ROUNDING * (moved + float(ends[-1]) - float(ends[0]))
     lower = max(_total(least, widths) - rounding, 0.0)
     upper = _total(most, widths) + rounding
     value = _total(_mean_absolute(start, stop), widths)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hard_columns import KINDS, column, columns, finite
@@ -52,6 +55,28 @@ def test_the_exact_distance_lies_within_the_bounds(
             compare(exact[0], exact[1], method, norm=1.0),
         )
         assert within(found, true), (method, found, true)
+
+
+def area(reference: Floats, current: Floats) -> Fraction:
+    """The area between two distribution functions in numbers that are not rounded."""
+    points = sorted({*reference.tolist(), *current.tolist()})
+    total = Fraction(0)
+    for left, right in itertools.pairwise(points):
+        shares = [Fraction(int(np.count_nonzero(side <= left)), len(side)) for side in (reference, current)]
+        total += abs(shares[0] - shares[1]) * (Fraction(right) - Fraction(left))
+    return total
+
+
+@given(reference=columns(1, 60), current=columns(1, 60))
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_rounding_is_within_the_wasserstein_bounds(reference: Floats, current: Floats) -> None:
+    assume(len(finite(reference)) and len(finite(current)))
+    grid = Grid.of(np.sort(finite(reference)))
+    cells = [of_values("x", side, grid=grid, limits=SKETCHED) for side in (reference, current)]
+    assume(any(isinstance(side.content, Cells) for side in cells))
+    found = compare(cells[0], cells[1], "wasserstein", norm=1.0)
+    assert found.lower is not None and found.upper is not None
+    assert Fraction(found.lower) <= area(finite(reference), finite(current)) <= Fraction(found.upper)
 
 
 @given(values=columns(1), q=st.floats(0.0, 1.0))
@@ -107,20 +132,22 @@ def test_cells_are_in_the_order_of_the_values(grid: Grid) -> None:
     assert (np.diff(found)[np.diff(values) == 0] == 0).all()
 
 
+@pytest.mark.parametrize("grid", [None, *GRIDS], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_value_lies_between_the_ends_of_its_cell(kind: str) -> None:
+def test_a_value_lies_between_the_ends_of_its_cell(kind: str, grid: Grid | None) -> None:
     values = np.sort(column(kind, 3, 500))
-    grid = Grid.of(values)
+    grid = grid or Grid.of(values)
     cells = grid.cells(values)
     ends = grid.ends()
     assert len(ends) == grid.size + 1
     assert (np.diff(ends[np.isfinite(ends)]) >= 0).all()
-    for value, cell in zip(values, cells, strict=True):
-        low, high = ends[cell : cell + 2]
-        slack = 2.0**-49 * (abs(value) + abs(grid.centre))
-        assert low - slack <= value <= high + slack
-        if abs(value - grid.centre) < 2**24 * grid.scale:
-            assert high - low <= 2.0**-10 * (grid.scale + abs(value - grid.centre)) + 2 * slack
+    low, high = ends[cells], ends[cells + 1]
+    slack = 2.0**-49 * (np.abs(values) + abs(grid.centre))
+    assert (low - slack <= values).all()
+    assert (values <= high + slack).all()
+    apart = np.abs(values - grid.centre)
+    fine = apart < 2**24 * grid.scale
+    assert (high - low <= 2.0**-10 * (grid.scale + apart) + 2 * slack)[fine].all()
 
 
 def many(r: np.random.Generator, first: int, last: int, n: int) -> dict[str | float, int]:

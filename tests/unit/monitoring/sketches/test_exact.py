@@ -8,6 +8,7 @@ from hard_columns import KINDS, column, columns, finite
 from hypothesis import assume, given, settings
 from numpy.typing import NDArray
 
+from monitoring.sketches.binned import sturges
 from monitoring.sketches.distances import Method, compare, default_method
 from monitoring.sketches.limits import Limits
 from monitoring.sketches.profile import ColumnProfile, of_labels, of_values, quantile
@@ -64,20 +65,43 @@ def test_a_numeric_distance_is_evidentlys(one: str, other: str, method: Method) 
 
 
 @pytest.mark.parametrize(
-    ("whole", "rows"), [pytest.param(True, 5000, id="by type"), pytest.param(False, 5000, id="as floats")]
+    ("whole", "gap", "narrow"),
+    [
+        pytest.param(True, False, False, id="whole by type"),
+        pytest.param(False, False, True, id="floats"),
+        pytest.param(True, True, True, id="whole with a gap, which pandas holds as floats"),
+    ],
 )
-def test_whole_numbers_are_cut_into_the_bins_that_numpy_makes_of_their_type(whole: bool, rows: int) -> None:
-    """numpy makes no bin narrower than 1 for integers: 25 values of a column end in fewer bins than of floats."""
+def test_whole_numbers_are_cut_into_the_bins_that_numpy_makes_of_their_type(
+    whole: bool, gap: bool, narrow: bool
+) -> None:
+    """Verify Sturges's rule where it asks for bins narrower than 1: numpy makes no such bins of integers."""
     import pandas as pd
     from evidently.legacy.calculations.stattests import psi_stat_test
     from evidently.legacy.core import ColumnType
 
     r = np.random.default_rng(3)
-    sides = [r.integers(0, 9, rows) + r.integers(0, 17, rows), r.integers(0, 25, rows)]
+    sides = [r.integers(0, 21, 600_000), r.binomial(20, 0.5, 600_000)]
     typed = [pd.Series(side if whole else side.astype(np.float64)) for side in sides]
+    columns = [side.astype(np.float64) for side in sides]
+    if gap:
+        typed = [pd.concat([side, pd.Series([np.nan])]).dropna() for side in typed]
+        columns = [np.append(side, np.nan) for side in columns]
     theirs = psi_stat_test(typed[0], typed[1], ColumnType.Numerical, None).drift_score
-    reference, current = (of_values("x", side.astype(np.float64), integer=whole) for side in sides)
+    reference, current = (of_values("x", side, integer=whole) for side in columns)
     assert compare(reference, current, "psi").value == pytest.approx(theirs, abs=1e-9)
+    assert len(sturges(reference, current)) - 1 == (22 if narrow else 20)
+
+
+@pytest.mark.parametrize("distinct", [19, 20, 21, 22])
+@pytest.mark.parametrize("method", ["psi", "jensenshannon"])
+def test_a_reference_of_few_values_is_compared_value_by_value(method: Method, distinct: int) -> None:
+    r = np.random.default_rng(4)
+    reference = np.append(np.arange(float(distinct)), r.integers(0, distinct, 4000))
+    current = r.poisson(distinct / 2, 3000).astype(np.float64)
+    theirs = evidently(method, reference, current)
+    ours = compare(of_values("x", reference), of_values("x", current), method)
+    assert ours.value == pytest.approx(theirs, abs=1e-9)
 
 
 @pytest.mark.parametrize("method", ["wasserstein", "ks"])

@@ -106,14 +106,29 @@ def test_labels_add_up_in_any_order(
     ("values", "form"),
     [
         pytest.param(np.arange(60.0), Values, id="few-values"),
-        pytest.param(np.arange(200.0) % 20, Counts, id="few-that-differ"),
-        pytest.param(np.arange(61.0), Cells, id="neither"),
+        pytest.param(np.arange(61.0) % 20, Counts, id="few-that-differ"),
+        pytest.param(np.arange(61.0) % 21, Cells, id="neither"),
     ],
 )
 def test_the_form_is_the_least_that_loses_nothing(values: Floats, form: type[Distribution]) -> None:
-    found = whole(values, Limits(values=60, distinct=20))
-    assert isinstance(found.content, form)
-    assert found.exact == (form is not Cells)
+    limits = Limits(values=60, distinct=20)
+    halves = [values[::2], values[1::2]]
+    merged = merge(whole(halves[0], limits), whole(halves[1], limits))
+    in_batches = profile([pa.record_batch({"x": half}) for half in halves], limits=limits)["x"]
+    for found in (whole(values, limits), merged, in_batches):
+        assert isinstance(found.content, form)
+        assert found.exact == (form is not Cells)
+
+
+@pytest.mark.parametrize("most", [9, 10])
+def test_labels_are_exact_up_to_the_limit(most: int) -> None:
+    counts: dict[Label, int] = {f"label {i}": i + 1 for i in range(10)}
+    halves = [dict(list(counts.items())[i::2]) for i in (0, 1)]
+    limits = Limits(categories=most)
+    merged = merge(*(of_labels("x", half, limits=limits) for half in halves))
+    for found in (of_labels("x", counts, limits=limits), merged):
+        assert found.exact == (most == 10)
+        assert found.n == 55
 
 
 @pytest.mark.parametrize(
