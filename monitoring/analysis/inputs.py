@@ -33,15 +33,14 @@ class AnalysisPolicy:
         skew_share: largest share of served vectors that may differ from their recomputation.
         skew_rows: vectors that are recomputed, at most; `skew_minimum` are needed.
         most_rows: of a version with more rows every k-th is judged, so that memory does not grow; counts are of all.
-        detection: looks once a day: who looks more often spends less of the month's false alarms a look, and a broken
-            source should not wait for a week's end.
+        detection: how drift is judged; its step is how often a look is made, whichever hour the job runs.
     """
 
     span: timedelta = timedelta(days=7)
     history: timedelta = timedelta(days=63)
     coverage: float = 0.5
     threshold: float = 0.5
-    detection: DetectionPolicy = field(default_factory=lambda: DetectionPolicy(step=timedelta(days=1)))
+    detection: DetectionPolicy = field(default_factory=DetectionPolicy)
     decay: DecayPolicy = field(default_factory=DecayPolicy)
     slices: SlicePolicy = field(default_factory=SlicePolicy)
     traffic: TrafficPolicy = field(default_factory=TrafficPolicy)
