@@ -175,7 +175,7 @@ def test_total_variation_is_evidentlys() -> None:
 @pytest.mark.parametrize("q", [0.0, 0.01, 0.25, 0.5, 0.9, 0.999, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_quantile_is_numpys(kind: str, q: float) -> None:
-    values = column(kind, 4, 777)
+    values = column(kind, 4, 800)
     expected = float(np.quantile(values, q, method="inverted_cdf"))
     for limits in (Limits(), BY_COUNTS):
         assert quantile(of_values("x", values, limits=limits), q) == (expected, expected)

@@ -162,3 +162,11 @@ def test_merging_many_parts_costs_no_digits() -> None:
     parts = [whole(part, Limits(values=0)) for part in np.array_split(values, 1000)]
     found = reduce(merge, parts)
     assert found.moments.variance == pytest.approx(float(values.astype(np.longdouble).var()), rel=1e-9)
+
+
+def test_a_part_without_rows_has_no_type() -> None:
+    numbers = of_values("x", np.arange(3.0), grid=GRID, integer=True)
+    nothing, floats = whole(np.empty(0), Limits()), whole(np.arange(3.0), Limits())
+    assert merge(numbers, nothing).integer
+    assert merge(nothing, numbers).integer
+    assert not merge(numbers, floats).integer

@@ -15,7 +15,7 @@ from monitoring.sketches.categories import Categories
 from monitoring.sketches.distances import compare
 from monitoring.sketches.distribution import Cells, Counts, Values
 from monitoring.sketches.limits import Limits
-from monitoring.sketches.profile import ColumnProfile, of_values
+from monitoring.sketches.profile import ColumnProfile, of_labels, of_values
 from monitoring.sketches.stream import profile
 from windlass.errors import UsageError, WindlassError
 
@@ -147,6 +147,27 @@ def test_numbers_as_labels_are_one_label_whatever_their_type() -> None:
     assert (found.rows, found.nulls, found.infinite) == (11, 3, 1)
 
 
+def test_numbers_as_labels_share_a_bucket_whatever_their_type() -> None:
+    few = Limits(categories=1)
+    whole, single = pa.array([1, 2, 0, 3], pa.int64()), pa.array([1.0, 2.0, -0.0, 3.0], pa.float32())
+    kept = [
+        profile([pa.record_batch({"x": part})], categorical={"x"}, limits=few)["x"].content
+        for part in (whole, single)
+    ]
+    assert all(isinstance(content, Categories) and content.buckets is not None for content in kept)
+    assert np.array_equal(kept[0].buckets, kept[1].buckets)  # type: ignore[union-attr]
+
+
+def test_a_reference_in_buckets_hands_on_the_labels_it_knows() -> None:
+    batch = pa.record_batch({"x": ["a", "b", "c", "a"]})
+    few = Limits(categories=2)
+    reference = of_labels("x", {"a": 5, "b": 1, "c": 1}, known=frozenset("a"), limits=few)
+    found = profile([batch], reference={"x": reference}, limits=few)["x"].content
+    assert isinstance(found, Categories)
+    assert found.counts == {"a": 2}
+    assert found.known == {"a"}
+
+
 def test_a_column_that_turns_out_to_differ_is_counted_anew() -> None:
     """Verify the way from values to counts to cells: nothing that was taken before is lost."""
     few, many = np.arange(40_000) % 100 / 4.0, np.random.default_rng(2).normal(size=40_000)
@@ -156,6 +177,16 @@ def test_a_column_that_turns_out_to_differ_is_counted_anew() -> None:
         found = profile(batches[:count], limits=Limits(values=1000, distinct=200))["x"]
         forms.append((type(found.content), found.n))
     assert forms == [(Counts, 40_000), (Counts, 80_000), (Cells, 120_000)]
+
+
+def test_values_a_whole_number_apart_are_not_rounded_to_be() -> None:
+    """Verify that counting by position is for whole numbers only: 0.7 + 3.0 is not this other value."""
+    values = [0.7, 3.6999999999999997]
+    assert values[1] - values[0] == 3.0
+    found = profile([pa.record_batch({"x": values})] * 2, limits=Limits(values=0))["x"].content
+    assert isinstance(found, Counts)
+    assert found.values.tolist() == values
+    assert found.counts.tolist() == [2, 2]
 
 
 @pytest.mark.parametrize(

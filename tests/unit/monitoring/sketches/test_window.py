@@ -90,6 +90,14 @@ def test_the_bounds_hold_the_rows_distances(reference: Reference, tmp_path: Path
         assert stated[feature.feature].exact == (feature.feature in ("few", "carrier"))
 
 
+def test_the_reference_keeps_its_share_of_nulls(reference: Reference) -> None:
+    known = of_reference(reference)
+    for feature in reference.features:
+        assert known[feature.name].null_share == pytest.approx(feature.null_share)
+        assert known[feature.name].rows == reference.rows
+    assert known["gaps"].null_share > 0.05
+
+
 def test_parts_that_were_profiled_apart_are_one_window(reference: Reference, tmp_path: Path) -> None:
     from monitoring.sketches.profile import merge
 
