@@ -11,9 +11,9 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "drill",
         help="inject a fault into a scratch platform and check alert, end state and runbook",
-        description="Starts a platform with a small model of its own in a scratch folder, injects the fault, and checks "
-        "that the documented alert fires by the real rules, that the documented state is reached, that nothing was "
-        "lost, and that the runbook's commands work. Your own home is never touched.",
+        description="Starts a platform with a small model of its own in a scratch folder, injects the fault, and "
+        "checks that the documented alert fires by the real rules, that the documented state is reached, that nothing "
+        "was lost, and that the runbook's commands work. Your own home is never touched.",
         epilog="example: windlass drill dead-feature-store\n"
         "The exit code is 1 where an expectation does not hold. docs/drills.md says what is expected of each.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -34,6 +34,7 @@ def register(subparsers: Any) -> None:
 def handle(arguments: argparse.Namespace) -> int:
     import json
     import sys
+    import tempfile
     from dataclasses import asdict
 
     from windlass.drill import catalogue, drill
@@ -52,13 +53,16 @@ def handle(arguments: argparse.Namespace) -> int:
         print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
 
     records = []
-    for found in chosen:
-        say(f"{found.name}: {found.fault}")
-        record = drill.run(found, arguments.folder, say)
-        say(f"{found.name}: {'as documented' if record.passed else 'NOT as documented'}")
-        records.append(record)
+    with tempfile.TemporaryDirectory(prefix="windlass-drill-") as scratch:
+        for found in chosen:
+            say(f"{found.name}: {found.fault}")
+            record = drill.run(found, arguments.folder or Path(scratch), say)
+            say(f"{found.name}: {'as documented' if record.passed else 'NOT as documented'}")
+            records.append(record)
     if arguments.json:
-        print(json.dumps({"passed": all(r.passed for r in records), "drills": [r.as_json() for r in records]}))
+        print(
+            json.dumps({"passed": all(r.passed for r in records), "drills": [r.as_json() for r in records]})
+        )
     return 0 if all(r.passed for r in records) else 1
 
 

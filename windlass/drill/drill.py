@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,28 +36,23 @@ class Drill:
     play: Callable[[Stage, Record], None]
 
 
-def run(drill: Drill, folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Record:
-    """Play a drill; a folder of an earlier one saves the training.
+def run(drill: Drill, folder: Path, say: Callable[[str], None] = lambda _: None) -> Record:
+    """Play a drill in a scratch folder; one of an earlier drill saves the training.
 
     Raises:
         UsageError: something is in service in the folder, or it is no drill's.
     """
-    place = Path(tempfile.mkdtemp(prefix="windlass-drill-")) if folder is None else folder
+    stage = Stage(folder)
+    record = Record(drill.name, say)
     try:
-        stage = Stage(place)
-        record = Record(drill.name, say)
-        try:
-            stage.prepare()
-            record.note("prepared", f"a project with a trained model in {stage.folder}")
-            drill.play(stage, record)
-        except (WindlassError, subprocess.TimeoutExpired) as error:
-            record.expect("state", f"the drill comes to its end (it did not: {error})", False)
-        finally:
-            stage.down()
-        return record
+        stage.prepare()
+        record.note("prepared", f"a project with a trained model in {stage.folder}")
+        drill.play(stage, record)
+    except (WindlassError, subprocess.TimeoutExpired) as error:
+        record.expect("state", f"the drill comes to its end (it did not: {error})", False)
     finally:
-        if folder is None:
-            shutil.rmtree(place, ignore_errors=True)
+        stage.down()
+    return record
 
 
 def rings(

@@ -25,9 +25,9 @@ from windlass.drill import orders, pages, project
 from windlass.drill.orders import Order
 from windlass.drill.pages import Scrape, Target
 from windlass.errors import UsageError, WindlassError
-from windlass.local import lock, state
+from windlass.local import lock, processes, state
 from windlass.local.client import Client
-from windlass.local.plane import DataPlane
+from windlass.local.plane import COLLECTOR, DataPlane, address
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
@@ -323,15 +323,31 @@ class Stage:
             self.tell(sent)
         return sent
 
-    def judge(self, end: datetime) -> dict[str, Any]:
-        """Analyse the window that ends at `end`, everything served until now included.
+    def store(self) -> None:
+        """Have the collector end in order, which brings into the store what it holds; the platform starts it again.
 
-        The platform is started anew for it: one that ends in order stores what it holds, and nobody waits for that.
+        It would do that by itself twice a minute, for which a drill does not wait.
         """
-        self.windlass("down")
-        found = self.analyse(end)
-        self.up()
-        return found
+        plane = DataPlane(self.settings)
+        child = plane.records.find(COLLECTOR)
+        if child is None:
+            raise WindlassError("no collector runs on this stage; `windlass up` starts it")
+        child.stop()
+
+        def again() -> bool:
+            new = plane.records.find(COLLECTOR)
+            return (
+                new is not None
+                and new.pid != child.pid
+                and processes.answers(f"http://{address(new)}/health")
+            )
+
+        self.wait(again, "the platform starts the collector again")
+
+    def judge(self, end: datetime) -> dict[str, Any]:
+        """Analyse the window that ends at `end`, everything served until now included."""
+        self.store()
+        return self.analyse(end)
 
     def analyse(self, end: datetime) -> dict[str, Any]:
         """Run the analysis job for the window that ends at `end`, as its schedule would."""
@@ -354,7 +370,7 @@ class Stage:
         for key in plane.records.names():
             record = plane.records.read(key)
             if record is not None and record.port is not None and key != "envoy":
-                job = "windlass-server" if key.startswith("server-") else f"windlass-{key}"
+                job = "windlass-serving" if key.startswith("server-") else f"windlass-{key}"
                 found.append(Target(job, f"http://127.0.0.1:{record.port}/metrics"))
         with contextlib.suppress(OSError, ValueError):
             described = state.described(self.settings) or {}

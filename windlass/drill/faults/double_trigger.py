@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from monitoring.retrain import journal
 from windlass.drill import drill, orders, runbook, trigger
 from windlass.drill.alerts import Phase
 from windlass.drill.drill import Drill
 from windlass.drill.faults import drifted_feature
 from windlass.drill.record import Record
 from windlass.drill.stage import CHAMPION, MODEL, Stage
+from windlass.journal import read
 from windlass.local import plane
 from windlass.local.plane import DataPlane
 
@@ -52,14 +55,8 @@ def play(stage: Stage, record: Record) -> None:
     )
     stage.wait(lambda: any(t.finished for t in trigger.accepted(stage)), "the run ends", 180)
     drifted_feature.once(stage, record)
-    counted = stage.scrape().value("windlass_retrain_webhook_requests_total", result="accepted")
-    record.note("observed", f"the process that runs now counts {counted} notifications of its own")
-    journaled = {
-        r["detail"].get("notification") for e in ("accepted", "refused") for r in trigger.events(stage, e)
-    }
-    record.note(
-        "observed", f"{len(journaled)} decisions stand in the journal: repetitions of a cause need none"
-    )
+    journaled = Counter(r["event"] for r in read(journal.path(stage.settings)) if r["workload"] == MODEL)
+    record.note("observed", f"the journal holds {dict(journaled)}")
     runbook.follow(stage, record, ALERT, version=CHAMPION)
     record.expect("lost", "no request failed", all(a.status == 200 for a in sent), requests=len(sent))
     drill.kept(stage, record, sent)

@@ -1,0 +1,77 @@
+"""What a drill refuses to touch, and when a record may say that a drill passed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from windlass.drill import runbook
+from windlass.drill.record import Record
+from windlass.drill.stage import Stage
+from windlass.errors import UsageError, WindlassError
+from windlass.local import state
+from windlass.local.lock import PlatformLock
+from windlass.local.plane import DataPlane, Plan
+from windlass.settings import Settings
+
+
+def test_a_folder_with_a_platform_in_service_is_refused(tmp_path: Path) -> None:
+    """Verify that neither a home itself nor a folder that holds one is played with, engine or plane alone."""
+    home = Settings(home=tmp_path / "home", project=tmp_path)
+    held = PlatformLock(state.lock_path(home))
+    for folder in (tmp_path, tmp_path / "home"):
+        with pytest.raises(UsageError, match="a platform is in service"):
+            Stage(folder)
+    held.release()
+    Stage(tmp_path)
+    DataPlane(home).begin(Plan("python", "/", "bundles", "logs", "sqlite:x", "key"))
+    with pytest.raises(UsageError, match="a platform is in service"):
+        Stage(tmp_path)
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    """Verify that nobody's files are removed for a scratch home."""
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="holds other things"):
+        Stage(tmp_path)
+
+
+def test_a_stage_sees_none_of_the_user_s_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify the environment of its commands."""
+    monkeypatch.setenv("WINDLASS_OBJECT_STORE", "s3://production/models")
+    monkeypatch.setenv("WINDLASS_DVC", "/opt/dvc")
+    seen = {k: v for k, v in Stage(tmp_path).environment.items() if k.startswith("WINDLASS_")}
+    assert seen == {
+        "WINDLASS_HOME": str(tmp_path / "home"),
+        "WINDLASS_PROJECT": str(tmp_path / "project"),
+        "WINDLASS_DVC": "/opt/dvc",
+    }
+
+
+@pytest.mark.parametrize(
+    ("held", "passed"),
+    [
+        pytest.param({"alert": True, "state": True, "lost": True}, True, id="all"),
+        pytest.param({"alert": True, "state": False, "lost": True}, False, id="one-does-not-hold"),
+        pytest.param({"alert": True, "state": True}, False, id="nothing-said-of-what-was-lost"),
+        pytest.param({}, False, id="nothing-expected"),
+    ],
+)
+def test_a_record_passes_only_with_every_proof(held: dict[str, bool], passed: bool) -> None:
+    """Verify that a drill that forgot to look did not pass."""
+    record = Record("x")
+    record.note("injected", "something")
+    for kind, holds in held.items():
+        record.expect(kind, "an expectation", holds)  # type: ignore[arg-type]
+    assert record.passed is passed
+
+
+def test_a_runbook_s_commands_are_read_from_its_page() -> None:
+    """Verify the parts, that variables and comments are none, and that an alert without a page is an error."""
+    parts = runbook.page("WindlassLatencyBudgetBurnFast")
+    looked = list(runbook.commands(parts["Look"].partition(runbook.CLUSTER)[0]))
+    assert looked[:2] == ["windlass status", "windlass release status $MODEL"]
+    assert "windlass release rollback $MODEL" in list(runbook.commands(parts["Act"]))
+    with pytest.raises(WindlassError, match="has no runbook"):
+        runbook.page("WindlassEarthquake")
