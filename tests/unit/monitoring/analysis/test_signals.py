@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from local_http import serving
 
 from monitoring.analysis import signals
 from monitoring.analysis.analysis import Analysis, VersionAnalysis
@@ -107,13 +107,8 @@ class Trigger(BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     Trigger.taken.clear()
     Trigger.status = 202
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Trigger)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/events"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Trigger) as address:
+        yield f"{address}/events"
 
 
 def test_the_trigger_is_told_in_cloudevents_with_its_token(url: str, tmp_path: Path) -> None:

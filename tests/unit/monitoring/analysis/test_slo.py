@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from local_http import serving
 
 from monitoring.analysis import slo
 from monitoring.analysis.serving_metrics import Metrics
@@ -98,13 +98,8 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def prometheus() -> Iterator[str]:
     Answers.table = {}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Answers) as address:
+        yield address
 
 
 def test_requests_and_failures_are_asked_of_prometheus(prometheus: str) -> None:
