@@ -52,7 +52,7 @@ def _made(source: Path) -> Path:
     # by the interpreter that ours was made from: it has a pip
     base = Path(sys.base_prefix) / "bin" / "python3.11"
     python = base if base.exists() else Path(sys.executable)
-    command = [python, script, "--lock", lock, "--venv", place]
+    command: list[str | Path] = [python, script, "--lock", lock, "--venv", place]
     # whatever it says goes beside our own output, which may be one JSON object
     done = subprocess.run(command, stdout=STDERR, check=False, timeout=TIMEOUT_S)
     if done.returncode:
