@@ -1,7 +1,7 @@
 """Quarters that never were, made of real weeks: a block bootstrap of days, with reference and live days kept apart.
 
 Of every four weeks one, drawn by chance, is live and three are reference; no day is both. A quarter is thirteen weeks
-drawn with replacement from the live weeks of its season (those within five of their place in the year), dated a year
+drawn with replacement from the live weeks of its season (those within four of their place in the year), dated a year
 after the reference: so "nothing happened" is a year like the last, with other weather. Blocks are whole weeks because
 days depend on their neighbours and flights on the day of the week; where weeks begin is drawn too.
 """
@@ -21,7 +21,7 @@ from monitoring.detection.baseline import Baseline
 
 WEEK = 7
 ONE_OF = 4
-SEASON_WEEKS = 5
+SEASON_WEEKS = 4
 YEAR_DAYS = 364
 QUARTER_WEEKS = 13
 THINNED = 3

@@ -29,7 +29,7 @@ class DetectionPolicy:
         smallest_effect: a shift that matters, in standard deviations of the reference; an alarm needs evidence that
             the change is larger than this, not only that there is one.
         smallest_share: the same for shares of missing and unknown values; a category's share or a tail must move by
-            twice as much, and twenty times as much must lie out of range.
+            twice as much.
         resolution: a column whose interval reaches beyond this (in standard deviations) is INCONCLUSIVE, not PASS.
         smallest_decay: loss of calibration slope that matters (1 = the scores rank as at training, 0 = by chance).
         minimum_rows, minimum_days: a span with fewer is not judged.
@@ -37,7 +37,7 @@ class DetectionPolicy:
             week-ago one where the state remembers enough days, else training.
     """
 
-    false_alarms_per_month: float = 0.2
+    false_alarms_per_month: float = 0.15
     window: timedelta = timedelta(days=14)
     step: timedelta = timedelta(days=7)
     smallest_effect: float = 0.05

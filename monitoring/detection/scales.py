@@ -19,7 +19,8 @@ ColumnKind = Literal["numeric", "categorical", "score"]
 KNOTS = 400
 EXTREME = 0.001
 TAIL = 0.05
-SLACK = 0.2
+SLACK = 1.0
+"""Weather sets records; a wrong unit leaves the range by more than its width."""
 ATOM_SHARE = 0.1
 """A value that this share of the rows have is a fact of its own: no rain, ten miles of sight."""
 SMALLEST_MAGNITUDE = 1e-9
@@ -31,7 +32,7 @@ class ColumnScale:
 
     Attributes:
         knots, scores: values in ascending order and their standardised normal scores.
-        low, high: smallest and largest value, and a fifth of their distance on top: seasons set records.
+        low, high: smallest and largest value, and their distance once more to either side.
         tail_low, tail_high: 5 % and 95 % quantile.
         atom: the most frequent value, if it is frequent; else NaN.
         log_mean: mean logarithm of the magnitudes that are not zero; NaN where there are none.

@@ -63,8 +63,6 @@ def smallest(unit: Unit, policy: DetectionPolicy) -> float:
         "log": math.log1p(5 * policy.smallest_effect),
         "share": 2 * policy.smallest_share,
         "quality share": policy.smallest_share,
-        # weather sets records; a wrong unit puts most of the values outside
-        "record share": 20 * policy.smallest_share,
     }
     return of[unit]
 

@@ -20,7 +20,7 @@ from monitoring.detection.rows import Days, days_of
 from monitoring.detection.scales import SMALLEST_MAGNITUDE, ColumnScale
 from monitoring.detection.view import View
 
-Unit = Literal["sd", "share", "quality share", "record share", "slope", "spread", "log"]
+Unit = Literal["sd", "share", "quality share", "slope", "spread", "log"]
 MAGNITUDES = 10.0
 """Logarithms of magnitudes further than this from the reference's mean count as this."""
 
@@ -34,15 +34,15 @@ WITHIN = "spread within a day"
 LOW, HIGH, ATOM, SHARE = "low tail", "high tail", "most frequent value", "share of category"
 NULLS, RANGE, UNKNOWN, MAGNITUDE = "missing", "out of range", "unknown category", "magnitude"
 KINDS: dict[str, tuple[Unit, float]] = {
-    LOCATION: ("sd", 0.40),
+    LOCATION: ("sd", 0.34),
     ALONE: ("sd", 0.05),
     SLOPE: ("slope", 0.10),
     WITHIN: ("spread", 0.15),
     LOW: ("share", 0.06),
     HIGH: ("share", 0.06),
     ATOM: ("share", 0.06),
-    RANGE: ("record share", 0.04),
-    MAGNITUDE: ("log", 0.04),
+    RANGE: ("quality share", 0.04),
+    MAGNITUDE: ("log", 0.10),
     NULLS: ("quality share", 0.04),
     UNKNOWN: ("quality share", 0.04),
     SHARE: ("share", 0.90),
