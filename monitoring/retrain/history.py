@@ -24,6 +24,8 @@ from monitoring.retrain.signals import PastTrigger, Signal, base
 
 FINGERPRINT = "fingerprint"
 """Key of a signal's detail that tells alerts of one incident apart."""
+TRAINED_ON = ("duplicate", "stale")
+"""Rules that say of new data that a run has answered it: its rows are not new once more."""
 
 
 @dataclass
@@ -33,7 +35,7 @@ class History:
     Attributes:
         triggers: accepted signals by id, oldest first.
         signals: the signals of the open ones among them.
-        held: signals that wait for what holds them back to pass, by cause.
+        held: signals that wait for what holds them back to pass, by cause; of new data the newest alone.
         ended: when the alert about an incident last ended, by (incident, fingerprint).
         broken: data-quality incidents that burn, by (incident, fingerprint).
         rows: rows of new partitions since the newest trigger, by cause; None where one did not say.
@@ -88,7 +90,7 @@ class History:
         signal = signal_of(record)
         cause, key = signal.cause, key_of(signal)
         self.counts[signal.kind, record["rule"]] += 1
-        if signal.kind == "newData":
+        if signal.kind == "newData" and record["rule"] not in TRAINED_ON:
             self.rows[cause] = rows_of(signal.detail, "new_rows")
         if accepted:
             name, in_force = record["id"], record.get("in_force")
@@ -104,8 +106,18 @@ class History:
             # what was measured later says more, in whatever order it came
             if before is None or signal.at >= before.at:
                 self.held[cause] = signal
+            if signal.kind == "newData":
+                self._keep_newest_data()
         elif before is not None and signal.at >= before.at:
             del self.held[cause]
+
+    def _keep_newest_data(self) -> None:
+        """The newest data holds what came before it: were each decided, every run would be of the oldest that waits."""
+        waiting = [s for s in self.held.values() if s.kind == "newData"]
+        newest = max(waiting, key=lambda s: s.at)
+        for signal in waiting:
+            if signal is not newest:
+                del self.held[signal.cause]
 
     def _cleared(self, record: Mapping[str, Any]) -> None:
         name, ended = f"{record['kind']}/{record['champion']}", datetime.fromisoformat(record["ended"])

@@ -24,6 +24,7 @@ from monitoring.retrain.history import History
 from monitoring.retrain.reader import Reader
 from monitoring.retrain.signals import PastTrigger, Signal, trigger_id
 from windlass.contract import RetrainPolicy
+from windlass.errors import WindlassError
 from windlass.journal import Journal
 from windlass.settings import Settings
 
@@ -89,7 +90,8 @@ class Trigger:
             run_active: runs of the workload that the journal does not know of.
             champion: the version in force, where it is known; a signal about another is stale.
             trained_rows: rows that it was trained on; None for what a newData signal says there was before it.
-            hand_over: whether to submit at once; otherwise the next `recover` does.
+            hand_over: whether it is submitted when this returns, be it by another process that saw the line first;
+                otherwise the next `recover` does it.
 
         Raises:
             whatever `submit` raises; the trigger stays accepted and `recover` submits it later.
@@ -103,7 +105,7 @@ class Trigger:
             decision = self._decide(signal, history, now, standing)
             append(records.decided(self.workload, signal, decision, now, champion))
         if decision.trigger is not None and decision.accepted and hand_over:
-            self._hand_over(decision.trigger, signal, now)
+            self._hand_over(decision.trigger, signal, now, wait=True)
         return decision
 
     def reconsider(
@@ -180,16 +182,23 @@ class Trigger:
     # --- runs
 
     def recover(self, now: datetime) -> tuple[str, ...]:
-        """Submit what was accepted and never submitted; return the ids. Call it at every start."""
+        """Submit what was accepted and never submitted; return the ids. Call it at every start.
+
+        Raises:
+            WindlassError: one could not be submitted; the others were.
+        """
         done: list[str] = []
+        failed: WindlassError | None = None
         history = self.state()
-        for past in history.past:
-            if (
-                not past.submitted
-                and not past.finished
-                and self._hand_over(past.id, history.signals[past.id], now)
-            ):
-                done.append(past.id)
+        waiting = [(t.id, history.signals[t.id]) for t in history.past if not t.submitted and not t.finished]
+        for name, signal in waiting:
+            try:
+                if self._hand_over(name, signal, now):
+                    done.append(name)
+            except WindlassError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return tuple(done)
 
     def finished(self, trigger: str, now: datetime, **detail: Any) -> None:
@@ -245,8 +254,9 @@ class Trigger:
             return replace(decision, trigger=trigger_id(self.workload, signal.cause))
         return decision
 
-    def _hand_over(self, trigger: str, signal: Signal, now: datetime) -> bool:
-        with _lock(self._path.with_name(f".{trigger}.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
+    def _hand_over(self, trigger: str, signal: Signal, now: datetime, *, wait: bool = False) -> bool:
+        how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        with _lock(self._path.with_name(f".{trigger}.lock"), how) as free:
             # somebody else is submitting it, or has between our look at the journal and the lock
             if not free or any(p.id == trigger and p.submitted for p in self.history()):
                 return False

@@ -95,24 +95,28 @@ class App:
             notices, problems = alertmanager.parse(_json(request.body))
         except UsageError as problem:
             return self._invalid(str(problem))
-        if problems and not notices:
+        # an alert that can never be taken must not keep the others of its group from being heard
+        heard = [notice for notice in notices if notice.workload in self._service.watched]
+        problems += self._service.unknown(notices)
+        for problem in problems:
+            self._service.say(f"an alert cannot be taken: {problem}")
+        if problems and not heard:
             return self._invalid("; ".join(problems))
-        return await self._taken(notices, problems)
+        return await self._taken(heard, problems)
 
     async def _events(self, request: Request) -> Response:
         try:
             notices = events.parse(request.headers, request.body, self._service.now().at)
         except UsageError as problem:
             return self._invalid(str(problem))
-        return await self._taken(notices, ())
+        strange = self._service.unknown(notices)
+        return self._invalid("; ".join(strange)) if strange else await self._taken(notices, ())
 
     async def _taken(self, notices: Sequence[Notice], problems: Sequence[str]) -> Response:
         try:
             decisions = await asyncio.to_thread(self._service.take, notices)
-        except UsageError as problem:
-            return self._invalid(str(problem))
         except WindlassError as problem:
-            # not 4xx: Alertmanager sends what was answered by 5xx again
+            # never 4xx, whatever it was: Alertmanager sends what was answered by 5xx again
             return error(503, str(problem))
         self.metrics.requests["accepted"] += 1
         self.metrics.requests["invalid"] += len(problems)

@@ -7,6 +7,7 @@ that was started after it was killed.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,21 +89,39 @@ class Service:
         """Where the clocks stand."""
         return self._read()
 
+    def say(self, text: str) -> None:
+        """Tell what happened; a log that finds no room must not end the turns."""
+        with contextlib.suppress(OSError):
+            self._say(text)
+
     # --- what is sent
+
+    def unknown(self, notices: Sequence[Notice]) -> tuple[str, ...]:
+        """What is wrong with notices about workloads that are not watched here."""
+        known = ", ".join(sorted(self.watched)) or "none"
+        strange = dict.fromkeys(n.workload for n in notices if n.workload not in self.watched)
+        return tuple(f"workload {name!r} is not watched here; known: {known}" for name in strange)
 
     def take(self, notices: Sequence[Notice]) -> tuple[dict[str, Any], ...]:
         """Journal notices and decide about them; returns once each is on the disk.
 
         Raises:
             UsageError: a workload is not known here; nothing was journaled.
-            WindlassError: something cannot be journaled or known now; what was before it is journaled, and may be
-                sent again.
+            WindlassError: something cannot be journaled or known now; the others are journaled, and may be sent again.
         """
+        strange = self.unknown(notices)
+        if strange:
+            raise UsageError(strange[0])
+        told: list[dict[str, Any]] = []
+        failed: WindlassError | None = None
         for notice in notices:
-            if notice.workload not in self.watched:
-                known = ", ".join(sorted(self.watched)) or "none"
-                raise UsageError(f"workload {notice.workload!r} is not watched here; known: {known}")
-        return tuple(self._take(notice) for notice in notices)
+            try:
+                told.append(self._take(notice))
+            except WindlassError as error:  # one workload's trouble is not another's
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return tuple(told)
 
     def _take(self, notice: Notice) -> dict[str, Any]:
         watched = self.watched[notice.workload]
@@ -140,7 +159,7 @@ class Service:
                     except Exception as error:  # one workload's trouble is not another's
                         text = f"{name}: {type(error).__name__}: {error}".partition("\n")[0]
                         if self._said.get(key) != text:
-                            self._say(f"{text}; tried again at every turn")
+                            self.say(f"{text}; tried again at every turn")
                         self._said[key] = text
 
     def _clocks(self, watched: Watched) -> None:
@@ -150,11 +169,11 @@ class Service:
         ahead = trigger.watch(reading)
         if ahead:
             way = "forward" if ahead > timedelta(0) else "back"
-            self._say(f"{trigger.workload}: the wall clock was set {way} by {abs(ahead)}")
+            self.say(f"{trigger.workload}: the wall clock was set {way} by {abs(ahead)}")
 
     def _submit(self, watched: Watched) -> None:
         for name in watched.trigger.recover(self._read().at):
-            self._say(f"{name} is submitted")
+            self.say(f"{name} is submitted")
 
     def _follow(self, watched: Watched) -> None:
         name, reading = watched.trigger.workload, self._read()
@@ -162,7 +181,7 @@ class Service:
             return
         self._followed[name] = reading.steady + self._follow_every_s
         for said in follow(watched.trigger, watched.platform, reading.at):
-            self._say(said)
+            self.say(said)
         open_ = (t.id for t in watched.trigger.history() if t.submitted and not t.finished)
         self._running[name] = frozenset(open_)
 
@@ -190,6 +209,6 @@ class Service:
         trigger = watched.trigger
         if trigger.state().held:
             for decision in trigger.reconsider(self._read().at, **watched.standing()):
-                self._say(f"{trigger.workload}: held until now: {decision.reason}")
+                self.say(f"{trigger.workload}: held until now: {decision.reason}")
         # what was accepted, here or by a notice, begins at once
         self._submit(watched)

@@ -7,8 +7,10 @@ time), `detail` the evidence. An event delivered twice has one cause, so it is o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from monitoring.collector import cloudevents
 from monitoring.collector.cloudevents import Event
@@ -19,6 +21,8 @@ from windlass.errors import UsageError
 
 TYPE = "dev.windlass.retrain.signal"
 KNOWN = ("workload", "kind", "champion", "cause", "at", "ended", "detail")
+LARGEST_DETAIL = 64 * 1024
+DEEPEST_DETAIL = 32
 
 
 def parse(headers: Mapping[str, str], body: bytes, now: datetime) -> tuple[Notice, ...]:
@@ -47,6 +51,7 @@ def _notice(event: Event, now: datetime) -> Notice:
     detail = data.get("detail") or {}
     if not isinstance(detail, dict):
         raise UsageError(f"data.detail = {detail!r}: must be an object")
+    _require_evidence(detail)
     about_a_version = found in INCIDENTS
     champion = data.get("champion")
     if about_a_version or champion is not None:
@@ -56,14 +61,38 @@ def _notice(event: Event, now: datetime) -> Notice:
         raise UsageError("data.cause: an incident is named by its kind and its champion; leave it out")
     if not about_a_version and data.get("ended") is not None:
         raise UsageError(f"data.ended: {found} does not end; leave it out")
-    stated = now if event.at is None else datetime.fromtimestamp(event.at, UTC)
     return Notice(
         workload=text(data.get("workload"), "data.workload"),
         kind=found,
         champion=champion,
         cause=cause,
-        since=moment(data["at"], "data.at") if data.get("at") is not None else stated,
+        since=moment(data["at"], "data.at") if data.get("at") is not None else _stated(event, now),
         ended=moment(data["ended"], "data.ended") if data.get("ended") is not None else None,
         fingerprint=str(detail.get(FINGERPRINT, "")),
         detail={**detail, "event": event.id, "source": event.source},
     )
+
+
+def _stated(event: Event, now: datetime) -> datetime:
+    try:
+        return now if event.at is None else datetime.fromtimestamp(event.at, UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"time: {event.at:.0f} s of the epoch are before or after all years in UTC"
+        ) from None
+
+
+def _require_evidence(detail: dict[str, Any]) -> None:
+    """Refuse what would burden every later reader of the journal, or what a reader could not take apart."""
+    if _deeper(detail, DEEPEST_DETAIL):
+        raise UsageError(f"data.detail is nested more than {DEEPEST_DETAIL} deep; send the evidence flat")
+    size = len(json.dumps(detail))
+    if size > LARGEST_DETAIL:
+        raise UsageError(
+            f"data.detail has {size} bytes: it is journaled, send at most {LARGEST_DETAIL} and name where the rest is"
+        )
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_deeper(each, levels - 1) for each in inner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -50,8 +51,11 @@ class Metrics(Collector):
             age.add_metric([name], max((*open_, timedelta(0))).total_seconds())
             held.add_metric([name], len(state.held))
             platform, policy = watched[name].platform, watched[name].trigger.policy
-            stuck.add_metric([name], float(escalated(past, policy, platform.champion())))
-            refused.add_metric([name], float(platform.data_refused()))
+            # a registry that is silent leaves out what only it knows, not everything else
+            with contextlib.suppress(Exception):
+                stuck.add_metric([name], float(escalated(past, policy, platform.champion())))
+            with contextlib.suppress(Exception):
+                refused.add_metric([name], float(platform.data_refused()))
             seconds.add_metric([name], state.seconds)
             if state.succeeded_at is not None:
                 success.add_metric([name], _epoch(state.succeeded_at))

@@ -58,19 +58,19 @@ def moment(value: Any, path: str) -> datetime:
     """
     try:
         read = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        if read.tzinfo is not None:
+            return read.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{path} = {value!r}: must be a time like 2026-01-31T12:00:00Z") from None
-    if read.tzinfo is None:
-        raise UsageError(f"{path} = {value!r}: has no time zone; end it with Z")
-    return read.astimezone(UTC)
+    raise UsageError(f"{path} = {value!r}: has no time zone; end it with Z")
 
 
 def text(value: Any, path: str) -> str:
-    """A text that is not empty.
+    """A text that is not empty and can be printed: names are made of it.
 
     Raises:
         UsageError: it is none.
     """
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and value.isprintable():
         return value
-    raise UsageError(f"{path} = {value!r}: must be a text")
+    raise UsageError(f"{path} = {value!r}: must be a text that can be printed")

@@ -128,6 +128,33 @@ def test_partitions_add_up_until_they_are_enough(tmp_path: Path) -> None:
     assert made.offer(partition(3, 99), NOW + 50 * HOUR, live_release=False).rule == "volume", "from nothing"
 
 
+def test_of_partitions_that_wait_the_newest_is_trained_on(tmp_path: Path) -> None:
+    """Verify that daily partitions and a long cool-down do not make every run one of the oldest that waits."""
+    made = trigger(tmp_path, cooldown=timedelta(days=30))
+
+    def partition(day: int) -> Signal:
+        return Signal("newData", f"newData/{day}", NOW + timedelta(days=day), {"new_rows": 10})
+
+    made.offer(partition(0), NOW, live_release=False)
+    made.resolved(made.history()[0].id, NOW + HOUR, helped=True, reason="promoted")
+    for day in (*range(1, 29), 29, 5):
+        made.offer(partition(day), NOW + timedelta(days=max(day, 29)), live_release=False)
+    assert list(made.state().held) == ["newData/29"]
+    made.reconsider(NOW + timedelta(days=30), live_release=False)
+    assert [t.cause for t in made.history()] == ["newData/0", "newData/29"]
+    assert not made.state().held
+
+
+def test_rows_that_a_run_was_made_of_are_not_new_when_they_are_told_of_again(tmp_path: Path) -> None:
+    made = trigger(tmp_path, new_rows=100.0, cooldown=timedelta(0))
+    first = Signal("newData", "newData/1", NOW, {"new_rows": 120})
+    assert made.offer(first, NOW, live_release=False).accepted
+    assert made.offer(first, NOW, live_release=False).rule == "duplicate"
+    made.resolved(made.history()[0].id, NOW + HOUR, helped=True, reason="promoted")
+    few = Signal("newData", "newData/2", NOW + 2 * HOUR, {"new_rows": 5})
+    assert made.offer(few, NOW + 2 * HOUR, live_release=False).rule == "volume"
+
+
 def test_a_share_is_of_the_rows_that_there_were(tmp_path: Path) -> None:
     made = trigger(tmp_path, new_rows=0.1)
     few = Signal("newData", "newData/a", NOW, {"new_rows": 90, "rows": 1090})

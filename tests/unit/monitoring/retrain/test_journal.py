@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
+import threading
+import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from typing import Any
 import pytest
 
 from monitoring.retrain.journal import Trigger, history
-from monitoring.retrain.signals import Signal
+from monitoring.retrain.signals import Signal, trigger_id
 from windlass.contract import RetrainPolicy
 from windlass.errors import WindlassError
 from windlass.journal import read
@@ -167,3 +171,35 @@ def test_processes_that_offer_the_same_cause_at_once_start_one_run(tmp_path: Pat
     for process in processes:
         process.join(30)
     assert sorted(accepted) == [False] * 5 + [True]
+
+
+def test_what_was_offered_is_submitted_when_it_returns_whoever_submits_it(tmp_path: Path) -> None:
+    """Verify that who waits for a run does not look for it before another process has handed it over."""
+    path = tmp_path / "triggers.jsonl"
+    made = Trigger("flights", RetrainPolicy(), path, lambda name, _: name)
+    name = trigger_id("flights", SIGNAL.cause)
+    with (tmp_path / f".{name}.lock").open("w") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        offering = threading.Thread(target=made.offer, args=(SIGNAL, NOW), kwargs={"live_release": False})
+        offering.start()
+        while not made.history():
+            time.sleep(0.001)
+        offering.join(0.1)
+        assert offering.is_alive()
+    offering.join()
+    assert made.history()[0].submitted
+
+
+def test_one_run_that_cannot_be_submitted_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    def submit(name: str, signal: Signal) -> str:
+        if signal.cause == SIGNAL.cause:
+            raise WindlassError("no such data version")
+        return name
+
+    path = tmp_path / "triggers.jsonl"
+    made = Trigger("flights", RetrainPolicy(concurrency=2, cooldown=timedelta(0)), path, submit)
+    for signal in (SIGNAL, replace(SIGNAL, cause="predictionDrift/3", kind="predictionDrift")):
+        assert made.offer(signal, NOW, live_release=False, hand_over=False).accepted
+    with pytest.raises(WindlassError, match="no such data version"):
+        made.recover(NOW)
+    assert [t.submitted for t in made.history()] == [False, True]

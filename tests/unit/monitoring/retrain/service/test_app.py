@@ -124,6 +124,13 @@ def test_an_event_is_taken(served: Served) -> None:
             400,
             id="a-workload-that-is-not-watched",
         ),
+        pytest.param(
+            "POST",
+            "/alertmanager",
+            json.dumps(notification(alert("0001-01-01T00:00:00+14:00"))).encode(),
+            400,
+            id="a-time-before-all-years",
+        ),
         pytest.param("POST", "/events", b"{}", 400, id="no-event"),
         pytest.param("GET", "/alertmanager", b"", 405, id="nothing-to-get"),
         pytest.param("POST", "/metrics", b"", 405, id="nothing-to-post"),
@@ -193,6 +200,31 @@ def test_without_a_token_it_serves_this_machine_only(tmp_path: Path, host: str, 
             require_safe(host, None)
     (tmp_path / "token").write_text(TOKEN)
     require_safe(host, Token(tmp_path / "token"))
+
+
+def test_one_alert_of_a_workload_that_is_not_watched_does_not_silence_the_others(tmp_path: Path) -> None:
+    said: list[str] = []
+    made = service(tmp_path, RetrainPolicy(), said.append)
+    app = App(made, None, lambda: None, lambda: True)
+    body = json.dumps(notification(alert(NOW.isoformat(), model="trains"), alert(NOW.isoformat()))).encode()
+    answer = asyncio.run(app(Request("POST", "/alertmanager", body)))
+    told = json.loads(answer.body)
+    assert answer.status == 200 and [s["accepted"] for s in told["signals"]] == [True]
+    assert told["problems"] == ["workload 'trains' is not watched here; known: flights"]
+    assert app.metrics.requests["invalid"] == 1 and "'trains'" in said[0]
+
+
+def test_the_metrics_that_the_registry_is_not_needed_for_are_served_without_it(tmp_path: Path) -> None:
+    made = service(tmp_path, RetrainPolicy())
+
+    class Silent(Around):
+        def champion(self) -> str | None:
+            raise RuntimeError("database is locked")
+
+    made.watched = {MODEL: Watched(made.watched[MODEL].trigger, Silent(around(tmp_path).runs))}
+    answer = asyncio.run(App(made, None, lambda: None, lambda: True)(Request("GET", "/metrics", b"")))
+    assert b"windlass_retrain_queue_age_seconds{" in answer.body
+    assert b"windlass_retrain_escalated{" not in answer.body, "not known is not zero"
 
 
 def test_what_cannot_be_known_now_is_not_answered_as_taken(tmp_path: Path) -> None:

@@ -274,6 +274,36 @@ def test_one_workload_that_is_not_known_refuses_the_request_before_anything_is_w
     assert not m.trigger._path.exists()
 
 
+def test_a_workload_whose_registry_is_silent_does_not_keep_another_s_signal_from_being_heard(
+    tmp_path: Path,
+) -> None:
+    m, other = made(tmp_path / "a"), made(tmp_path / "b")
+
+    class Silent(Scripted):
+        def champion(self) -> str | None:
+            raise RuntimeError("database is locked")
+
+    m.service.watched = {"trains": Watched(m.trigger, Silent(tmp_path)), MODEL: other.service.watched[MODEL]}
+    told = [Notice(name, "featureDrift", "3", None, NOW, None, "", {}) for name in ("trains", MODEL)]
+    with pytest.raises(WindlassError, match="database is locked"):
+        m.service.take(told)
+    assert [t.cause for t in other.trigger.history()] == ["featureDrift/3"]
+
+
+def test_a_log_that_finds_no_room_ends_no_turns(tmp_path: Path) -> None:
+    m = made(tmp_path)
+
+    def full(_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    m.service = Service(m.service.watched, full, read=m.times)
+    m.drift()
+    m.platform.silent = True
+    m.turn()
+    assert len(m.platform.submitted) == 1
+    m.turn(1)
+
+
 def test_a_trigger_counts_by_how_far_it_is(tmp_path: Path) -> None:
     m = made(tmp_path)
 

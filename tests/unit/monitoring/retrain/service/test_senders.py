@@ -132,6 +132,14 @@ def test_what_names_no_cause_is_named_by_its_event_so_that_it_counts_once() -> N
         pytest.param({**DATA, "detail": "much"}, "data.detail = 'much'", id="evidence-is-an-object"),
         pytest.param({**DATA, "override": True}, "data.override is unknown", id="only-a-person-overrides"),
         pytest.param([1], "data = [1]", id="no-object"),
+        pytest.param(
+            {**DATA, "cause": "newData/\x1b[1m"}, "can be printed", id="a-name-that-nobody-can-read"
+        ),
+        pytest.param(
+            {**DATA, "at": "9999-12-31T23:59:59-14:00"}, "data.at = '9999", id="a-time-after-all-years"
+        ),
+        pytest.param({**DATA, "detail": {"x": "y" * 70_000}}, "send at most", id="too-much-evidence"),
+        pytest.param({**DATA, "detail": json.loads('{"x":' * 900 + "1" + "}" * 900)}, "deep", id="too-deep"),
     ],
 )
 def test_what_is_wrong_with_an_event_is_said_with_its_place(data: Any, said: str | None) -> None:
@@ -141,6 +149,11 @@ def test_what_is_wrong_with_an_event_is_said_with_its_place(data: Any, said: str
     with pytest.raises(UsageError) as refusal:
         structured(event(data))
     assert said in str(refusal.value)
+
+
+def test_an_event_whose_time_no_calendar_has_is_refused() -> None:
+    with pytest.raises(UsageError, match="after all years"):
+        structured(event(DATA, time="9999-12-31T23:59:59-14:00"))
 
 
 def test_an_event_of_another_type_is_refused() -> None:
