@@ -81,10 +81,14 @@ def validate(record: object, *, now: float, place: str = "") -> Label:
     if missing == "request_id" or ("label" not in record and record.get("reward") is None):
         raise UsageError(f"field '{place}{missing}' is missing; send request_id and label")
     request_id, label, at = record["request_id"], record.get("label"), record.get("at")
-    if not isinstance(request_id, str) or not 0 < len(request_id) <= LONGEST_REQUEST_ID:
+    if (
+        not isinstance(request_id, str)
+        or not 0 < len(request_id) <= LONGEST_REQUEST_ID
+        or not request_id.isprintable()
+    ):
         raise UsageError(
             f"field '{place}request_id' is {_shown(request_id)}; "
-            f"send the x-request-id of the prediction, 1 to {LONGEST_REQUEST_ID} characters"
+            f"send the x-request-id of the prediction, 1 to {LONGEST_REQUEST_ID} characters, printable ones"
         )
     if "label" in record and (isinstance(label, str) or label not in (0, 1)):
         raise UsageError(f"field '{place}label' is {_shown(label)}; send 0 or 1")

@@ -23,6 +23,8 @@ def rows(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         return
     shared = {name: value for name, value in record.items() if name != ROWS}
     count, features, scores = record[ROWS], record["features"], record["score"]
+    if count < 1:
+        raise ValueError(f"{count} rows")
     width, rest = divmod(len(features), count)
     if rest or len(scores) != count:
         raise ValueError(f"{count} rows of {len(features)} features and {len(scores)} scores")

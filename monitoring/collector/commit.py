@@ -143,9 +143,9 @@ class Committer:
         for row in rows:
             vector = row["features"]
             if vector and row["version"] not in found.setdefault(row["model"], {}):
+                # what is stated holds, whatever width the first vector happens to have
                 names = self._names.inputs(row["model"], row["version"])
-                fitting = names if len(names) == len(vector) else tuple(map(str, range(len(vector))))
-                found[row["model"]][row["version"]] = fitting
+                found[row["model"]][row["version"]] = names or tuple(map(str, range(len(vector))))
         return found
 
     def _arrived(

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from monitoring import labels
-from monitoring.collector.intake import Intake
-from windlass.errors import WindlassError
+from monitoring.collector import cloudevents
+from monitoring.collector.intake import AHEAD_S, Intake
+from windlass.errors import UsageError, WindlassError
 
 CHUNK_BYTES = 1024 * 1024
-LAST_SECOND = 253_402_300_799  # of the year 9999
 PREDICTIONS, FEEDBACK = "predictions", "feedback"
 #: inode and bytes read
 Offset = list[int]
@@ -88,31 +88,40 @@ class Follower:
         """Take one chunk of each file that has more; whether any had.
 
         Raises:
-            WindlassError: the journal did not take it, or a workload cannot be loaded; it is read again then.
+            WindlassError, OSError: a file cannot be read, the journal did not take it, or a workload cannot be loaded;
+                it is read again then. The other files were read all the same.
         """
         found = False
+        failure: Exception | None = None
         for kind, path in self._files():
-            new = unread(path, self._offsets[kind].get(path.name))
-            if new is None:
-                continue
-            found = True
-            data, offset = new
-            entries, bad = self._entries(kind, data)
-            entries.append({"type": "offsets", "of": kind, "files": {path.name: offset}})
-            await self._append(lines(entries))
-            self._offsets[kind][path.name] = offset
-            self._refuse(bad)
-            self._count("label" if kind == FEEDBACK else "prediction", len(entries) - 1)
+            try:
+                new = unread(path, self._offsets[kind].get(path.name))
+                if new is not None:
+                    await self._take(kind, path.name, *new)
+                    found = True
+            except (WindlassError, OSError) as error:
+                # a file that waits for its workload keeps no other one from being read
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return found
+
+    async def _take(self, kind: str, name: str, data: bytes, offset: Offset) -> None:
+        taken, count, bad = self._lines(kind, data)
+        await self._append(taken + lines([{"type": "offsets", "of": kind, "files": {name: offset}}]))
+        self._offsets[kind][name] = offset
+        self._refuse(bad)
+        self._count("label" if kind == FEEDBACK else "prediction", count)
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         for path in sorted(self._predictions.glob("*.jsonl")) if self._predictions is not None else ():
             yield PREDICTIONS, path
         yield FEEDBACK, self._feedback
 
-    def _entries(self, kind: str, data: bytes) -> tuple[list[dict[str, Any]], int]:
-        entries: list[dict[str, Any]] = []
-        bad = 0
+    def _lines(self, kind: str, data: bytes) -> tuple[bytes, int, int]:
+        """What of a file's lines goes into the journal, how many entries that are, and how many lines are none."""
+        taken: list[bytes] = []
+        count = bad = 0
         received = self._now()
         for line in data.splitlines():
             if not line.strip():
@@ -120,25 +129,35 @@ class Follower:
             try:
                 record = orjson.loads(line)
                 if kind == FEEDBACK:
-                    entries.append(_label(labels.parse(record), received))
+                    entries = [_label(labels.parse(record), received)]
                 else:
-                    entries += self._intake.prediction(record, received)
+                    entries = list(self._intake.prediction(record, received))
+                taken.append(lines(entries))
+                count += len(entries)
             except (KeyError, TypeError, ValueError):
                 bad += 1
             except WindlassError as error:
                 if error.exit_code != 2:
                     raise
                 bad += 1
-        return entries, bad
+        return b"".join(taken), count, bad
 
 
 def _label(label: labels.Label, now: float) -> dict[str, Any]:
-    received = now if label.received is None else label.received
-    # it was acknowledged with whatever time it states; one that no calendar has is the time it came
-    at = label.at if 0 <= label.at <= LAST_SECOND else received
+    cloudevents.text(label.request_id, "request_id")
+    received = now if label.received is None or not 0 <= label.received <= now + AHEAD_S else label.received
+    # it was acknowledged with whatever time it states; one that cannot be is the time it came
+    at = label.at if 0 <= label.at <= now + AHEAD_S else received
     return {"type": "label", **labels.plain(label), "at": at, "received": received}
 
 
 def lines(entries: list[dict[str, Any]]) -> bytes:
-    """Entries as the lines of a frame."""
-    return b"".join([orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries])
+    """Entries as the lines of a frame.
+
+    Raises:
+        UsageError: one is nested deeper than JSON is written here.
+    """
+    try:
+        return b"".join([orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries])
+    except orjson.JSONEncodeError as error:
+        raise UsageError(f"it cannot be kept as JSON ({error}); send flatter values") from None

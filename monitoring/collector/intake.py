@@ -55,7 +55,13 @@ class Intake:
             WindlassError: its workload cannot be loaded, or needs a key that is not there.
         """
         received = self._now()
-        return [self._half(event, received) for event in cloudevents.parse(headers, body)]
+        found, rows = [], 0
+        for event in cloudevents.parse(headers, body):
+            half = self._half(event, received)
+            rows += len(half["rows"] if half["type"] == "request" else half["scores"])
+            payloads.check_rows(rows)
+            found.append(half)
+        return found
 
     def predictions(self, body: bytes) -> list[Entry]:
         """The entries of JSON lines in the form of the prediction log.
@@ -68,7 +74,9 @@ class Intake:
         for position, line in enumerate(body.splitlines()):
             if line.strip():
                 try:
-                    found += self.prediction(orjson.loads(line), received)
+                    for row in self.prediction(orjson.loads(line), received):
+                        found.append(row)
+                        payloads.check_rows(len(found))
                 except orjson.JSONDecodeError as error:
                     raise UsageError(f"line {position + 1} is not JSON ({error})") from None
                 except UsageError as error:
@@ -82,7 +90,8 @@ class Intake:
             UsageError, WindlassError: as for `events`.
         """
         try:
-            for row in prediction_log.rows(record):
+            for position, row in enumerate(prediction_log.rows(record)):
+                payloads.check_rows(position + 1)
                 yield self._row(row, received)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(

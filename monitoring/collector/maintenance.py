@@ -11,17 +11,22 @@ from dataclasses import replace
 from itertools import groupby
 
 from monitoring.collector import keys
-from monitoring.collector.manifest import Dead, Manifest, Part, counted, newest_days
+from monitoring.collector.manifest import Dead, Manifest, Part, counted
 from monitoring.collector.options import Options
 from monitoring.collector.reading import unified
 from monitoring.collector.store import Store
+
+#: values that a compaction holds, 8 bytes each and once more while it sorts them
+MOST_CELLS = 32_000_000
 
 
 def maintain(store: Store, options: Options) -> None:
     """Expire, compact and sweep."""
     expire(store, options)
     for group in small(store.manifest.parts, options):
-        compact(store, group)
+        fitting = fits(store, group)
+        if len(fitting) >= options.compact_parts:
+            compact(store, fitting)
     sweep(store, options)
 
 
@@ -43,16 +48,22 @@ def expire(store: Store, options: Options) -> None:
 
 def past(known: Manifest, options: Options) -> list[Part]:
     """Parts older than their kind is kept, from the newest day of their model on, or of the kind where it has none."""
-    newest = newest_days(known.parts)
-    for kind in ("early", "contradictions"):
-        newest[kind] = max((keys.day_of(p.date) for p in known.parts if p.kind == kind), default=0)
+    newest: dict[tuple[str, str], int] = {}
+    for part in known.parts:
+        if part.kind != "labels":
+            newest[_owner(part)] = max(keys.day_of(part.date), newest.get(_owner(part), 0))
     keep = {"predictions": options.keep_predictions_days}
     return [
         part
         for part in known.parts
         if keys.day_of(part.date)
-        <= newest.get(part.model or part.kind, 0) - keep.get(part.kind, options.keep_labels_days)
+        <= newest.get(_owner(part), 0) - keep.get(part.kind, options.keep_labels_days)
     ]
+
+
+def _owner(part: Part) -> tuple[str, str]:
+    """Whose newest day counts: the model's, or that of a kind that has none. A model may be called like a kind."""
+    return part.model, "" if part.model else part.kind
 
 
 def small(known: Iterable[Part], options: Options) -> list[list[Part]]:
@@ -66,6 +77,22 @@ def small(known: Iterable[Part], options: Options) -> list[list[Part]]:
                 group.append(part)
         if len(group) >= options.compact_parts:
             found.append(group)
+    return found
+
+
+def fits(store: Store, group: Sequence[Part]) -> list[Part]:
+    """As many parts of a group, the first of them first, as may be in memory at once: wide ones are fewer rows."""
+    import pyarrow.parquet as pq
+
+    found: list[Part] = []
+    names: set[str] = set()
+    rows = 0
+    for part in group:
+        names.update(pq.read_schema(store.place.local(part.path)).names)
+        rows += part.rows
+        if rows * len(names) > MOST_CELLS:
+            break
+        found.append(part)
     return found
 
 

@@ -6,6 +6,7 @@ of a file's values are numbers, else of text; whoever reads several files makes 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 TEXTS = ("version", "source", "answered_by", "half")
+#: fields of their own columns, the most frequent ones; names that differ from row to row would make a column a row
+MOST_FIELDS = 256
+#: the column of the rest, as JSON
+OTHERS = "*"
 LABEL_NUMBERS = ("label", "reward", "per", "covariate")
 
 
@@ -33,14 +38,13 @@ def predictions(rows: Sequence[Record], inputs: Mapping[str, tuple[str, ...]]) -
     import pyarrow as pa
 
     rows = sorted(rows, key=lambda row: (row["at"], row["request_id"]))
-    numeric = [float(row["score"]) if _number(row["score"]) else None for row in rows]
     columns: dict[str, pa.Array] = {
         "request_id": pa.array([row["request_id"] for row in rows], pa.string()),
         "version": pa.array([row["version"] for row in rows], pa.string()),
         "mirrored": pa.array([bool(row["mirrored"]) for row in rows], pa.bool_()),
         "at": times([row["at"] for row in rows]),
         "received": times([row["received"] for row in rows]),
-        "score": pa.array(numeric, pa.float64(), from_pandas=True),
+        "score": pa.array([_float(row["score"]) for row in rows], pa.float64(), from_pandas=True),
         "answer": pa.array(
             [
                 None if row["score"] is None or _number(row["score"]) else orjson.dumps(row["score"]).decode()
@@ -48,15 +52,22 @@ def predictions(rows: Sequence[Record], inputs: Mapping[str, tuple[str, ...]]) -
             ],
             pa.string(),
         ),
-        "latency_ms": _field([row.get("latency_ms") for row in rows], text=False),
+        "latency_ms": pa.array(
+            [_float(row.get("latency_ms")) for row in rows], pa.float64(), from_pandas=True
+        ),
         "source": pa.array([row.get("source") for row in rows], pa.string()),
         "answered_by": pa.array([row.get("answered_by") for row in rows], pa.string()),
         "half": pa.array([row.get("half") for row in rows], pa.string()),
     }
     for prefix, place in ((ENTITY, "entities"), (REQUEST, "request")):
         given = [row.get(place) or {} for row in rows]
-        for name in dict.fromkeys(name for fields in given for name in fields):
+        names = Counter(name for fields in given for name in fields)
+        kept = names.keys() if len(names) <= MOST_FIELDS else {n for n, _ in names.most_common(MOST_FIELDS)}
+        for name in filter(kept.__contains__, names):
             columns[prefix + name] = _field([fields.get(name) for fields in given], text=prefix == ENTITY)
+        if len(names) > len(kept):
+            rest = [{n: v for n, v in fields.items() if n not in kept} or None for fields in given]
+            columns[prefix + OTHERS] = _field(rest, text=True)
     columns |= {FEATURE + name: values for name, values in _features(rows, inputs).items()}
     return pa.table(columns)
 
@@ -96,6 +107,10 @@ def write(table: pa.Table, path: Path) -> None:
 
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if _number(value) else None
 
 
 def _field(values: Sequence[Any], *, text: bool) -> pa.Array:

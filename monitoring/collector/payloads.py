@@ -14,6 +14,8 @@ from windlass.errors import UsageError
 Row = dict[str, Any]
 PLACES = ("entities", "request")
 MOST_FEATURES = 1024
+#: of one request, and of all requests of a POST: a few bytes a row become a few hundred once it is taken apart
+MOST_ROWS = 65_536
 NUMBERS = {float, int, type(None)}
 
 
@@ -44,6 +46,7 @@ def request_rows(body: Any, entities: Collection[str]) -> tuple[list[Row], float
             return rows, float(at) if number(at) else None
         instances = body.get("instances", body.get("inputs"))
         if isinstance(instances, list):
+            check_rows(len(instances))
             return [_of_instance(instance, entities) for instance in instances], None
     raise UsageError("the request's body has neither 'instances' (V1) nor 'inputs' (V2)")
 
@@ -62,10 +65,21 @@ def response_scores(body: Any) -> list[Any]:
             names = [tensor["name"] for tensor in outputs]
             return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=False)]
         if isinstance(predictions := body.get("predictions"), list):
+            check_rows(len(predictions))
             return [_single(value) for value in predictions]
         if "error" in body:
             return []  # it was answered with an error: there is no prediction
     raise UsageError("the response's body has neither 'predictions' (V1) nor 'outputs' (V2)")
+
+
+def check_rows(count: int) -> None:
+    """Refuse more rows than are taken at once.
+
+    Raises:
+        UsageError: there are more.
+    """
+    if count > MOST_ROWS:
+        raise UsageError(f"it has {count} rows; send at most {MOST_ROWS} at once")
 
 
 def numbers(values: Sequence[Any]) -> bool:
@@ -98,6 +112,7 @@ def _rows_of(tensor: Mapping[str, Any]) -> list[Any]:
             f"tensor {tensor.get('name')!r} has shape {shape!r}; its data is no list of that shape"
         )
     count = shape[0]
+    check_rows(count)
     if len(data) == count and (len(shape) == 1 or isinstance(data[0] if data else [], list)):
         return data
     width = 1

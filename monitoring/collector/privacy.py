@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from windlass.errors import WindlassError
+from windlass.errors import UsageError, WindlassError
 
 KEY, KEY_FILE = "WINDLASS_PRIVACY_KEY", "WINDLASS_PRIVACY_KEY_FILE"
 SHORTEST_KEY = 16
@@ -84,19 +84,23 @@ class Privacy:
             row: with `entities`, `request` and `features`, each of them optional.
             inputs: names of the feature vector's positions. Where they do not fit the vector, all of it is dropped:
                 what stands where is not known.
+
+        Raises:
+            UsageError: it is nested too deeply to be looked through.
         """
         clean = dict(row)
         for place in ("entities", "request"):
             if given := row.get(place):
-                clean[place] = self._fields(given)
+                try:
+                    clean[place] = self._fields(given)
+                except RecursionError:
+                    raise UsageError(f"{place!r} is nested too deeply; send flatter values") from None
         vector = row.get("features")
-        if vector is not None and any(name in self._rules for name in inputs):
+        if vector is not None and self._rules:
             fits = len(vector) == len(inputs)
             clean["features"] = [
                 value if fits and inputs[i] not in self._rules else None for i, value in enumerate(vector)
             ]
-        elif vector is not None and not inputs and self._rules:
-            clean["features"] = [None] * len(vector)
         return clean
 
     def _fields(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +109,17 @@ class Privacy:
             # values that are told apart by their place only may be anything
             way = "drop" if name.isdigit() and self._rules else self._rules.get(name)
             if way is None or value is None:
-                kept[name] = value
+                kept[name] = self._inside(value)
             elif way == "hash":
                 kept[name] = hashed(self._secret, name, value)
         return kept
+
+    def _inside(self, value: Any) -> Any:
+        """A value without what is personal in it: objects have names, members of a list have none."""
+        if not self._rules:
+            return value
+        if isinstance(value, Mapping):
+            return self._fields(value)
+        if isinstance(value, list):
+            return [self._fields(member) if isinstance(member, Mapping) else None for member in value]
+        return value

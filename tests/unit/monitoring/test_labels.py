@@ -46,6 +46,7 @@ def test_feedback_is_read(record: object, label: Label) -> None:
         pytest.param({"request_id": "r"}, "'[2].label' is missing", id="no-label"),
         pytest.param({"request_id": "", "label": 1}, "'[2].request_id' is ''", id="empty-request-id"),
         pytest.param({"request_id": 7, "label": 1}, "'[2].request_id' is 7", id="request-id-of-wrong-type"),
+        pytest.param({"request_id": "\x1fr", "label": 1}, "printable ones", id="a-key-s-separator"),
         pytest.param({"request_id": "r" * 257, "label": 1}, "1 to 256 characters", id="request-id-too-long"),
         pytest.param({"request_id": "r", "label": 2}, "'[2].label' is 2", id="label-out-of-range"),
         pytest.param({"request_id": "r", "label": "1"}, "'[2].label' is '1'", id="label-as-text"),

@@ -13,8 +13,9 @@ from event_store import NOON, home
 from monitoring.collector import follower
 from monitoring.collector.follower import Follower, unread
 from monitoring.collector.intake import Intake
-from monitoring.collector.names import Names
+from monitoring.collector.names import BrokenWorkloadError, Names
 from monitoring.collector.wal import StorageError
+from windlass.errors import WindlassError
 
 LINE = orjson.dumps(
     {"request_id": "a", "model": "m", "version": 1, "at": NOON, "features": [1.0], "score": 0.5}
@@ -73,7 +74,7 @@ def test_lines_and_offset_are_one_frame_and_a_refused_frame_is_read_again(tmp_pa
     (predictions / "m-1.jsonl").write_bytes(LINE + b"\nnonsense\n" + b'{"request_id":1}\n')
     feedback.write_bytes(b'{"request_id":"a","label":1,"at":1e300}\n{"request_id":"a","label":7,"at":1}\n')
     frames: list[list[dict[str, Any]]] = []
-    refusals = iter([True])
+    refusals = iter([True, True])
     refused: list[int] = []
     counted: list[tuple[str, int]] = []
 
@@ -98,3 +99,60 @@ def test_lines_and_offset_are_one_frame_and_a_refused_frame_is_read_again(tmp_pa
     assert list(offsets["files"]) == ["m-1.jsonl"]
     assert (label["type"], label["at"]) == ("label", NOON), "no calendar has the year of 1e300"
     assert (refused, counted) == ([2, 1], [("prediction", 1), ("label", 1)])
+
+
+def test_no_line_ends_the_following(tmp_path: Path) -> None:
+    """Verify lines that are JSON and still nothing that can be kept: they are counted, and the next one is taken."""
+    predictions, feedback = tmp_path / "predictions", tmp_path / "feedback.jsonl"
+    predictions.mkdir()
+    deep = LINE.replace(b"0.5", b"[" * 400 + b"]" * 400)
+    no_rows = LINE.replace(b'"score"', b'"rows":0,"score"')
+    (predictions / "m-1.jsonl").write_bytes(b"\n".join([deep, no_rows, LINE, b""]))
+    absurd = b'{"request_id":"%s","label":1,"at":%s,"received":%s}\n'
+    feedback.write_bytes(
+        absurd % (b"a", b"1", b"1e300")
+        + absurd % (b"b", b"1e11", b"-1e300")
+        + absurd % (b"\\u001fa", b"1", b"1")
+    )
+    frames, refused, error = followed(tmp_path, predictions, feedback)
+    (row, _), (one, two, _) = frames
+    assert (row["request_id"], row["score"]) == ("a", 0.5)
+    assert [one["received"], two["received"], two["at"]] == [NOON] * 3, "no day can be made of these times"
+    assert (refused, error) == ([2, 1], None)
+
+
+def test_a_file_that_waits_keeps_no_other_one_back(tmp_path: Path) -> None:
+    """Verify that labels are read although a workload is broken, and the error is told all the same."""
+    predictions, feedback = tmp_path / "predictions", tmp_path / "feedback.jsonl"
+    predictions.mkdir()
+    (predictions / "mine-1.jsonl").write_bytes(LINE.replace(b'"m"', b'"mine"') + b"\n")
+    (predictions / "other-1.jsonl").write_bytes(LINE + b"\n")
+    feedback.write_bytes(b'{"request_id":"a","label":1,"at":1}\n')
+    workload = tmp_path / "workloads" / "mine" / "workload.py"
+    workload.parent.mkdir(parents=True)
+    workload.write_text("raise RuntimeError('half edited')")
+    frames, _, error = followed(tmp_path, predictions, feedback)
+    assert isinstance(error, BrokenWorkloadError)
+    read = [name for *_, offsets in frames for name in offsets["files"]]
+    assert read == ["other-1.jsonl", "feedback.jsonl"]
+
+
+def followed(
+    path: Path, predictions: Path, feedback: Path
+) -> tuple[list[list[dict[str, Any]]], list[int], WindlassError | None]:
+    """The frames of one poll, how many lines of each file were none, and how the poll ended."""
+    frames: list[list[dict[str, Any]]] = []
+    refused: list[int] = []
+
+    async def append(data: bytes) -> None:
+        frames.append([orjson.loads(line) for line in data.splitlines()])
+
+    logs = Follower(
+        predictions, feedback, Intake(Names(home(path)), None, lambda: NOON), append, offsets={},
+        now=lambda: NOON, refuse=refused.append, count=lambda kind, n: None,
+    )  # fmt: skip
+    try:
+        asyncio.run(logs.poll())
+    except WindlassError as error:
+        return frames, refused, error
+    return frames, refused, None

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from event_store import NOON
 
+from monitoring.collector import payloads
 from monitoring.collector.intake import Intake
 from monitoring.collector.names import BrokenWorkloadError, Names
 from serving.runtime.payload import cloudevents as ours
@@ -171,6 +172,11 @@ def test_lines_of_the_prediction_log_and_matrices(intake: Intake) -> None:
         ),
         pytest.param({"content-type": "application/cloudevents-batch+json"}, b"{}", "no list of events", id="no-batch"),
         pytest.param(
+            KSERVE, b'{"inputs":[{"name":"x","shape":[70000,0],"data":[]}]}', "event '7f2c': it has 70000 rows",
+            id="rows-of-no-width",
+        ),
+        pytest.param(KSERVE, b'{"instances":[%s1]}' % (b"1," * 65_536), "send at most 65536 at once", id="many-rows"),
+        pytest.param(
             KSERVE, b'{"inputs":[{"name":"x","shape":[2,2],"data":[1]}]}', "tensor 'x' has 1 values", id="a-wrong-shape"
         ),
     ],
@@ -204,6 +210,23 @@ def test_lines_that_are_none_are_refused_with_their_number(
         intake.predictions(orjson.dumps(RECORD) + b"\n" + orjson.dumps({**RECORD, **change}))
     assert str(refused.value).startswith("line 2: ")
     assert said in str(refused.value)
+
+
+def test_rows_of_a_post_are_counted_together(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that many events, or lines with matrices, are no way around the limit."""
+    monkeypatch.setattr(payloads, "MOST_ROWS", 3)
+    event = {
+        "specversion": "1.0", "id": "a", "source": "/s", "type": RESPONSE, "inferenceservicename": "m",
+        "data": {"predictions": [1, 2]},
+    }  # fmt: skip
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    assert len(intake.events(headers, orjson.dumps([event]))) == 1
+    matrix = orjson.dumps({**RECORD, "rows": 2, "features": [1.0, 2.0], "score": [0.1, 0.2]}) + b"\n"
+    assert len(intake.predictions(matrix)) == 2
+    with pytest.raises(UsageError, match="it has 4 rows; send at most 3 at once"):
+        intake.events(headers, orjson.dumps([event, event]))
+    with pytest.raises(UsageError, match="it has 4 rows; send at most 3 at once"):
+        intake.predictions(matrix + matrix)
 
 
 def test_only_known_models_where_that_is_asked(tmp_path: Path, project: Path) -> None:

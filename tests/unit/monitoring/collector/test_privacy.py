@@ -15,7 +15,7 @@ from monitoring.collector.intake import Intake
 from monitoring.collector.names import Names
 from monitoring.collector.privacy import KeyMissingError, Privacy
 from windlass import catalog, contract
-from windlass.errors import WindlassError
+from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
 
 SECRET = b"sixteen bytes or more"
@@ -76,6 +76,33 @@ def test_a_vector_of_another_width_is_dropped_whole(tmp_path: Path, project: Pat
     sent, _ = record(project)
     (row,) = intake(tmp_path, project, SECRET).predictions(orjson.dumps({**sent, "features": [2475.0, 1.0]}))
     assert row["features"] == [None, None]
+
+
+def test_what_is_nested_is_looked_through(tmp_path: Path, project: Path) -> None:
+    """Verify that a personal column inside an object is found, and that members of a list have no name."""
+    sent, _ = record(project)
+    nested = {
+        "leg": {"tailnum": "N123AA", "gate": 4, "seats": ["N123AA"]},
+        "legs": [{"carrier": "AA", "gate": 5}, 2475],
+    }
+    (row,) = intake(tmp_path, project, SECRET).predictions(orjson.dumps({**sent, "request": nested}))
+    hashed = privacy.hashed(SECRET, "tailnum", "N123AA")
+    assert row["request"] == {
+        "leg": {"tailnum": hashed, "gate": 4, "seats": [None]}, "legs": [{"gate": 5}, None],
+    }  # fmt: skip
+    deep = orjson.dumps(sent).replace(
+        b'"request":{', b'"request":{"a":' + b'{"a":' * 900 + b"1" + b"}" * 900 + b","
+    )
+    with pytest.raises(UsageError, match="is nested too deeply"):
+        intake(tmp_path, project, SECRET).predictions(deep)
+    assert Privacy("m", {}, None).applied({"request": nested}, ())["request"] == nested
+
+
+def test_a_width_that_does_not_fit_is_dropped_although_no_input_is_personal() -> None:
+    """Verify that nobody guesses what a vector holds beyond the inputs that are known."""
+    rules = Privacy("m", {"tailnum": "hash"}, SECRET)
+    assert rules.applied({"features": [1.0, 2.0]}, ("a", "b"))["features"] == [1.0, 2.0]
+    assert rules.applied({"features": [1.0, 2.0, 3.0]}, ("a", "b"))["features"] == [None] * 3
 
 
 def test_without_a_key_nothing_is_taken(tmp_path: Path, project: Path) -> None:
