@@ -8,8 +8,8 @@ from typing import Any
 
 from components import window
 from components.registry import Registry
-from monitoring.data_versions import version
 from monitoring.data_versions.signal import data
+from monitoring.data_versions.store import DataVersions
 from windlass.contract import Workload
 from windlass.settings import Settings
 
@@ -42,16 +42,17 @@ def of(settings: Settings, workload: Workload, detail: Mapping[str, Any]) -> Spa
     """
     named = detail.get("data_version")
     start, end = detail.get("from"), detail.get("to")
-    head = version.head(settings, workload.name)
-    if named is None and head is not None and (start is None or end is None):
-        # where partitions are tracked, what they hold is the newest data
-        named = head.id
+    if named is None and (start is None or end is None):
+        # where partitions are tracked, on whichever machine, what they hold is the newest data
+        known = DataVersions(settings, workload).known()
+        named = known[-1].id if known else None
     path = data(settings, workload, {"data_version": named})
     if start is None:
         registry = Registry(settings)
         champion = registry.champion(workload.name)
         if champion is not None:
-            start = registry.info(workload.name, champion).trained_from
+            # what was registered by hand may not say
+            start = registry.info(workload.name, champion).trained_from or None
     if start is None or end is None:
         rows = workload.prepare(workload.source.load(path))
         times = rows[workload.source.event_time]

@@ -11,6 +11,8 @@ from typing import Any
 from windlass import atomic
 from windlass.errors import WindlassError
 
+BLOCK = 64 * 1024
+
 
 class Journal:
     """One file, one JSON object a line; `append` returns once the line is on the disk.
@@ -66,3 +68,24 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             if line.endswith(b"\n"):
                 yield json.loads(line)
+
+
+def read_backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """As `read`, the newest record first: who looks for the last word need not read what was said before."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        begun, torn = b"", True
+        while end > 0:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            begun, *lines = (file.read(end - start) + begun).split(b"\n")
+            if lines and torn:
+                del lines[-1]  # what stands after the last line's end
+                torn = False
+            for line in reversed(lines):
+                yield json.loads(line)
+            end = start
+        if begun and not torn:
+            yield json.loads(begun)

@@ -41,4 +41,6 @@ def data(settings: Settings, workload: Workload, detail: Mapping[str, Any]) -> P
     named = detail.get("data_version")
     if named is None:
         return None
-    return DataVersions(settings, workload).checkout(version.find(settings, workload.name, str(named)))
+    store = DataVersions(settings, workload)
+    store.known()  # it may have been made on another machine
+    return store.checkout(version.find(settings, workload.name, str(named)))

@@ -86,6 +86,8 @@ class DataVersions:
 
     def known(self) -> tuple[Version, ...]:
         """All versions, those of other machines included; the head last."""
+        if self._settings.object_store is None:
+            return version.versions(self._settings, self._workload.name)
         with self._repository.locked():
             shared.fetch(self._settings, self._workload.name)
             return version.versions(self._settings, self._workload.name)

@@ -114,10 +114,8 @@ def head(settings: Settings, workload: str) -> Version | None:
 
 def refusal(settings: Settings, workload: str) -> Refusal | None:
     """The refusal of the newest partition that was offered; None where that one was taken."""
-    newest: Mapping[str, Any] | None = None
-    for record in journal.read(path(settings)):
-        if record["workload"] == workload:
-            newest = record
+    # asked at every decision and scrape; each record of a version names all of its partitions
+    newest = next((r for r in journal.read_backwards(path(settings)) if r["workload"] == workload), None)
     if newest is None or newest["event"] != REFUSED:
         return None
     return Refusal(workload, newest["at"], newest["file"], newest["reason"])

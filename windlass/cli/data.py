@@ -91,6 +91,7 @@ def _handle_add(arguments: argparse.Namespace) -> int:
     import json
     from datetime import UTC, datetime
 
+    from monitoring.data_versions.signal import signal
     from monitoring.data_versions.store import DataVersions
 
     configured, workload = _open(arguments)
@@ -99,11 +100,12 @@ def _handle_add(arguments: argparse.Namespace) -> int:
     added = DataVersions(configured, workload).add(load, name, _check, now, replace=arguments.replace)
     result: dict[str, Any] = {**_summary(added.version), "new": added.new, "signal": None, "run": None}
     failed = False
-    if added.new and not arguments.no_signal:
-        from monitoring.data_versions.signal import signal
+    news = signal(added.version, now)
+    # also of a version that was made before: whoever made it may have died before it was told of
+    if not arguments.no_signal and (added.new or not _told(configured, workload, news.cause)):
         from windlass.cli import retrain
 
-        told = retrain.offer(configured, workload, signal(added.version, now))
+        told = retrain.offer(configured, workload, news)
         result |= {"signal": {k: told[k] for k in ("accepted", "reason", "rule", "trigger")}}
         result["run"] = told["run"]
         failed = told["accepted"] and told["run"] is None
@@ -206,6 +208,15 @@ def _check(workload: Workload, frame: pd.DataFrame, name: str) -> tuple[datetime
 
     volume = check_partition(workload, frame, name)
     return volume.oldest, volume.newest
+
+
+def _told(configured: Settings, workload: Workload, cause: str) -> bool:
+    """Whether a signal of this cause was journaled."""
+    from monitoring.retrain import journal
+    from windlass.journal import read
+
+    records = read(journal.path(configured))
+    return any(r["workload"] == workload.name and r.get("cause") == cause for r in records)
 
 
 def _source(workload: Workload, arguments: argparse.Namespace) -> tuple[Load, str]:

@@ -128,7 +128,13 @@ def offer(
         ended = here.runs.wait(decision.trigger, lambda line: print(line, file=sys.stderr))
         if ended.error is not None:
             print(f"windlass: the run {decision.trigger} failed: {ended.error}", file=sys.stderr)
-        follow(trigger, around, datetime.now(UTC))
+        try:
+            follow(trigger, around, datetime.now(UTC))
+        except WindlassError as error:
+            # another trigger's trouble is not this one's
+            if not any(t.id == decision.trigger and t.finished for t in trigger.history()):
+                raise
+            print(f"windlass: {error}", file=sys.stderr)
     run: dict[str, Any] | None = None
     if ended is not None and ended.result is not None:
         run = dict(ended.result)

@@ -17,7 +17,7 @@ from components.registry import Registry, VersionInfo
 from monitoring.data_versions import version as data_versions
 from monitoring.retrain import journal as triggers
 from serving.release.journal import history
-from windlass.errors import UsageError
+from windlass.errors import UsageError, WindlassError
 from windlass.journal import read
 from windlass.settings import Settings
 
@@ -258,7 +258,14 @@ def _outcome(record: Mapping[str, Any]) -> Link:
 
 
 def _records(settings: Settings, model: str) -> list[dict[str, Any]]:
-    return [r for r in read(triggers.path(settings)) if r["workload"] == model]
+    path = triggers.path(settings)
+    try:
+        return [r for r in read(path) if r["workload"] == model]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WindlassError(
+            f"journal {path} cannot be read: a line is no record ({type(error).__name__}: {error}); restore the file "
+            "from a copy, or move it away"
+        ) from error
 
 
 def _version_of(record: Mapping[str, Any]) -> str | None:

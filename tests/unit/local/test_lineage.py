@@ -193,3 +193,27 @@ def test_people_read_the_same(home: Settings, capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     for part in ("flights, version 2", "signal     featureDrift/1", "helped: true", "replacedBy 3"):
         assert part in text
+
+
+def test_a_journal_that_cannot_be_read_is_named(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    path = journal.path(home)
+    path.write_text(path.read_text() + "no record\n")
+    code, told = windlass(capsys, MODEL, "2")
+    assert code == 1 and f"journal {path} cannot be read" in told["error"]["message"]
+
+
+def test_a_version_that_was_registered_by_hand_and_a_second_trigger_of_one_version_have_a_chain(
+    home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that a version of no run is told of, and that each of two triggers that made one version is there."""
+    code, told = windlass(capsys, MODEL, "3")
+    assert code == 0 and "version" in [link["kind"] for link in told["chain"]]
+    trigger = Trigger(MODEL, RetrainPolicy(cooldown=HOUR), journal.path(home), lambda n, _: n)
+    again = trigger.offer(
+        Signal("schedule", "schedule/x", NOW + 90 * HOUR), NOW + 90 * HOUR, live_release=False
+    )
+    assert again.trigger is not None
+    trigger.resolved(again.trigger, NOW + 91 * HOUR, helped=False, reason="version 2 again", version="2")
+    code, told = windlass(capsys, MODEL, "2")
+    kinds = [link["kind"] for link in told["chain"]]
+    assert code == 0 and kinds.count("trigger") == 2 and kinds.count("outcome") == 2

@@ -19,6 +19,7 @@ from monitoring.data_versions import tool, version
 from monitoring.data_versions.signal import data, signal
 from monitoring.data_versions.store import DataVersions
 from monitoring.data_versions.version import Version
+from pipelines import span
 from windlass import catalog, data_version
 from windlass.cli import app
 from windlass.contract import Workload
@@ -329,7 +330,13 @@ def test_another_machine_has_the_versions_through_s3(
     pd.testing.assert_frame_equal(sales.source.load(store.checkout(first)), JANUARY)
     second = store.add(lambda: FEBRUARY, "february", check, NOW).version
     assert second.parent == first.id
+    named = signal(second, NOW).detail
+    assert data_version.of_file(data(here, sales, named)) == second.id, "a run here finds what was made there"
     assert DataVersions(here, sales).known() == (first, second)
+    third = store.add(lambda: rows("2024-03-01", 5, start=20_000), "march", check, NOW).version
+    assert span.of(here, sales, {}).data_version == third.id, (
+        "and a drift here is answered by the newest data"
+    )
 
 
 def test_an_executable_that_is_none_is_named(settings: Settings) -> None:
@@ -387,6 +394,27 @@ def test_days_of_the_built_in_data_are_a_partition_too(
         assert said in out["error"]["message"]
         return
     assert (out["added"], out["rows"]) == (said, 4 * 60)
+
+
+def test_a_version_that_nobody_was_told_of_is_told_of_when_its_rows_come_again(
+    settings: Settings, january: Version, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that a command killed between the version and its signal is made good by the same command, once."""
+    monkeypatch.setenv("WINDLASS_HOME", str(settings.home))
+    monkeypatch.setenv("WINDLASS_PROJECT", str(settings.project))
+    (settings.project / "workloads" / "sales" / "retrain.yaml").write_text(
+        "kind: RetrainPolicy\nspec: {workload: sales, signals: [manual]}\n"
+    )
+    file = settings.project / "january.parquet"
+    JANUARY.to_parquet(file, index=False)
+    told = []
+    for _ in range(2):
+        assert app.run(["data", "add", "sales", str(file), "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert [out["new"] for out in told] == [False, False]
+    assert told[0]["signal"]["rule"] == "kind" and told[1]["signal"] is None
+    (record,) = [r for r in read(settings.journal_dir / "triggers.jsonl") if r["event"] == "refused"]
+    assert record["cause"] == f"newData/{january.id}"
 
 
 @pytest.mark.slow

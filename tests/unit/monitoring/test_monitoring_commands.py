@@ -220,6 +220,45 @@ def test_what_came_of_an_earlier_retraining_is_read_from_its_release(home: Path)
     assert [(t.id, t.helped) for t in history(path(configured), "flights")] == [(name, False)]
 
 
+def test_an_older_run_that_cannot_be_asked_for_does_not_spoil_what_this_command_made(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that a trigger whose run is on another machine is complained of, and the new one is told of."""
+    from dataclasses import replace
+    from datetime import UTC, datetime, timedelta
+
+    from monitoring.retrain.signals import Signal, trigger_id
+    from pipelines.submit_local import OUTCOME, REQUEST, LocalRuns
+    from windlass import catalog, settings
+    from windlass.cli import retrain
+    from windlass.contract import RetrainPolicy
+
+    journaled(home, days_ago=400, finished=False)
+    configured, workload = settings.load(), catalog.load("flights", home)
+    workload = replace(workload, retrain=RetrainPolicy(cooldown=timedelta(0), concurrency=2))
+    folder = LocalRuns(configured).folder(trigger_id("flights", "manual/now"))
+    folder.mkdir(parents=True)
+    (folder / REQUEST).write_text("{}")
+    lost = {"version": "3", "passed": False, "champion": "1", "gates": [{"check": "auc", "passed": False}]}
+    (folder / OUTCOME).write_text(json.dumps({"result": lost, "error": None, "seconds": 1.0}))
+    result = retrain.offer(configured, workload, Signal("manual", "manual/now", datetime.now(UTC)))
+    assert result["accepted"] and result["run"] == lost
+    assert capsys.readouterr().err.count("was never submitted") == 2
+
+
+def test_a_candidate_that_a_person_made_the_champion_has_an_outcome(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from windlass import catalog, settings
+    from windlass.local.retraining.surroundings import Surroundings
+
+    around = Surroundings(settings.load(), catalog.load("flights", home))
+    monkeypatch.setattr(around, "champion", lambda: "2")
+    assert around.outcome("3") is None, "its release may come yet"
+    found = around.outcome("2")
+    assert found is not None and found.helped and "a person" in found.reason
+
+
 def released(home: Path, *, phase: str) -> None:
     """The journal of a release of version 2 that has ended."""
     from dataclasses import replace

@@ -175,6 +175,10 @@ class Surroundings:
         waiting = f"{model.replace('_', '-')}-{version}"
         for refusal in refusals.find(self._settings, model, waiting):
             return Outcome(False, f"release {waiting} was refused: {refusal.reason}")
+        if self.champion() == version:
+            return Outcome(
+                True, f"version {version} is the champion: a person put it there without a release"
+            )
         return None
 
     def _took_over(self, found: history.History, version: str) -> bool:
