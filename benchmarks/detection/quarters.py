@@ -28,19 +28,20 @@ class Alarms:
     Attributes:
         quarters: alarms of each quarter, over all columns and looks.
         looks_ringing: looks at which anything rang, among `looks`.
-        incidents: of each quarter, looks that began to ring after one that did not: what a person is called by.
+        calls: of each quarter, looks at which any column began to ring: what a person is called by. A detector that
+            rings for ever calls once, and then finds nothing: see `changes`, where what rang before is no find.
         columns: alarms of each column.
     """
 
     quarters: list[int] = field(default_factory=list)
-    incidents: list[int] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
     looks: int = 0
     looks_ringing: int = 0
     columns: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Alarms) -> None:
         self.quarters += other.quarters
-        self.incidents += other.incidents
+        self.calls += other.calls
         self.looks += other.looks
         self.looks_ringing += other.looks_ringing
         self.columns += other.columns
@@ -75,15 +76,15 @@ def run(world: World, asked: Asked, seed: list[int]) -> dict[str, Alarms]:
 
 def _watch(contender: Contender, world: World, rng: np.random.Generator, into: Alarms) -> None:
     before: frozenset[str] = frozenset()
-    alarms = incidents = 0
+    alarms = calls = 0
     for block in world.quarter(rng, QUARTER_WEEKS):
         ringing = contender.look(block)
         new = ringing - before
         alarms += len(new)
-        incidents += bool(ringing) and not before
+        calls += bool(new)
         into.columns.update(new)
         into.looks += 1
         into.looks_ringing += bool(ringing)
         before = ringing
     into.quarters.append(alarms)
-    into.incidents.append(incidents)
+    into.calls.append(calls)

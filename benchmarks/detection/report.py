@@ -47,7 +47,7 @@ def _alarms(alarms: dict[str, Alarms]) -> list[dict[str, Any]]:
             _row("quarters watched", name, n, "quarters"),
             _row("false alarms a month, columns", name, sum(a.quarters) / n / MONTHS, "alarms/month"),
             _row("false alarms a quarter, columns", name, sum(a.quarters) / n, "alarms/quarter"),
-            _row("false alarms a quarter, incidents", name, sum(a.incidents) / n, "alarms/quarter"),
+            _row("false alarms a quarter, calls", name, sum(a.calls) / n, "calls/quarter"),
             _row("quarters without any", name, sum(q == 0 for q in a.quarters) / n, "share"),
             _row("looks that ring", name, a.looks_ringing / max(a.looks, 1), "share"),
         ]
@@ -93,9 +93,10 @@ def _columns(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
 
 def _targets(ours: Alarms | None, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     quarters = None if ours is None or not ours.quarters else sum(ours.quarters) / len(ours.quarters)
+    calls = None if ours is None or not ours.calls else sum(ours.calls) / len(ours.calls)
     targets = [
-        # every column counts by itself: of one that rings for ever, incidents would count one
-        judged("false alarms a quarter, mean (every column that rings counts)", quarters, "<=", 1.0)
+        judged("false alarms a quarter, mean (looks at which columns begin to ring)", calls, "<=", 1.0),
+        judged("false alarms a quarter, mean (every column that rings counts)", quarters, "<=", 1.0),
     ]
     for family in WITHIN_ONE:
         group = [o for o in outcomes if _name(o) == family]

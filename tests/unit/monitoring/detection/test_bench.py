@@ -125,7 +125,7 @@ def outcome(kind: str, days: int, *, size: float = 0.0, labels: int = 0) -> Outc
 def test_a_detector_that_rings_always_or_never_misses_a_target(
     alarms: list[int], days: int, holds: bool
 ) -> None:
-    watched = Alarms(quarters=alarms, incidents=alarms, looks=39, looks_ringing=3)
+    watched = Alarms(quarters=alarms, calls=alarms, looks=39, looks_ringing=3)
     seen = [
         outcome("nulls", days),
         outcome("category", days),
