@@ -22,6 +22,8 @@ from windlass.errors import UsageError, WindlassError
 
 SUCCEEDED = "SUCCEEDED"
 FAILED = ("FAILED", "CANCELED", "SKIPPED")
+PATIENCE_S = (10, 120)
+"""How long to wait for a connection, and for an answer: a creation that is given up must not be carried out later."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class KfpRuns:
                 import kfp
 
                 options = {} if self._address.namespace is None else {"namespace": self._address.namespace}
-                client = kfp.Client(host=self._address.host, existing_token=token, **options)
+                with _limited():
+                    client = kfp.Client(host=self._address.host, existing_token=token, **options)
             self._connected = (token, client)
         return self._connected[1]
 
@@ -159,6 +162,22 @@ class KfpRuns:
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise WindlassError(f"{what}: {self._address.host} does not answer ({_first(error)})") from error
+
+
+@contextlib.contextmanager
+def _limited() -> Any:
+    """Have clients that are made meanwhile give up: by themselves they wait for ever, and there is no setting."""
+    from kfp_server_api import rest
+
+    class Limited(rest.RESTClientObject):  # type: ignore[misc]
+        def request(self, *arguments: Any, _request_timeout: Any = None, **options: Any) -> Any:
+            return super().request(*arguments, _request_timeout=_request_timeout or PATIENCE_S, **options)
+
+    original, rest.RESTClientObject = rest.RESTClientObject, Limited
+    try:
+        yield
+    finally:
+        rest.RESTClientObject = original
 
 
 def _seconds(began: datetime | None, ended: datetime | None) -> float:

@@ -98,8 +98,8 @@ class App:
         # an alert that can never be taken must not keep the others of its group from being heard
         heard = [notice for notice in notices if notice.workload in self._service.watched]
         problems += self._service.unknown(notices)
-        for problem in problems:
-            self._service.say(f"an alert cannot be taken: {problem}")
+        for each in problems:
+            self._service.say(f"an alert cannot be taken: {each}")
         if problems and not heard:
             return self._invalid("; ".join(problems))
         return await self._taken(heard, problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,3 +140,22 @@ def test_a_token_that_is_renewed_is_used_and_one_that_is_gone_is_missed(
     token.unlink()
     with pytest.raises(UsageError, match=r"token file .*mount it"):
         runs.find(NAME)
+
+
+@pytest.mark.parametrize("at", ["connecting", "asking"])
+def test_a_server_that_takes_the_request_and_says_nothing_is_given_up(
+    server: KfpServer, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Verify that a machine that is lost with its connections open does not stop every workload's trigger for good."""
+    monkeypatch.setattr("pipelines.submit_kfp.PATIENCE_S", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        runs = KfpRuns(Address(server.url))
+        if at == "asking":
+            runs.submit(NAME, ARGUMENTS)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        if at == "connecting":
+            runs = KfpRuns(Address(address))
+        else:
+            runs._client()._run_api.api_client.configuration.host = address
+        with pytest.raises(WindlassError, match="does not answer"):
+            runs.find(NAME)
