@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.compile import COMPILED, FILE
 from pipelines.submit_local import Finished
-from windlass.errors import UsageError, WindlassError
+from windlass.errors import WindlassError
 
 SUCCEEDED = "SUCCEEDED"
 FAILED = ("FAILED", "CANCELED", "SKIPPED")
@@ -142,7 +142,7 @@ class KfpRuns:
         try:
             return self._address.token_file.read_text().strip()
         except OSError as error:
-            raise UsageError(
+            raise WindlassError(
                 f"token file {self._address.token_file} of Kubeflow Pipelines: {error.strerror}; mount it, or "
                 "leave WINDLASS_KFP_TOKEN_FILE out"
             ) from error

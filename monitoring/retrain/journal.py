@@ -24,7 +24,7 @@ from monitoring.retrain.history import History
 from monitoring.retrain.reader import Reader
 from monitoring.retrain.signals import PastTrigger, Signal, trigger_id
 from windlass.contract import RetrainPolicy
-from windlass.errors import WindlassError
+from windlass.errors import UsageError, WindlassError
 from windlass.journal import Journal
 from windlass.settings import Settings
 
@@ -94,7 +94,8 @@ class Trigger:
                 otherwise the next `recover` does it.
 
         Raises:
-            whatever `submit` raises; the trigger stays accepted and `recover` submits it later.
+            whatever `submit` raises; the trigger stays accepted and `recover` submits it later. A UsageError is not
+                raised: the trigger has ended in vain then.
         """
         # a host whose clock is ahead must not make everything stale that is measured until then
         signal = replace(signal, at=min(signal.at, now))
@@ -260,7 +261,13 @@ class Trigger:
             # somebody else is submitting it, or has between our look at the journal and the lock
             if not free or any(p.id == trigger and p.submitted for p in self.history()):
                 return False
-            reference = self._submit(trigger, signal)
+            try:
+                reference = self._submit(trigger, signal)
+            except UsageError as error:
+                # asked again it would be refused again, and hold back every other: it has ended, as a run that failed
+                said = {"helped": False, "reason": f"the run cannot be meant: {error}", "error": str(error)}
+                self._note(trigger, "resolved", now, said, lambda past: not past.finished)
+                return False
             self._note(trigger, "submitted", now, {"run": reference}, lambda past: not past.submitted)
         return True
 

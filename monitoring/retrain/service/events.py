@@ -52,6 +52,7 @@ def _notice(event: Event, now: datetime) -> Notice:
     if not isinstance(detail, dict):
         raise UsageError(f"data.detail = {detail!r}: must be an object")
     _require_evidence(detail)
+    _require_run(detail)
     about_a_version = found in INCIDENTS
     champion = data.get("champion")
     if about_a_version or champion is not None:
@@ -91,6 +92,16 @@ def _require_evidence(detail: dict[str, Any]) -> None:
         raise UsageError(
             f"data.detail has {size} bytes: it is journaled, send at most {LARGEST_DETAIL} and name where the rest is"
         )
+
+
+def _require_run(detail: dict[str, Any]) -> None:
+    """Refuse what no run could be made of (see pipelines.span): it would be found out after the signal was accepted."""
+    for name in ("from", "to", "data_version"):
+        if detail.get(name) is not None:
+            text(detail[name], f"data.detail.{name}")
+    trials = detail.get("trials")
+    if trials is not None and (type(trials) is not int or trials < 1):
+        raise UsageError(f"data.detail.trials = {trials!r}: must be a whole number of 1 or more")
 
 
 def _deeper(value: Any, levels: int) -> bool:

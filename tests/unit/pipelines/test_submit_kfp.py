@@ -12,7 +12,7 @@ import pytest
 from kfp_server import KfpServer
 
 from pipelines.submit_kfp import Address, KfpRuns
-from windlass.errors import UsageError, WindlassError
+from windlass.errors import WindlassError
 
 NAME = "retrain-flights-0123456789ab"
 ARGUMENTS = {
@@ -138,7 +138,7 @@ def test_a_token_that_is_renewed_is_used_and_one_that_is_gone_is_missed(
     runs.find(NAME)
     assert server.asked[-1].authorization == "Bearer second"
     token.unlink()
-    with pytest.raises(UsageError, match=r"token file .*mount it"):
+    with pytest.raises(WindlassError, match=r"token file .*mount it"):
         runs.find(NAME)
 
 

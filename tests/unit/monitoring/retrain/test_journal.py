@@ -18,7 +18,7 @@ import pytest
 from monitoring.retrain.journal import Trigger, history
 from monitoring.retrain.signals import Signal, trigger_id
 from windlass.contract import RetrainPolicy
-from windlass.errors import WindlassError
+from windlass.errors import UsageError, WindlassError
 from windlass.journal import read
 
 NOW = datetime(2013, 6, 1, tzinfo=UTC)
@@ -203,3 +203,19 @@ def test_one_run_that_cannot_be_submitted_does_not_hold_up_the_others(tmp_path: 
     with pytest.raises(WindlassError, match="no such data version"):
         made.recover(NOW)
     assert [t.submitted for t in made.history()] == [False, True]
+
+
+def test_a_run_that_cannot_be_meant_has_ended_and_is_not_asked_for_at_every_turn(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def submit(name: str, _: Signal) -> str:
+        asked.append(name)
+        raise UsageError("flights has no data version 'feed'")
+
+    made = trigger(tmp_path, submit)
+    made.offer(SIGNAL, NOW, live_release=False, hand_over=False)
+    for _ in range(2):
+        assert made.recover(NOW) == ()
+    (past,) = made.history()
+    assert (past.finished, past.helped, len(asked)) == (True, False, 1)
+    assert list(read(tmp_path / "triggers.jsonl"))[-1]["reason"].endswith("no data version 'feed'")

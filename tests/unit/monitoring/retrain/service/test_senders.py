@@ -138,6 +138,11 @@ def test_what_names_no_cause_is_named_by_its_event_so_that_it_counts_once() -> N
         pytest.param(
             {**DATA, "at": "9999-12-31T23:59:59-14:00"}, "data.at = '9999", id="a-time-after-all-years"
         ),
+        pytest.param(
+            {**DATA, "detail": {"trials": "many"}}, "detail.trials = 'many'", id="no-number-of-trials"
+        ),
+        pytest.param({**DATA, "detail": {"trials": True}}, "detail.trials = True", id="nor-is-true"),
+        pytest.param({**DATA, "detail": {"from": 2013}}, "detail.from = 2013", id="no-date"),
         pytest.param({**DATA, "detail": {"x": "y" * 70_000}}, "send at most", id="too-much-evidence"),
         pytest.param({**DATA, "detail": json.loads('{"x":' * 900 + "1" + "}" * 900)}, "deep", id="too-deep"),
     ],
