@@ -81,18 +81,23 @@ async def serve(
             ),
         )
         tasks.append(loop.create_task(_follow(logs, journal)))
-        await stop.wait()
+        stopped = loop.create_task(stop.wait())
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         server.close()
         await connections.drain(DRAIN_SECONDS)
-        for task in tasks:
+        for task in (stopped, *tasks):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         ends = time.monotonic() + CLOSE_SECONDS
-        with contextlib.suppress(WindlassError, OSError):
+        with contextlib.suppress(Exception):  # what cannot be read now is read at the next start
             while await logs.poll() and time.monotonic() < ends:
                 pass
         await journal.close(max(0.0, ends - time.monotonic()))
         log.close()
+        for failure in ended:
+            # neither ever ends by itself: a collector that acknowledges and stores nothing would not be noticed
+            if isinstance(failure, Exception):
+                raise failure
 
 
 async def _follow(logs: Follower, journal: Journal) -> None:

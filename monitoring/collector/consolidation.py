@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     except (WindlassError, OSError) as error:
         sys.stderr.write(f"windlass collector: the journal could not be brought into the store: {error}\n")
         return 1
-    report = {"wal": done.wal, "held": done.held is not None, "counts": done.counts}
+    report = {"held": done.held is not None, "counts": done.counts}
     with contextlib.suppress(BrokenPipeError):  # whoever asked was killed meanwhile
         sys.stdout.write(orjson.dumps(report).decode() + "\n")
         sys.stdout.flush()

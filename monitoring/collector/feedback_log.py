@@ -16,7 +16,7 @@ import orjson
 from monitoring.collector.group_commit import GroupCommit
 from monitoring.collector.wal import StorageError
 from monitoring.labels import Label, plain
-from windlass.atomic import cut_torn_tail, sync_directory
+from windlass.atomic import cut_torn_tail, make_directory, sync_directory
 
 
 def line(label: Label) -> bytes:
@@ -31,11 +31,13 @@ class FeedbackLog:
     """
 
     def __init__(self, path: Path, observe: Callable[[float], None] | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         sync_directory(path.parent)
         cut_torn_tail(self._file)
+        #: where the file should have been cut and could not be
+        self._cut: int | None = None
         self.commits = GroupCommit(self.write, observe)
 
     async def append(self, labels: Iterable[Label]) -> None:
@@ -52,14 +54,22 @@ class FeedbackLog:
         Raises:
             StorageError: the disk did not take them.
         """
-        start = os.fstat(self._file).st_size
+        start = None
         try:
+            if self._cut is not None:
+                os.ftruncate(self._file, self._cut)
+                self._cut = None
+            start = os.fstat(self._file).st_size
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, start)
+            if start is not None:
+                try:
+                    os.ftruncate(self._file, start)
+                except OSError:  # before anything follows half a line, it is tried again
+                    self._cut = start
             raise StorageError(
                 f"cannot append to {self._path}: {error.strerror}; nothing of this request was kept, send it again"
             ) from error

@@ -17,7 +17,9 @@ import httptools
 from windlass.errors import PortInUseError
 
 LARGEST_BODY = 8 * 1024 * 1024
-#: requests of one client that wait for their answers before no more is read from it
+#: a request whose head, trailers and chunks come to this is no request
+LARGEST_MESSAGE = 2 * LARGEST_BODY
+#: requests of one client that wait for their answers before no more is read from it; nor where they come to a body
 MOST_AHEAD = 32
 
 
@@ -107,9 +109,13 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._size = 0
+        #: bytes since the last whole request, and those of the bodies that wait
+        self._taken = 0
+        self._ahead = 0
         self._expects_continue = False
         self._refused = False
         self._paused = False
+        self._unheard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment] # uvloop's transport is no subclass of asyncio's
@@ -122,13 +128,24 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._taken += len(data)
         try:
             self._parser.feed_data(data)
+            if self._taken > LARGEST_MESSAGE and not self._refused:
+                self._refuse(431, b'{"error":"the request is larger than %d bytes"}' % LARGEST_MESSAGE)
         except httptools.HttpParserUpgrade:
             self._refuse(400, b'{"error":"upgrades are not spoken here"}')
         except httptools.HttpParserError as error:
             if not self._refused:
                 self._refuse(400, b'{"error":"not HTTP/1.1: %s"}' % str(error).encode().replace(b'"', b"'"))
+
+    def pause_writing(self) -> None:
+        self._unheard = True
+        self._pace()
+
+    def resume_writing(self) -> None:
+        self._unheard = False
+        self._pace()
 
     def on_message_begin(self) -> None:
         self._url, self._body, self._size, self._expects_continue = b"", [], 0, False
@@ -161,6 +178,7 @@ class Connection(asyncio.Protocol):
             return
         path = httptools.parse_url(self._url).path.decode("latin-1")
         method = self._parser.get_method().decode()
+        self._taken = 0
         request = Request(method, path, b"".join(self._body), self._headers)
         self._enqueue(request, self._parser.should_keep_alive())
 
@@ -171,9 +189,8 @@ class Connection(asyncio.Protocol):
     def _enqueue(self, item: Request | Response, keep_alive: bool) -> None:
         # answers leave in the order of their requests, a refusal after what was asked before it
         self._waiting.append((item, keep_alive))
-        if len(self._waiting) >= MOST_AHEAD and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
+        self._ahead += len(item.body)
+        self._pace()
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._answer())
 
@@ -186,11 +203,22 @@ class Connection(asyncio.Protocol):
                 else:
                     self._send(await self._handled(item), keep_alive, head=item.method == "HEAD")
                 self._waiting.popleft()
-                if self._paused and len(self._waiting) < MOST_AHEAD // 2 and self._transport is not None:
-                    self._paused = False
-                    self._transport.resume_reading()
+                self._ahead -= len(item.body)
+                self._pace()
         finally:
             self._worker = None
+
+    def _pace(self) -> None:
+        """Read nothing more from a client that is far ahead of its answers, or does not take them."""
+        most = MOST_AHEAD // 2 if self._paused else MOST_AHEAD
+        much = self._unheard or len(self._waiting) >= most or self._ahead > LARGEST_BODY
+        if much == self._paused or self._transport is None or self._transport.is_closing():
+            return
+        self._paused = much
+        if much:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     async def _handled(self, request: Request) -> Response:
         try:
@@ -230,8 +258,3 @@ class Connection(asyncio.Protocol):
 def _lower(name: bytes) -> str:
     """A header's name; requests repeat the same dozen."""
     return name.decode("latin-1").lower()
-
-
-@lru_cache(maxsize=512)
-def _path(url: bytes) -> str:
-    return str(httptools.parse_url(url).path.decode("latin-1"))

@@ -47,7 +47,6 @@ class Journal:
         self._settings = settings
         self.options = options
         self._folder = root(settings) / "wal"
-        self._folder.mkdir(parents=True, exist_ok=True)
         known, first, self.offsets, self._since = recovered(settings, self._folder)
         self._wal = wal.Wal(self._folder, first)
         self._storage_ok = True
@@ -170,15 +169,19 @@ class Journal:
             said, _ = await child.communicate()
         finally:
             self._child = None
+        # one that failed may have brought some in before: its segments wait no longer, whatever it says
+        known = list(self._since)
+        left = set(wal.numbers(self._folder))
+        for number in known:
+            if number not in left:
+                del self._since[number]
+        self._bytes = float(wal.size(self._folder))
         if child.returncode != 0:
             self.metrics.failures.inc()
             return False
         report = orjson.loads(said)
         self.metrics.stored.counts = report["counts"]
         self._held = report["held"]
-        for number in [n for n in list(self._since) if n < report["wal"]]:
-            del self._since[number]
-        self._bytes = float(wal.size(self._folder))
         return True
 
     async def close(self, timeout: float) -> None:

@@ -89,17 +89,17 @@ class Folder:
 class Bucket:
     """Objects under a prefix, with copies on this machine of those that were read."""
 
-    def __init__(self, store: ObjectStore, cache: Path) -> None:
+    def __init__(self, store: ObjectStore, cache: Path, scratch: Path) -> None:
         self._store = store
         self._cache = cache
+        #: where parts lie until they are uploaded, under names that a sweep removes
+        self._scratch = scratch
 
     @contextlib.contextmanager
     def writing(self, path: str) -> Iterator[Path]:
-        self._cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._cache, prefix=".upload-") as folder:
-            temporary = Path(folder) / "part"
-            yield temporary
-            self._store.upload(temporary, f"{PREFIX}/{path}")
+        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix=".upload-") as file:
+            yield Path(file.name)
+            self._store.upload(Path(file.name), f"{PREFIX}/{path}")
 
     def local(self, path: str) -> Path:
         copy = self._cache / path
@@ -140,4 +140,4 @@ def place(settings: Settings) -> Place:
         return Folder(root(settings))
     from windlass.objectstore import ObjectStore
 
-    return Bucket(ObjectStore(settings), settings.home / "cache" / "events")
+    return Bucket(ObjectStore(settings), settings.home / "cache" / "events", root(settings))

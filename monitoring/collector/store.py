@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from monitoring.collector import manifest, parts, rebuild
 from monitoring.collector.manifest import Kind, Manifest, Part
 from monitoring.collector.place import place, root
+from windlass.atomic import make_directory
 from windlass.errors import AlreadyRunningError
 from windlass.settings import Settings
 
@@ -75,7 +76,7 @@ class Store:
 @contextlib.contextmanager
 def holding(folder: Path) -> Iterator[None]:
     """Be the only one who writes the store; wait for another one to end."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     file = os.open(folder / "consolidation.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -91,7 +92,7 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         AlreadyRunningError: another one is.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     file = os.open(folder / "collector.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -92,7 +92,7 @@ class Wal:
     """
 
     def __init__(self, folder: Path, first: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_directory(folder)
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._file: int | None = None

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from event_store import DAY, HOUR, NOON, EventStore, label, prediction, request, response
+from event_store import DAY, HOUR, NOON, EventStore, home, label, prediction, request, response
 
 from monitoring.collector import consolidation, wal
 from monitoring.collector.follower import lines
 from monitoring.collector.place import Folder
+from windlass import atomic
 
 
 def test_an_event_delivered_twice_is_stored_once(store: EventStore) -> None:
@@ -195,3 +196,29 @@ def test_a_manifest_that_is_none_is_not_taken_for_an_empty_store(store: EventSto
     (store.folder / "manifest.json").write_text('{"format": 99}')
     with pytest.raises(WindlassError, match="has format 99, and 1 is known here"):
         store.consolidate()
+
+
+def test_folders_are_as_durable_as_what_lies_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that every new folder is synced in the one above it before a manifest names what it holds: after a loss
+    of power a part must not be gone whose segment was removed."""
+    synced: list[Path] = []
+    real = atomic.sync_directory
+
+    def sync(path: Path) -> None:
+        real(path)
+        synced.append(path)
+
+    class Watched(Folder):
+        def write(self, path: str, content: bytes) -> None:
+            made = [p for p in store.folder.rglob("*") if p.is_dir() and p.name != "wal"]
+            unsafe.extend(p for p in made if p.parent not in synced)
+            super().write(path, content)
+
+    unsafe: list[Path] = []
+    monkeypatch.setattr(atomic, "sync_directory", sync)
+    monkeypatch.setattr("monitoring.collector.place.Folder", Watched)
+    store = EventStore(home(tmp_path / "new"))
+    store.add(prediction("a"), label("a", 1), label("early", 1), request("c"))
+    store.consolidate()
+    assert len(synced) > 10
+    assert unsafe == []

@@ -86,6 +86,28 @@ def test_a_new_machine_goes_on_from_the_bucket(store: EventStore, tmp_path: Path
     assert other.events().manifest().counts["labels.repeated"] == 1
 
 
+def test_what_a_killed_upload_left_is_swept(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that a part on its way to the bucket lies where the next consolidation removes it."""
+    from windlass.objectstore import ObjectStore
+
+    def files() -> set[Path]:
+        return {path for path in store.settings.home.rglob("*") if path.is_file()}
+
+    def killed(self: ObjectStore, path: Path, key: str) -> None:
+        path.with_name(path.name + "-left").write_bytes(
+            path.read_bytes()
+        )  # what a kill would not have removed
+        raise KeyboardInterrupt
+
+    store.add(prediction("a"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ObjectStore, "upload", killed)
+        store.consolidate()
+    assert any(path.name.endswith("-left") for path in files())
+    store.consolidate()
+    assert not any(path.name.endswith("-left") for path in files())
+
+
 def test_a_bucket_that_does_not_answer_costs_nothing(store: EventStore) -> None:
     """Verify that the journal keeps what the bucket did not take, until it does."""
     store.add(prediction("a"))
