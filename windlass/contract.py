@@ -252,6 +252,11 @@ class Workload:
         return (*self.given_inputs, *(o for t in self.transformations for o in t.outputs))
 
 
+NOT_INPUTS = ("event_timestamp", "label", "score")
+SLICE_PREFIX = "slice_"
+"""Columns that stand beside the inputs in a bundle's rows: an input of such a name would be written over."""
+
+
 def check(workload: Workload) -> Sequence[str]:
     """Return what contradicts itself in a workload, as sentences; empty where it is consistent."""
     problems: list[str] = []
@@ -283,6 +288,11 @@ def check(workload: Workload) -> Sequence[str]:
     problems += [f"transformation {n!r} is stated twice" for n in sorted(set(called)) if called.count(n) > 1]
     names = workload.model_inputs
     problems += [f"feature {n!r} is stated twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    problems += [
+        f"input {n!r} has a name that a bundle's own columns have; call it otherwise"
+        for n in names
+        if n in NOT_INPUTS or n.startswith(SLICE_PREFIX)
+    ]
     if not names:
         problems.append("no view and no request field: the model has no input")
     if not workload.estimators:

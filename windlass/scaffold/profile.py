@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from windlass.contract import Column, DType
+from windlass.contract import NOT_INPUTS, SLICE_PREFIX, Column, DType
 from windlass.errors import DataError, UsageError
 from windlass.scaffold.request import Request
 
@@ -241,7 +241,10 @@ def _names(columns: list[str], request: Request) -> dict[str, str]:
             raise UsageError(
                 f"columns {other!r} and {column!r} would both be called {name!r}; rename one in the file"
             )
-        if name in RESERVED and column != request.time:
+        taken = name in RESERVED and column != request.time
+        if column not in (request.time, request.label):
+            taken |= name in NOT_INPUTS or name.startswith(SLICE_PREFIX)
+        if taken:
             raise UsageError(
                 f"column {column!r}: the name {name!r} is taken by the engine; rename it in the file"
             )

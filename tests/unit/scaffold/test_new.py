@@ -176,6 +176,9 @@ def test_a_label_in_words_needs_to_be_told_which_is_one(
             {"change": lambda f: f.assign(PRICE=1.0 * f.index)}, None, "would both be called", id="names-collide"
         ),
         pytest.param(
+            {"change": lambda f: f.assign(Score=1.0 * f.index)}, None, "taken by the engine", id="the-models-own-score"
+        ),
+        pytest.param(
             {}, ["orders", "--data", "orders.csv", "--label", "Shop", "--time", "at", "--entity", "Shop"],
             "both --entity and --label", id="entity-is-the-label",
         ),

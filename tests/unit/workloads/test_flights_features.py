@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from windlass.contract import check
+from windlass.contract import RequestField, check
 from workloads.flights import features, tails
 from workloads.flights.prepare import prepare
 from workloads.flights.workload import CARRIERS, ORIGINS, WORKLOAD
@@ -212,3 +213,11 @@ def test_the_workload_contradicts_itself_nowhere(flights: pd.DataFrame) -> None:
     assert set(flights["carrier"]) <= set(CARRIERS)
     # Feast's DuckDB join drops columns of these endings
     assert not [n for v in WORKLOAD.views for n in v.features if n.endswith(("_y", "_yyyy"))]
+
+
+@pytest.mark.parametrize("name", ["score", "label", "event_timestamp", "slice_carrier"])
+def test_no_input_has_the_name_of_a_bundles_own_column(name: str) -> None:
+    """Verify that a credit score is not written over by the model's score in what drift is judged against."""
+    field = RequestField(name)
+    found = check(replace(WORKLOAD, request_fields=(*WORKLOAD.request_fields, field)))
+    assert found == [f"input {name!r} has a name that a bundle's own columns have; call it otherwise"]
