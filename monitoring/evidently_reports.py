@@ -49,14 +49,19 @@ def report(
     Columns without any value in the window or the reference are left out, Evidently refuses them.
 
     Raises:
-        WindlassError: no column has values on both sides.
+        WindlassError: no column has values on both sides, or Evidently cannot report what they hold.
     """
     telemetry.switch_off()  # before the import: Evidently looks at it then
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    columns = {f: features[:, i] for i, f in enumerate(reference.features)}
+    if len(features) and features.shape[1] != len(reference.features):
+        raise WindlassError(
+            f"the window has {features.shape[1]} inputs and the reference {len(reference.features)}; "
+            "they are of two models"
+        )
+    columns = {f: features[:, i] for i, f in enumerate(reference.features) if len(features)}
     if reference.score is not None:
         columns[reference.score] = np.asarray(scores, dtype=np.float64)
     usable = {f: c for f, c in columns.items() if len(f.values) and np.isfinite(c).any()}
@@ -76,11 +81,14 @@ def report(
         {f.name: np.pad(f.values, (0, rows - len(f.values)), constant_values=np.nan) for f in usable}
     )
     preset = DataDriftPreset(per_column_method=methods, threshold=threshold)
-    snapshot = Report([preset], include_tests=tests).run(
-        current_data=Dataset.from_pandas(current, data_definition=definition),
-        reference_data=Dataset.from_pandas(trained, data_definition=definition),
-    )
-    document: dict[str, Any] = snapshot.dict()
+    try:
+        snapshot = Report([preset], include_tests=tests).run(
+            current_data=Dataset.from_pandas(current, data_definition=definition),
+            reference_data=Dataset.from_pandas(trained, data_definition=definition),
+        )
+        document: dict[str, Any] = snapshot.dict()
+    except Exception as error:  # a column that it cannot draw must not cost the analysis that it goes with
+        raise WindlassError(f"Evidently makes no report of this window: {error}") from error
     if html is not None:
         with replacing(html) as temporary:
             snapshot.save_html(str(temporary))

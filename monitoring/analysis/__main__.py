@@ -61,11 +61,18 @@ def _analyse(arguments: argparse.Namespace) -> int:
     if arguments.workload is None:
         raise UsageError("name a workload, for example: python -m monitoring.analysis flights")
     configured = settings.load()
-    now = datetime.now(UTC) if arguments.now is None else moment("--now", arguments.now)
+    clock = datetime.now(UTC)
+    now = clock if arguments.now is None else moment("--now", arguments.now)
+    if now > clock:
+        raise UsageError(f"--now {arguments.now} lies in the future; nothing is known of it yet")
     # on historical data the newest window ends where the platform's clock stands
     end = standing(configured) if arguments.now is None else None
     if arguments.end is not None:
         end = moment("--end", arguments.end)
+        if end > now:
+            raise UsageError(
+                f"--end {arguments.end} lies after {now:%Y-%m-%dT%H:%M}Z; the window is not over yet"
+            )
     result = job.run(
         configured,
         arguments.workload,

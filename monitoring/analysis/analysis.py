@@ -100,11 +100,12 @@ def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> Ve
     workload, window = inputs.workload, known.window
     performing_ = performing.judge(workload, known, inputs.end, inputs.now, policy)
     memory, nothing = known.memory, known.nothing
+    detection: Mapping[str, Any] | None = None
     if known.baseline is not None and not nothing:
         memory = drifting.advance(
             memory, known.baseline, known.history, inputs.end, performing_.maturity.through, policy.detection
         )
-    detection = memory.detection if known.baseline is not None else None
+        detection = memory.detection
     detected = {} if detection is None else drifting.checks(detection)
     schema = requests.judge(
         requests.count(window.columns, workload.request_fields, workload.entities), policy.schema

@@ -38,10 +38,14 @@ class Trained:
 def read(bundle: Path) -> Trained:
     """Read a bundle; what it lacks is None and told."""
     try:
-        judged = evaluation.load(bundle)
+        return _read(bundle)
     except (OSError, ValueError, KeyError) as error:
         told = f"{bundle} cannot be read: {error}"
         return Trained(None, None, nothing=told, problems=(told,))
+
+
+def _read(bundle: Path) -> Trained:
+    judged = evaluation.load(bundle)
     if not (bundle / SAMPLE).is_file() or not (bundle / STATISTICS).is_file():
         nothing = f"{bundle} has no {SAMPLE}; `windlass train` writes it into the bundle of each version"
         return Trained(judged, None, nothing=nothing, problems=(nothing,))

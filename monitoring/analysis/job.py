@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from monitoring.analysis import memories, signals, store
+from monitoring.analysis import memories, signals, store, untold
 from monitoring.analysis.analysis import Analysis, VersionAnalysis, analyse, document
 from monitoring.analysis.gathering import Moment, gather
 from monitoring.analysis.inputs import AnalysisPolicy, Inputs
@@ -99,12 +99,17 @@ def _run(
     content["incidents"] = signals.document(incidents)
     content["evidently"] = _evidently(settings, inputs, found, incidents, report, warnings)
     content["warnings"] = warnings
-    path = store.write(settings, workload.name, found.end, content)
+    ended: Sequence[signals.Incident] = ()
+    if told.url is not None:
+        ended = untold.joined(untold.load(settings, workload.name), incidents, known)
+        untold.keep(settings, workload.name, ended)
+    path = store.write(settings, workload.name, found.end, content, wall=time.time())
     for version in found.versions:
-        _remember(settings, workload.name, version, found.end)
+        _remember(settings, workload.name, version, found.end, time.time())
     if told.url is not None:
         try:
-            signals.send(incidents, told.url, told.token)
+            signals.send([*ended, *(i for i in incidents if i.ended is None)], told.url, told.token)
+            untold.keep(settings, workload.name, ())
         except WindlassError as error:
             warnings.append(str(error))
     return Result(path, content, tuple(warnings))
@@ -119,9 +124,10 @@ def _before(settings: Settings, workload: str, end: float) -> Sequence[Mapping[s
     return before
 
 
-def _remember(settings: Settings, workload: str, found: VersionAnalysis, end: float) -> None:
+def _remember(settings: Settings, workload: str, found: VersionAnalysis, end: float, wall: float) -> None:
     looked = memories.load(settings, workload, found.version).looked
-    if found.memory.looked is not None and (looked is None or looked <= end):
+    # what a clock that was ahead looked at is of no day yet, and must not stand for ever
+    if found.memory.looked is not None and (looked is None or looked <= end or looked > wall):
         memories.keep(settings, workload, found.version, found.memory)
 
 
@@ -148,7 +154,7 @@ def _evidently(
     try:
         trained = reference.of_version(settings, inputs.workload.name, champion.version)
         evidently_reports.report(trained, rows.features[::every], rows.scores[::every], html=path, tests=True)
-    except WindlassError as error:
+    except (WindlassError, OSError, ValueError, KeyError) as error:  # of a bundle that is damaged as well
         warnings.append(f"Evidently's report: {error}")
         return None
     return str(path.relative_to(settings.home))

@@ -71,7 +71,10 @@ def incidents(analysis: Analysis, before: Sequence[Mapping[str, Any]]) -> tuple[
         before: what the analysis before this one gave, as `document` has it.
     """
     end = datetime.fromtimestamp(analysis.end, UTC).isoformat()
-    open_before = {(i["kind"], i["champion"]): i for i in before if i["ended"] is None and i["since"] <= end}
+    # one that ended with this very window: the analysis is made again and must say the same
+    open_before = {
+        (i["kind"], i["champion"]): i for i in before if i["ended"] in (None, end) and i["since"] <= end
+    }
     champion = analysis.champion
     found: list[Incident] = []
     for kind in INCIDENTS if champion is not None else ():
@@ -122,8 +125,14 @@ def send(found: Sequence[Incident], url: str, token: Path | None) -> int:
         return 0
     headers = {"content-type": "application/cloudevents-batch+json"}
     if token is not None:
-        headers["authorization"] = f"Bearer {token.read_text().strip()}"
-    request = urllib.request.Request(url, json.dumps(events).encode(), headers, method="POST")  # noqa: S310
+        try:
+            headers["authorization"] = f"Bearer {token.read_text().strip()}"
+        except OSError as error:
+            raise WindlassError(f"the trigger's token cannot be read: {error}; see --token-file") from error
+    try:
+        request = urllib.request.Request(url, json.dumps(events).encode(), headers, method="POST")  # noqa: S310
+    except ValueError as error:
+        raise WindlassError(f"--signals-to {url!r} is no address: {error}") from error
     # it stands beside us: a proxy for the outside world is never the way to it
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

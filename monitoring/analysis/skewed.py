@@ -38,6 +38,9 @@ def sample(
         found = parity.check(workload, settings, records, asof.lookup)
     except WindlassError as error:
         return SkewSample(0, 0, {}, str(error))
+    except (OSError, ValueError, KeyError) as error:
+        # a damaged file of features or of the bundle costs this check and no other
+        return SkewSample(0, 0, {}, f"the vectors cannot be recomputed: {error!r}")
     return SkewSample(found.checked, found.mismatched, found.by_feature)
 
 

@@ -6,6 +6,7 @@ One window has one file, so that a job that is started twice writes the same fil
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -55,8 +56,13 @@ def name(end: float) -> str:
     return f"{datetime.fromtimestamp(end, UTC):{STAMP}}.json"
 
 
-def write(settings: Settings, workload: str, end: float, document: Mapping[str, Any]) -> Path:
+def write(
+    settings: Settings, workload: str, end: float, document: Mapping[str, Any], *, wall: float = math.inf
+) -> Path:
     """Keep an analysis; `latest.json` stays where it is of a later window.
+
+    Args:
+        wall: what the clock says, epoch seconds. A window that ends later is of a clock that was ahead, and gives way.
 
     Raises:
         WindlassError: it cannot be written.
@@ -66,7 +72,7 @@ def write(settings: Settings, workload: str, end: float, document: Mapping[str, 
     path = directory / name(end)
     write_text(path, text)
     newest = latest(settings, workload)
-    if newest is None or newest["end"] <= document["end"]:
+    if newest is None or newest["end"] <= document["end"] or newest["end"] > wall:
         write_text(directory / LATEST, text)
     _forget(directory, end)
     return path

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from monitoring import drift, drift_statistics
 from monitoring.reference import build
+from windlass.errors import WindlassError
 
 Floats = NDArray[np.float64]
 
@@ -129,3 +130,21 @@ def test_the_share_of_drifted_features_decides(moved: int, verdict: str) -> None
     assert found.verdict == verdict
     assert {f.feature for f in found.drifted} == {f"x{i}" for i in range(moved)}
     assert [f.value for f in found.drifted] == sorted((f.value for f in found.drifted), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        pytest.param(np.empty((0, 0)), "no column has values", id="no-rows"),
+        pytest.param(
+            np.ones((200, 2)), "the window has 2 inputs and the reference 1", id="another-models-rows"
+        ),
+        pytest.param(np.full((200, 1), 1e300), "makes no report", id="values-that-it-cannot-draw"),
+    ],
+)
+def test_a_window_that_evidently_cannot_report_is_said(features: Floats, said: str) -> None:
+    from monitoring.evidently_reports import report
+
+    trained = build({"a": np.random.default_rng(1).normal(size=500)})
+    with np.errstate(all="ignore"), pytest.raises(WindlassError, match=said):
+        report(trained, features, np.empty(len(features)))

@@ -95,6 +95,18 @@ def test_without_a_bundle_whatever_needs_it_is_inconclusive(year: Flights) -> No
     assert found.versions[0].check("featureDrift").reason == "the bundle is gone"
 
 
+def test_what_was_judged_before_says_nothing_of_another_models_events(
+    year: Flights, trained: Trained, quiet: Analysis
+) -> None:
+    """Verify that the last judgement does not stand in for rows that cannot be judged."""
+    inputs = of(year, trained, answers(year, year.between(END, "2013-06-22")))
+    known = replace(inputs.versions[0], memory=quiet.versions[0].memory, nothing="of another model")
+    found = analysis.analyse(replace(inputs, versions=(known,)))
+    assert known.memory.detection is not None and found.versions[0].detection is None
+    told = {n: found.versions[0].check(n) for n in ("featureDrift", "predictionDrift", "dataQuality")}
+    assert {(c.verdict, c.reason) for c in told.values()} == {("INCONCLUSIVE", "of another model")}
+
+
 @pytest.fixture(scope="module")
 def quiet(year: Flights, trained: Trained) -> Analysis:
     return analysis.analyse(of(year, trained, answers(year, year.between(END, "2013-06-22"))))

@@ -9,21 +9,24 @@ import subprocess
 import sys
 import urllib.request
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from analysis_home import answers, write_bundle, write_logs
+from local_http import serving
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from real_flights import Flights, flights
 
-from monitoring.analysis import exporter, job, memories, store
+from monitoring.analysis import exporter, job, memories, signals, store
 from monitoring.analysis.exporter import FAMILIES, AnalysisCollector
 from monitoring.analysis.gathering import Moment
 from monitoring.analysis.inputs import AnalysisPolicy
+from monitoring.analysis.job import Told
 from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
 
@@ -122,6 +125,57 @@ def test_twice_is_once_and_a_failed_attempt_costs_no_result(home: Settings) -> N
     assert bad.success == good.success
     assert "damaged" in (bad.error or "")
     assert (bad.attempt or 0) > (good.attempt or 0)
+
+
+def test_what_a_clock_that_was_ahead_left_gives_way(home: Settings) -> None:
+    """Verify that a window of the future is shown until the next analysis, and its look ends no later one."""
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    job.run(home, "flights", Moment(ahead, ahead))
+    assert store.latest(home, "flights")["end"] == ahead.timestamp()  # type: ignore[index]
+    result = job.run(home, "flights", at(9))
+    assert store.latest(home, "flights") == result.document
+    assert (memories.load(home, "flights", "1").looked or 0) <= at(9).end.timestamp()
+
+
+def test_an_end_waits_for_a_trigger_that_is_down(home: Settings, tmp_path: Path) -> None:
+    """Verify that the trigger hears that data are in order again though it was down when they became so."""
+
+    class Trigger(BaseHTTPRequestHandler):
+        taken: ClassVar[list[dict[str, Any]]] = []
+
+        def do_POST(self) -> None:
+            self.taken.extend(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(202)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    first = job.run(home, "flights", at(8))
+    since = "2013-06-07T06:00:00+00:00"
+    began = signals.Incident("flights", "dataQuality", "1", since, None, True, "broken")
+    document = {**first.document, "incidents": signals.document([began])}
+    store.write(home, "flights", document["end"], document)
+    down = job.run(home, "flights", at(9), told=Told("http://127.0.0.1:9/events"))
+    assert [(i["kind"], i["ended"]) for i in down.document["incidents"]] == [
+        ("dataQuality", "2013-06-09T06:00:00+00:00")
+    ]
+    assert "does not answer" in down.warnings[-1]
+    with serving(Trigger) as address:
+        for day in (10, 11):
+            job.run(home, "flights", at(day), told=Told(f"{address}/events"))
+    told = [e for e in Trigger.taken if e["data"]["kind"] == "dataQuality"]
+    assert [(e["data"]["at"], e["data"].get("ended")) for e in told] == [(since, "2013-06-09T06:00:00+00:00")]
+
+
+def test_a_bundle_that_is_damaged_costs_what_needs_it_alone(home: Settings) -> None:
+    (home.home / "models" / "flights" / "1" / "reference.parquet").write_bytes(b"PAR1 torn")
+    result = job.run(home, "flights", at(8), report=True)
+    checks = {c["name"]: c["verdict"] for c in result.document["versions"][0]["checks"]}
+    assert checks["featureDrift"] == checks["dataQuality"] == "INCONCLUSIVE"
+    assert "cannot be read" in result.warnings[0]
+    assert result.document["evidently"] is None
 
 
 def test_an_unknown_workload_is_refused_before_anything_is_written(home: Settings) -> None:
@@ -229,3 +283,9 @@ def test_the_command_prints_one_object_or_says_what_is_wrong(tmp_path: Path) -> 
     wrong = windlass("flights", "--now", "soon")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "--now 'soon' is not a date" in wrong.stderr
+    for words, what in (
+        (("--now", "2062-06-08"), "lies in the future"),
+        (("--now", "2013-06-08", "--end", "2013-06-09"), "lies after 2013-06-08"),
+    ):
+        early = windlass("flights", *words)
+        assert early.returncode == 2 and what in early.stderr

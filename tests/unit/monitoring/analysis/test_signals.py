@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from local_http import serving
 
-from monitoring.analysis import signals
+from monitoring.analysis import signals, untold
 from monitoring.analysis.analysis import Analysis, VersionAnalysis
 from monitoring.analysis.check import Check, CheckName
 from monitoring.analysis.drifting import Memory
@@ -156,9 +156,38 @@ def test_nothing_is_sent_where_nothing_is_certain(url: str) -> None:
     assert Trigger.taken == []
 
 
-def test_a_trigger_that_refuses_is_said(url: str) -> None:
+def test_a_trigger_that_refuses_is_said(url: str, tmp_path: Path) -> None:
     Trigger.status = 401
     with pytest.raises(WindlassError, match="answered 401"):
         signals.send(signals.incidents(saying(1, dataQuality="FAIL"), []), url, None)
+    missing = tmp_path / "token"
+    with pytest.raises(WindlassError, match="token cannot be read.*--token-file"):
+        signals.send(signals.incidents(saying(1, dataQuality="FAIL"), []), url, missing)
+    with pytest.raises(WindlassError, match="--signals-to 'trigger' is no address"):
+        signals.send(signals.incidents(saying(1, dataQuality="FAIL"), []), "trigger", None)
     with pytest.raises(WindlassError, match="does not answer"):
         signals.send(signals.incidents(saying(1, dataQuality="FAIL"), []), "http://127.0.0.1:9/", None)
+
+
+def test_a_window_that_is_analysed_again_ends_what_it_ended() -> None:
+    """Verify that the second analysis of a window says of incidents what the first said."""
+    first = signals.document(signals.incidents(saying(1, featureDrift="FAIL"), []))
+    ended = signals.incidents(saying(3), first)
+    assert signals.incidents(saying(3), signals.document(ended)) == ended
+    assert signals.incidents(saying(4), signals.document(ended)) == ()
+    replaced = signals.incidents(saying(3, version="4"), first)
+    assert signals.incidents(saying(3, version="4"), signals.document(replaced)) == replaced
+
+
+def test_an_end_is_told_until_it_was_taken() -> None:
+    """Verify that an end is kept over analyses that find none, told once where it was, and dropped where none was."""
+    began = signals.incidents(saying(1, dataQuality="FAIL"), [])
+    before = signals.document(began)
+    ended = signals.incidents(saying(2), before)
+    assert untold.joined((), ended, before) == ended
+    later = signals.incidents(saying(3), signals.document(ended))
+    assert untold.joined(ended, later, signals.document(ended)) == ended
+    # the same window again after it was told
+    assert untold.joined((), ended, signals.document(ended)) == ()
+    # killed between the two files, and the verdict is another one now
+    assert untold.joined(ended, signals.incidents(saying(2, dataQuality="FAIL"), before), before) == ()
