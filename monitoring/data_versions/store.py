@@ -66,7 +66,7 @@ class DataVersions:
         Raises:
             DataError: it cannot be read, breaks the contract, or holds rows that are there already; the
                 refusal is journaled.
-            WindlassError: DVC or the remote failed; nothing changed.
+            WindlassError: DVC or the remote failed, or another machine was first; nothing changed.
         """
         with self._repository.locked():
             shared.fetch(self._settings, self._workload.name)
@@ -150,6 +150,12 @@ class DataVersions:
             called,
             tuple(sorted((*kept, partition), key=lambda p: (p.start, p.file))),
         )
+        if shared.fetch(self._settings, self._workload.name):
+            # a version of what both had before would leave out what the other machine added
+            raise WindlassError(
+                f"{name}: another machine has added to the data of {self._workload.name!r} meanwhile; nothing was "
+                "changed, run the command again"
+            )
         self._journal(version.record_of(made))
         shared.publish(self._settings, made)
         return Addition(made, new=True)

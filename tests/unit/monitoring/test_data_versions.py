@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 
 from components.validate import check_partition
-from monitoring.data_versions import tool, version
+from monitoring.data_versions import shared, tool, version
 from monitoring.data_versions.signal import data, signal
 from monitoring.data_versions.store import DataVersions
 from monitoring.data_versions.version import Version
@@ -337,6 +338,22 @@ def test_another_machine_has_the_versions_through_s3(
     assert span.of(here, sales, {}).data_version == third.id, (
         "and a drift here is answered by the newest data"
     )
+
+
+def test_two_machines_that_add_at_once_do_not_leave_each_other_s_rows_out(
+    settings: Settings, sales: Workload, january: Version, bucket: str, tmp_path: Path
+) -> None:
+    """Verify that who is second is told so, and goes on from what the other machine made."""
+    here = Settings(settings.home, settings.project, object_store="s3://versions/two", s3_endpoint=bucket)
+    theirs = replace(january, id="0" * 32, parent=january.id)
+
+    def meanwhile() -> pd.DataFrame:
+        shared.publish(replace(here, home=tmp_path / "other"), theirs)
+        return FEBRUARY
+
+    with pytest.raises(WindlassError, match="another machine has added"):
+        DataVersions(here, sales).add(meanwhile, "february", check, NOW)
+    assert version.versions(here, "sales") == (january, theirs)
 
 
 def test_an_executable_that_is_none_is_named(settings: Settings) -> None:
