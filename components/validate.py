@@ -139,7 +139,8 @@ def rows_between(workload: Workload, frame: pd.DataFrame, window: Window, name: 
     """Return the source rows of a window, as they are.
 
     Raises:
-        DataError: the source breaks the contract, or has no row there.
+        DataError: the source breaks the contract.
+        UsageError: it has no row there; nothing was offered that could be refused.
     """
     import pandas as pd
 
@@ -149,7 +150,7 @@ def rows_between(workload: Workload, frame: pd.DataFrame, window: Window, name: 
     # in the source's order: prepare() may have another, and leave rows out
     rows = frame.loc[frame.index.isin(inside)].reset_index(drop=True)
     if rows.empty:
-        raise DataError(
+        raise UsageError(
             f"{name} has no row between {window.start:%Y-%m-%d %H:%M} and {window.end:%Y-%m-%d %H:%M}; "
             "ask for days that it has"
         )

@@ -120,6 +120,16 @@ class DataVersions:
             # it may have been journaled and not pushed by a process that died, or while the remote was down
             self._repository.push(self._workload.name)
             shared.publish(self._settings, head)
+            if version.refusal(self._settings, self._workload.name) is not None:
+                # the newest that was offered is in order
+                self._journal(
+                    {
+                        "event": version.REPEATED,
+                        "workload": self._workload.name,
+                        "at": now.isoformat(),
+                        "file": name,
+                    }
+                )
             return Addition(head, new=False)
         called = version.partition_name(oldest, newest)
         folder = self._repository.folder(self._workload.name)

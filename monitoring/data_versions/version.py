@@ -1,7 +1,8 @@
 """What a version of the training data is, and the journal that says which there are.
 
-One journal for all workloads, `journal/data.jsonl`: a partition that was taken (`added`, with the whole version) and
-one that was not (`refused`, with the reasons). The newest `added` of a workload is its head.
+One journal for all workloads, `journal/data.jsonl`: a partition that was taken (`added`, with the whole version), one
+that was not (`refused`, with the reasons), and one that was there already when the one before was refused (`repeated`).
+The newest `added` of a workload is its head.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from windlass import journal
 from windlass.errors import UsageError
 from windlass.settings import Settings
 
-ADDED, REFUSED = "added", "refused"
+ADDED, REFUSED, REPEATED = "added", "refused", "repeated"
 SHORT = 12
 SHORTEST = 4
 

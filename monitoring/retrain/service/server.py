@@ -39,7 +39,7 @@ async def serve(
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        UsageError: no token on an address that others reach.
+        UsageError: no token on an address that others reach, or no such address.
         PortInUseError: somebody else listens there.
     """
     require_safe(host, token)
@@ -49,7 +49,13 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     app = App(service, token, wake.set, recovered.is_set)
     connections = Connections()
-    server = await listen(app, connections, host, port)
+    try:
+        server = await listen(app, connections, host, port)
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"--host {host} --port {port} cannot be listened on: {error}; name an address of this machine and a port "
+            "below 65536"
+        ) from error
     turns = loop.create_task(_turns(service, wake, stop, recovered, turn_s))
     await stop.wait()
     server.close()

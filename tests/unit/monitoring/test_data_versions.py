@@ -199,6 +199,19 @@ def test_a_refusal_is_over_when_a_later_partition_passed(
     assert version.refusal(settings, "sales") is None
 
 
+def test_a_refusal_is_over_when_what_is_there_is_offered_again(
+    settings: Settings, january: Version, add: Callable[..., Any]
+) -> None:
+    """Verify the way out where the refused partition is given up: nothing would be trained until the next one."""
+    with pytest.raises(DataError):
+        add(FEBRUARY.assign(outcome=2.0))
+    for _ in range(2):
+        assert not add(JANUARY).new
+        assert version.refusal(settings, "sales") is None
+    assert version.versions(settings, "sales") == (january,)
+    assert [r["event"] for r in read(version.path(settings))] == ["added", "refused", "repeated"]
+
+
 def test_a_correction_takes_the_place_of_its_partition(
     settings: Settings, sales: Workload, january: Version, add: Callable[..., Any]
 ) -> None:
@@ -409,6 +422,9 @@ def test_days_of_the_built_in_data_are_a_partition_too(
     out = json.loads(capsys.readouterr().out)
     if code:
         assert said in out["error"]["message"]
+        assert version.refusal(settings, "sales") is None, (
+            "what cannot be meant is no partition that was refused"
+        )
         return
     assert (out["added"], out["rows"]) == (said, 4 * 60)
 

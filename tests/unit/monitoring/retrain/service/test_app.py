@@ -17,7 +17,7 @@ from monitoring.collector.http import Request
 from monitoring.retrain import journal
 from monitoring.retrain.service.app import App, Token
 from monitoring.retrain.service.core import Watched
-from monitoring.retrain.service.server import require_safe
+from monitoring.retrain.service.server import require_safe, serve
 from windlass.contract import RetrainPolicy
 from windlass.errors import UsageError
 from windlass.journal import read
@@ -241,3 +241,12 @@ def test_what_cannot_be_known_now_is_not_answered_as_taken(tmp_path: Path) -> No
     answer = asyncio.run(app(Request("POST", "/alertmanager", firing())))
     assert answer.status == 503 and b"database is locked" in answer.body
     assert trigger.history() == () and trigger.state().counts.total() == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("127.0.0.1", 70_000), ("192.0.2.7", 18_080), ("no host", 18_080)]
+)
+def test_an_address_that_is_none_is_named(tmp_path: Path, host: str, port: int) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    with pytest.raises(UsageError, match=rf"--host {host} --port {port} cannot be listened on"):
+        asyncio.run(serve(service(tmp_path, RetrainPolicy()), Token(tmp_path / "token"), host, port))
