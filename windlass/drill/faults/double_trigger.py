@@ -58,6 +58,7 @@ def play(stage: Stage, record: Record) -> None:
     journaled = Counter(r["event"] for r in read(journal.path(stage.settings)) if r["workload"] == MODEL)
     record.note("observed", f"the journal holds {dict(journaled)}")
     runbook.follow(stage, record, ALERT, version=CHAMPION)
+    record.note("restored", "nothing has to be: the candidate's release decides who answers the new callers")
     record.expect("lost", "no request failed", all(a.status == 200 for a in sent), requests=len(sent))
     drill.kept(stage, record, sent)
 
