@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Cut:
         shape: numbers of cells of the two that it crosses; None where it is no crossing.
     """
 
-    cells: tuple[str, ...]
+    cells: Sequence[str]
     reference: Ints
     window: Ints
     shape: tuple[int, int] | None = None
@@ -71,11 +72,25 @@ def cross(first: Cut, second: Cut) -> Cut:
     """Every cell of one with every cell of the other."""
     width = len(second.cells)
     return Cut(
-        tuple(f"{a} and {b}" for a in first.cells for b in second.cells),
+        _Crossed(first.cells, second.cells),
         first.reference * width + second.reference,
         first.window * width + second.window,
         shape=(len(first.cells), width),
     )
+
+
+class _Crossed(Sequence[str]):
+    """Names of crossed cells, made when one is asked for: of two columns of thousands there are millions."""
+
+    def __init__(self, first: Sequence[str], second: Sequence[str]) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) * len(self._second)
+
+    def __getitem__(self, cell: Any) -> Any:
+        one, other = divmod(range(len(self))[cell], len(self._second))
+        return f"{self._first[one]} and {self._second[other]}"
 
 
 def _positions(values: Floats, known: Floats) -> Ints:

@@ -184,25 +184,23 @@ class _Table:
         parts: list[tuple[Floats, ...]] = []
         freedom = 10**6
         for which, one in enumerate(cuts):
-            cells = len(one.cells)
-            now = _side(one.window[kept], window.loss[kept], window.day[kept], cells)
-            then = _side(
-                one.reference[kept_reference],
-                reference.loss[kept_reference],
-                reference.day[kept_reference],
-                cells,
+            here, there = one.window[kept], one.reference[kept_reference]
+            # only cells that can be judged are summed up: a column of thousands of texts has millions of crossings
+            large = np.intersect1d(
+                *(_frequent(side, len(one.cells), policy.minimum_rows) for side in (here, there))
             )
+            now = _side(here, window.loss[kept], window.day[kept], large)
+            then = _side(there, reference.loss[kept_reference], reference.day[kept_reference], large)
             freedom = min(freedom, now.days - 1, then.days - 1)
-            enough = np.minimum(now.rows, then.rows) >= policy.minimum_rows
-            enough &= np.minimum(now.days_met, then.days_met) >= policy.minimum_days
+            enough = np.minimum(now.days_met, then.days_met) >= policy.minimum_days
             if one.shape is not None:
-                enough &= ~_is_a_side(now.rows, one.shape, policy.same)
+                enough &= ~_is_a_side(here, large, now.rows, one.shape, policy.same)
             # all rows have no rest to be compared with
             enough &= (kept.sum() - now.rows >= policy.minimum_rows) & (
                 kept_reference.sum() - then.rows >= policy.minimum_rows
             )
-            for cell in np.flatnonzero(enough):
-                names.append(one.cells[cell])
+            for cell in large[enough]:
+                names.append(one.cells[int(cell)])
                 where.append((which, int(cell)))
             beyond = (now.mean - now.rest_mean) - (then.mean - then.rest_mean)
             error = np.sqrt(now.variance + then.variance)
@@ -262,15 +260,34 @@ class _Table:
         return found, *self.where[best]
 
 
-def _is_a_side(rows: Floats, shape: tuple[int, int], same: float) -> NDArray[np.bool_]:
-    crossed = rows.reshape(shape)
-    first, second = crossed.sum(axis=1, keepdims=True), crossed.sum(axis=0, keepdims=True)
-    alike: NDArray[np.bool_] = (crossed > same * np.minimum(first, second)).ravel()
-    return alike
+def _frequent(cell: Ints, cells: int, least: int) -> Ints:
+    """The cells with at least so many rows, ascending."""
+    if cells <= 4 * len(cell):
+        return np.flatnonzero(np.bincount(cell, minlength=cells) >= least)
+    present, counts = np.unique(cell, return_counts=True)
+    return np.asarray(present[counts >= least])
 
 
-def _side(cell: Ints, loss: Floats, day: Ints, cells: int) -> _Side:
-    """Means of each cell and of its rest, and the variance of their difference, by days and at least by rows."""
+def _is_a_side(
+    cell: Ints, large: Ints, rows: Floats, shape: tuple[int, int], same: float
+) -> NDArray[np.bool_]:
+    first = np.bincount(cell // shape[1], minlength=shape[0])[large // shape[1]]
+    second = np.bincount(cell % shape[1], minlength=shape[1])[large % shape[1]]
+    return np.asarray(rows > same * np.minimum(first, second), dtype=bool)
+
+
+def _side(cell: Ints, loss: Floats, day: Ints, large: Ints) -> _Side:
+    """Means of each cell and of its rest, and the variance of their difference, by days and at least by rows.
+
+    Args:
+        large: the cells, ascending; rows of others are in every cell's rest.
+    """
+    cells = len(large) + 1
+    if len(large):
+        place = np.minimum(np.searchsorted(large, cell), len(large) - 1)
+        cell = np.where(large[place] == cell, place, len(large))
+    else:
+        cell = np.zeros(len(cell), dtype=np.int64)
     day = np.unique(day, return_inverse=True)[1]
     count = int(day.max()) + 1 if len(day) else 1
     both = cell * count + day
@@ -288,11 +305,8 @@ def _side(cell: Ints, loss: Floats, day: Ints, cells: int) -> _Side:
         clustered = np.square(influence).sum(axis=1) * count / max(count - 1, 1)
         own = (squares / n - np.square(mean)) / n
         others = ((squares.sum() - squares) / rest_n - np.square(rest_mean)) / rest_n
-    return _Side(
-        n,
-        (rows > 0).sum(axis=1).astype(np.float64),
-        mean,
-        rest_mean,
-        np.maximum(clustered, own + others),
-        count,
-    )
+    variance = np.maximum(clustered, own + others)
+    met = (rows > 0).sum(axis=1).astype(np.float64)
+    # the last one holds whatever is in no large cell
+    n, met, mean, rest_mean, variance = (v[:-1] for v in (n, met, mean, rest_mean, variance))
+    return _Side(n, met, mean, rest_mean, variance, count)

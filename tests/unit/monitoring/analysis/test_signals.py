@@ -161,7 +161,7 @@ def test_a_trigger_that_refuses_is_said(url: str, tmp_path: Path) -> None:
     with pytest.raises(WindlassError, match="answered 401"):
         signals.send(signals.incidents(saying(1, dataQuality="FAIL"), []), url, None)
     missing = tmp_path / "token"
-    with pytest.raises(WindlassError, match="token cannot be read.*--token-file"):
+    with pytest.raises(WindlassError, match=r"token cannot be read.*--token-file"):
         signals.send(signals.incidents(saying(1, dataQuality="FAIL"), []), url, missing)
     with pytest.raises(WindlassError, match="--signals-to 'trigger' is no address"):
         signals.send(signals.incidents(saying(1, dataQuality="FAIL"), []), "trigger", None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from analysis_home import CATEGORIES
@@ -134,3 +136,26 @@ def test_cells_are_named_after_what_they_hold() -> None:
     assert [crossed.cells[c] for c in crossed.window][:2] == [
         "origin=LGA and day is new", "origin is new and day is new",
     ]  # fmt: skip
+
+
+def test_a_column_of_thousands_of_texts_costs_no_more_than_its_rows() -> None:
+    """Verify that crossings too small to be judged are neither named nor summed up, and that a large one is found."""
+    draw = np.random.default_rng(4)
+    rows, texts = 20_000, 3_000
+    day = np.arange(rows) % 7
+
+    def column() -> list[str]:
+        return [f"shop {i}" for i in np.where(draw.random(rows) < 0.1, 0, draw.integers(1, texts, rows))]
+
+    shops, goods = (cuts.text_cut(n, column(), column()) for n in ("shop", "goods"))
+    loss, worse = draw.random(rows), draw.random(rows)
+    worse[shops.window == 0] += 0.5
+    tracemalloc.start()
+    every = [shops, goods, cuts.cross(shops, goods)]
+    found = slices.find(every, Losses(loss, day), Losses(worse, day))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [s.name for s in found.worse] == ["shop=shop 0"]
+    assert "goods=shop 0" in {name for name, *_ in found.highest}
+    assert len(every[2].cells) > 9_000_000
+    assert peak < 50e6
