@@ -253,7 +253,7 @@ class Committer:
         }
         gone: list[str] = []
         for name, index in self._indexes.items():
-            gone += index.add(rows[name], f"index/{name}/g{self._store.generation:09d}.run", keep[name])
+            gone += index.add(rows[name], indexes.run_path(name, self._store.generation), keep[name])
         return tuple(run for index in self._indexes.values() for run in index.runs), gone
 
 

@@ -9,6 +9,7 @@ any two alike are 10^-21.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def keys(texts: Iterable[str]) -> Rows:
     digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
     both = np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
     return {"hi": both[:, 0].copy(), "lo": both[:, 1].copy()}
+
+
+def run_path(name: str, generation: int) -> str:
+    """A path that no run had before, here or where another machine wrote to the same store."""
+    return f"index/{name}/g{generation:09d}-{secrets.token_hex(6)}.run"
 
 
 def first_of_each(rows: Rows) -> NDArray[np.bool_]:

@@ -47,7 +47,7 @@ class Journal:
         self._settings = settings
         self.options = options
         self._folder = root(settings) / "wal"
-        known, first, self.offsets, self._since = recovered(settings, self._folder)
+        known, first, self.offsets, self._since = recovered(settings, self._folder, time.time())
         self._wal = wal.Wal(self._folder, first)
         self._storage_ok = True
         self._held = known.held is not None
@@ -202,7 +202,7 @@ class Journal:
 
 
 def recovered(
-    settings: Settings, folder: Path
+    settings: Settings, folder: Path, now: float
 ) -> tuple[manifest.Manifest, int, dict[str, dict[str, Any]], dict[int, float]]:
     """What an earlier process left.
 
@@ -227,7 +227,8 @@ def recovered(
                         since[number] = _came(held, path.stat().st_mtime)
         except FileNotFoundError:
             continue
-        return known, max([known.wal, *(number + 1 for number in numbers)]), offsets, since
+        # from the clock, so that no other store of this home, which took segments of its own, counts beyond it
+        return known, max([known.wal, int(now * 1000), *(number + 1 for number in numbers)]), offsets, since
 
 
 def _follow(lines: list[bytes], offsets: dict[str, dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ Files other than the manifest are written once and never changed, so a copy in t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,4 +141,6 @@ def place(settings: Settings) -> Place:
         return Folder(root(settings))
     from windlass.objectstore import ObjectStore
 
-    return Bucket(ObjectStore(settings), settings.home / "cache" / "events", root(settings))
+    # files of two stores may have one name: copies of one are none of the other
+    store = hashlib.sha256(f"{settings.s3_endpoint} {settings.object_store}".encode()).hexdigest()[:16]
+    return Bucket(ObjectStore(settings), settings.home / "cache" / "events" / store, root(settings))

@@ -27,11 +27,9 @@ def rebuilt(known: Manifest, there: Place, folder: Path) -> tuple[Run, ...]:
     """Write the indexes anew, part by part; return their runs."""
     generation = known.generation + 1
     made = {name: indexes.Index(name, folder, ()) for name in indexes.COLUMNS}
-    count = 0
     for part in known.parts:
         for name, rows in _rows(part, there, known):
-            count += 1
-            path = f"index/{name}/g{generation:09d}-{count:06d}.run"
+            path = indexes.run_path(name, generation)
             for gone in made[name].add(rows, path, lambda c: np.ones(len(c["hi"]), dtype=bool)):
                 (folder / gone).unlink(missing_ok=True)
     return tuple(run for index in made.values() for run in index.runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 from event_store import NOON, EventStore, home, label, prediction, request, response
 
 from monitoring.collector import wal
+from monitoring.collector.follower import lines
+from monitoring.collector.journal import Journal
+from monitoring.collector.options import Options
 from monitoring.collector.reading import Events
 from windlass.errors import WindlassError
+from windlass.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +77,7 @@ def test_a_new_machine_goes_on_from_the_bucket(store: EventStore, tmp_path: Path
     store.consolidate()
     other = EventStore(replace(store.settings, home=tmp_path / "two"), compact_parts=3, grace_s=0.0)
     (other.folder / "wal").mkdir(parents=True)
-    known, first, offsets, since = recovered(other.settings, other.folder / "wal")
+    known, first, offsets, since = recovered(other.settings, other.folder / "wal", 0.0)
     assert (known.counts["stored.prediction"], first, offsets, since) == (
         2,
         2,
@@ -84,6 +89,48 @@ def test_a_new_machine_goes_on_from_the_bucket(store: EventStore, tmp_path: Path
     other.consolidate()
     assert other.events().window("m").request_ids == ("a", "b", "z")
     assert other.events().manifest().counts["labels.repeated"] == 1
+
+
+def test_copies_of_one_store_are_none_of_another(store: EventStore, tmp_path: Path) -> None:
+    """Verify that a machine that reads two stores, whose files have the same names, reads each of them."""
+    other = EventStore(
+        replace(store.settings, home=tmp_path / "two", object_store=f"{store.settings.object_store}-b")
+    )
+    for filled, name in ((store, "a"), (other, "b")):
+        filled.add(prediction(name))
+        filled.consolidate()
+    for filled, name in ((store, "a"), (other, "b")):
+        reader = Events(replace(filled.settings, home=tmp_path / "reader"))
+        assert reader.window("m").request_ids == (name,)
+
+
+def test_a_home_that_changes_its_store_keeps_what_no_store_took(store: EventStore) -> None:
+    """Verify that segments written for one store are not taken for those that another has already."""
+    here = replace(store.settings, object_store=None)
+
+    async def life(settings: Settings, name: str, *, stored: bool) -> None:
+        journal = Journal(settings, Options())
+        await journal.append(lines([prediction(name)]))
+        assert not stored or await journal.consolidate()
+        journal.commits.close()
+
+    asyncio.run(life(here, "a", stored=True))
+    asyncio.run(life(store.settings, "b", stored=False))
+    asyncio.run(life(here, "c", stored=True))
+    assert Events(here).window("m").request_ids == ("a", "b", "c")
+
+
+def test_an_index_of_another_machine_is_not_taken_for_one_s_own(store: EventStore, tmp_path: Path) -> None:
+    """Verify that what was stored is known although this home has index files of its own from another store."""
+    store.add(prediction("a"))
+    store.consolidate()
+    elsewhere = EventStore(replace(store.settings, home=tmp_path / "two", object_store=None))
+    elsewhere.add(prediction("z"))
+    elsewhere.consolidate()
+    elsewhere.settings = replace(store.settings, home=tmp_path / "two")
+    elsewhere.add(prediction("a"), prediction("b"))
+    elsewhere.consolidate()
+    assert Events(store.settings).window("m").request_ids == ("a", "b")
 
 
 def test_what_a_killed_upload_left_is_swept(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
