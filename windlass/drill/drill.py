@@ -11,7 +11,8 @@ from pathlib import Path
 from windlass.drill import alerts
 from windlass.drill.alerts import Firing, Phase
 from windlass.drill.record import Record
-from windlass.drill.stage import MODEL, Asked, Stage
+from windlass.drill.stage import MODEL, Stage
+from windlass.drill.traffic import Asked
 from windlass.errors import WindlassError
 
 

@@ -6,7 +6,6 @@ folder that holds a platform in service is refused.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -16,17 +15,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windlass.drill import orders, pages, project
+from windlass.drill import orders, pages, project, traffic
+from windlass.drill.ground import refuse
 from windlass.drill.orders import Order
 from windlass.drill.pages import Scrape, Target
-from windlass.errors import UsageError, WindlassError
-from windlass.local import lock, processes, state
-from windlass.local.client import Client
+from windlass.drill.traffic import Asked
+from windlass.errors import WindlassError
+from windlass.local import processes, state
 from windlass.local.plane import COLLECTOR, DataPlane, address
 from windlass.settings import Settings
 
@@ -38,21 +37,8 @@ DATA = "orders.parquet"
 CHAMPION, CANDIDATE = "1", "2"
 COMMAND_S = 240.0
 WAIT_S = 60.0
-LABEL_DELAY_S = 6 * 3600.0
 #: Written last: a folder whose preparation was interrupted is prepared anew.
 READY = "ready"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request and what came back; status 0 is no answer at all."""
-
-    order: Order
-    request_id: str
-    status: int
-    version: str
-    body: dict[str, Any]
-    seconds: float
 
 
 class Stage:
@@ -120,16 +106,9 @@ class Stage:
     def _served(self, asked: Sequence[Order]) -> list[Asked]:
         """Send requests one after the other, with the features kept up as a producer of them does."""
         from windlass import catalog
-        from windlass.features.stream import OnlineStream
 
         workload = catalog.load(MODEL, self.settings.project)
-        sent: list[Asked] = []
-        with contextlib.closing(OnlineStream(workload, self.settings)) as stream:
-            for order in asked:
-                # what happened before it is known, and it is not
-                stream.advance(datetime.fromtimestamp(order.at, UTC) - timedelta(microseconds=1))
-                sent += self.ask([order])
-        return sent
+        return traffic.with_features(self.settings, workload, asked, lambda order: self.ask([order]))
 
     def _train(self, first: date, last: date, run: str) -> None:
         made = self.windlass(
@@ -235,27 +214,7 @@ class Stage:
 
     def ask(self, asked: Sequence[Order], connections: int = 4) -> list[Asked]:
         """Send one request for each order through Envoy, as callers do."""
-        url = str(state.read(self.settings)["predict_url"])
-        base, _, path = url.partition("/v1/")
-
-        async def send() -> list[Asked]:
-            client = Client(base, connections=connections)
-
-            async def one(order: Order) -> Asked:
-                body = json.dumps({"instances": [order.fields]}).encode()
-                headers = {"x-windlass-at": repr(order.at)}
-                answer = await client.post(f"/v1/{path}", body, headers)
-                got = json.loads(answer.body) if answer.status == 200 else {}
-                name = answer.headers.get("x-request-id", "")
-                version = answer.headers.get("x-windlass-version", "")
-                return Asked(order, name, answer.status, version, got, answer.seconds)
-
-            try:
-                return list(await asyncio.gather(*map(one, asked)))
-            finally:
-                client.close()
-
-        return asyncio.run(send())
+        return traffic.ask(str(state.read(self.settings)["predict_url"]), asked, connections)
 
     @contextlib.contextmanager
     def callers(self, *, seed: int, pause_s: float = 0.01) -> Iterator[list[Asked]]:
@@ -298,21 +257,8 @@ class Stage:
 
     def tell(self, asked: Sequence[Asked], *, late: bool = False) -> dict[str, Any]:
         """Send the outcome of each answered request: known hours after it, or all at once after the last (`late`)."""
-        last = max(a.order.at for a in asked)
-        lines = [
-            json.dumps(
-                {
-                    "request_id": a.request_id,
-                    "label": int(a.order.returned),
-                    "at": (last if late else a.order.at) + LABEL_DELAY_S,
-                }
-            )
-            for a in asked
-            if a.status == 200
-        ]
-        file = self.labels
-        file.write_text("\n".join(lines) + "\n")
-        return self.windlass("feedback", "--file", file)
+        self.labels.write_text(traffic.labels(asked, late=late))
+        return self.windlass("feedback", "--file", self.labels)
 
     def live(self, frame: pd.DataFrame, *, told: bool = True) -> list[Asked]:
         """Serve orders, which are among the data to train on; what became of them is sent if `told`."""
@@ -395,23 +341,3 @@ class Stage:
             if time.monotonic() > deadline:
                 raise WindlassError(f"the drill waited {seconds:.0f} s for this and it never came: {what}")
             time.sleep(0.05)
-
-
-def refuse(folder: Path) -> None:
-    """Refuse a folder in which something is in service, or that is somebody's own.
-
-    Raises:
-        UsageError: it is one.
-    """
-    for home in (folder, folder / "home"):
-        settings = Settings(home=home, project=folder)
-        pid = lock.holder(state.lock_path(settings))
-        if pid is not None or DataPlane(settings).exists():
-            raise UsageError(
-                f"a platform is in service on {home}; a drill breaks things on purpose: name another folder, "
-                "or leave it out for a scratch one"
-            )
-    if folder.is_dir() and any(folder.iterdir()) and not {p.name for p in folder.iterdir()} <= {
-        "home", "project", "prepared", "aside"
-    }:  # fmt: skip
-        raise UsageError(f"{folder} holds other things than a drill's; name an empty or a new folder")

@@ -10,7 +10,8 @@ from windlass.drill import drill, orders, runbook, trigger
 from windlass.drill.alerts import Phase
 from windlass.drill.drill import Drill
 from windlass.drill.record import Record
-from windlass.drill.stage import CHAMPION, MODEL, Asked, Stage
+from windlass.drill.stage import CHAMPION, MODEL, Stage
+from windlass.drill.traffic import Asked
 
 ALERT = "WindlassFeatureDrift"
 DEARER = 2.0

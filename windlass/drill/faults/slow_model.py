@@ -8,7 +8,8 @@ from windlass.drill import artifacts, drill, orders, runbook
 from windlass.drill.alerts import Phase
 from windlass.drill.drill import Drill
 from windlass.drill.record import Record
-from windlass.drill.stage import CANDIDATE, CHAMPION, MODEL, Asked, Stage
+from windlass.drill.stage import CANDIDATE, CHAMPION, MODEL, Stage
+from windlass.drill.traffic import Asked
 
 ALERT = "WindlassLatencyBudgetBurnFast"
 TIMES = 6
