@@ -64,7 +64,8 @@ async def serve(
         journal = Journal(configured, options)
         intake = Intake(Names(configured), privacy.key(), time.time, known_only=known_only)
         log = FeedbackLog(labels.path(configured), journal.metrics.commit_seconds.observe)
-        app, connections = App(configured, journal, intake, log), Connections()
+        app = App(configured, journal, intake, log)
+        connections = Connections(refused=journal.metrics.refused.labels("invalid").inc)
         journal.metrics.registry.register(AnalysisCollector(configured))
         server = await listen(app, connections, host, port)
         tasks = [loop.create_task(journal.run())]

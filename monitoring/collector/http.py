@@ -80,9 +80,14 @@ async def listen(handle: Handler, connections: Connections, host: str, port: int
 
 @dataclass
 class Connections:
-    """The open connections, so that a stopping server can let them finish."""
+    """The open connections, so that a stopping server can let them finish.
+
+    Attributes:
+        refused: told of each request that comes to no handler, being too large or no HTTP.
+    """
 
     open: set[Connection] = field(default_factory=set)
+    refused: Callable[[], None] = lambda: None
 
     async def drain(self, timeout: float) -> None:
         """Close what is idle at once and the rest as it finishes, all of it after `timeout` seconds."""
@@ -184,6 +189,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, body: bytes) -> None:
         self._refused = True
+        self._connections.refused()
         self._enqueue(Response(status, body), keep_alive=False)
 
     def _enqueue(self, item: Request | Response, keep_alive: bool) -> None:

@@ -192,11 +192,12 @@ class Journal:
                     await self.consolidate()
                 if self._since:
                     await self.consolidate()
-        if self._child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._child.terminate()  # at any moment: the next start does it again
-        if self._work is not None:
-            await self._work
+        while self._work is not None and not self._work.done():
+            # it may only be starting
+            if self._child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._child.terminate()  # at any moment: the next start does it again
+            await asyncio.wait({self._work}, timeout=0.1)
         self.commits.close()
         self._wal.close()
 

@@ -42,5 +42,5 @@ class Options:
             if getattr(self, name) < 2:
                 raise UsageError(f"{name} is {getattr(self, name)}; use 2 or more")
         for name in ("late_days", "pending_bytes", "wal_bytes", "consolidate_s", "compact_rows"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; use more than 0")

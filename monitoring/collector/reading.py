@@ -3,8 +3,9 @@
 Columns of a prediction's file: request_id, version, mirrored, at, received (timestamps in UTC, microseconds), score
 (null of an answer that is not one number: `answer` then holds it as JSON), latency_ms, source, answered_by, half (null;
 "request" or "response" where the other one never came),
-`entity.<name>`, `request.<name>` (numbers or text) and `feature.<name>`, one for each input of the model, null where it
-was missing. Columns of a label's file: request_id, label, reward, per, covariate, at, received, prediction_at.
+`entity.<name>`, `request.<name>` (numbers or text; `request.*` holds rare fields as JSON) and `feature.<name>`, one for
+each input of the model, null where it was missing. Columns of a label's file: request_id, label, reward, per,
+covariate, at, received, prediction_at.
 A label lies in the partition of its prediction, however late it came.
 """
 

@@ -11,9 +11,11 @@ Client = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LAST = b"GET /last HTTP/1.1\r\nconnection: close\r\n\r\n"
 
 
-async def served(handle: Callable[[Request], Awaitable[Response]], client: Client) -> None:
+async def served(
+    handle: Callable[[Request], Awaitable[Response]], client: Client, connections: Connections | None = None
+) -> None:
     """Run a client against a server of our own."""
-    server = await listen(handle, Connections(), "127.0.0.1", 0)
+    server = await listen(handle, connections or Connections(), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
     try:
         await asyncio.wait_for(client(reader, writer), 60)
@@ -23,7 +25,8 @@ async def served(handle: Callable[[Request], Awaitable[Response]], client: Clien
 
 
 def test_a_head_without_end_is_refused() -> None:
-    """Verify that headers are counted as bodies are."""
+    """Verify that headers are counted as bodies are, and that whoever shows metrics is told."""
+    told: list[None] = []
 
     async def handle(request: Request) -> Response:
         raise AssertionError("no request was whole")
@@ -32,7 +35,8 @@ def test_a_head_without_end_is_refused() -> None:
         writer.write(b"GET / HTTP/1.1\r\nendless: " + b"a" * (LARGEST_MESSAGE + 1))
         assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
 
-    asyncio.run(served(handle, client))
+    asyncio.run(served(handle, client, Connections(refused=lambda: told.append(None))))
+    assert len(told) == 1
 
 
 def test_answers_that_nobody_reads_do_not_pile_up() -> None:

@@ -43,6 +43,24 @@ def test_what_a_failed_consolidation_brought_in_waits_no_longer(tmp_path: Path) 
     assert store.events().manifest().counts["stored.prediction"] == 2
 
 
+def test_the_end_waits_for_no_consolidation_that_takes_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify that a child that is only being started when the time is up is ended like one at work."""
+    endless = tmp_path / "endless"
+    endless.write_text("#!/bin/sh\nexec sleep 300\n")
+    endless.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(endless))
+
+    async def run() -> None:
+        journal = Journal(home(tmp_path), Options())
+        await journal.append(lines([prediction("a")]))
+        await asyncio.wait_for(journal.close(0), 60)
+
+    asyncio.run(run())
+    assert len(list((tmp_path / "events" / "wal").glob("*.wal"))) == 1, "the next start brings it in"
+
+
 def test_a_task_that_ends_ends_the_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Verify that a fault in the following of logs is loud: a process that goes on without it looks healthy."""
 

@@ -83,6 +83,7 @@ def test_what_nothing_names_is_swept(store: EventStore) -> None:
     [
         pytest.param({"keep_predictions_days": 0}, "keep_predictions_days is 0; use 2 or more", id="no-day"),
         pytest.param({"late_days": -1}, "late_days is -1; use more than 0", id="backwards"),
+        pytest.param({"late_days": float("nan")}, "late_days is nan", id="no-number"),
         pytest.param({"wal_bytes": 0}, "wal_bytes is 0", id="no-journal"),
     ],
 )
