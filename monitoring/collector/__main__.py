@@ -34,7 +34,7 @@ CLOSE_SECONDS = 7.0
 FOLLOW_EVERY_S = 1.0
 COMPLAINTS_APART_S = 60.0
 HELP = {
-    "keep_predictions_days": "days that predictions are kept, counted from the newest of their model",
+    "keep_predictions_days": "days that predictions are kept, counted from the newest day but one of their model",
     "keep_labels_days": "days that labels are kept",
     "late_days": "a label that became known so many days after its prediction is counted as late",
     "hold_s": "seconds that a request waits for its response",

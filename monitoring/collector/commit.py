@@ -232,23 +232,24 @@ class Committer:
         models: Sequence[str],
         made: Sequence[Part],
     ) -> tuple[tuple[manifest.Run, ...], list[str]]:
-        newest = manifest.newest_days((*self._store.manifest.parts, *made))
+        newest = manifest.counted_from((*self._store.manifest.parts, *made))
         kept = labelled.kept.values()
         labels: indexes.Rows = {
             **indexes.keys(labelled.kept),
             "day": np.array([keys.day(k.received) for k in kept], dtype="<i4"),
             **{c: np.array([getattr(k, c) for k in kept], dtype="<f8") for c in KEPT},
         }
-        oldest = np.array([newest.get(m, -(2**30)) for m in models] or [0])
+        newest_day = np.array([newest.get(m, -(2**30)) for m in models] or [0])
         rows = {
             "seen": indexes.joined(seen, "seen"),
             "predicted": predicted,
             "labelled": labels,
         }
-        today = keys.day(self._store.now)
+        # labels by the day they came: no later than the predictions say that it is
+        today = min(keys.day(self._store.now), int(newest_day.max()))
         keep = {
-            "seen": lambda c: c["day"] >= oldest[c["model"]] - self._options.keep_predictions_days,
-            "predicted": lambda c: c["day"] >= oldest[c["model"]] - self._options.keep_predictions_days,
+            "seen": lambda c: c["day"] >= newest_day[c["model"]] - self._options.keep_predictions_days,
+            "predicted": lambda c: c["day"] >= newest_day[c["model"]] - self._options.keep_predictions_days,
             "labelled": lambda c: c["day"] >= today - self._options.keep_labels_days,
         }
         gone: list[str] = []

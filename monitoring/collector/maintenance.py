@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from monitoring.collector import keys
-from monitoring.collector.manifest import Dead, Manifest, Part, counted
+from monitoring.collector.manifest import Dead, Manifest, Part, counted, counted_from, owner
 from monitoring.collector.options import Options
 from monitoring.collector.reading import unified
 from monitoring.collector.store import Store
@@ -47,23 +47,15 @@ def expire(store: Store, options: Options) -> None:
 
 
 def past(known: Manifest, options: Options) -> list[Part]:
-    """Parts older than their kind is kept, from the newest day of their model on, or of the kind where it has none."""
-    newest: dict[tuple[str, str], int] = {}
-    for part in known.parts:
-        if part.kind != "labels":
-            newest[_owner(part)] = max(keys.day_of(part.date), newest.get(_owner(part), 0))
+    """Parts older than their kind is kept."""
+    newest = counted_from(known.parts)
     keep = {"predictions": options.keep_predictions_days}
     return [
         part
         for part in known.parts
         if keys.day_of(part.date)
-        <= newest.get(_owner(part), 0) - keep.get(part.kind, options.keep_labels_days)
+        <= newest.get(owner(part), 0) - keep.get(part.kind, options.keep_labels_days)
     ]
-
-
-def _owner(part: Part) -> tuple[str, str]:
-    """Whose newest day counts: the model's, or that of a kind that has none. A model may be called like a kind."""
-    return part.model, "" if part.model else part.kind
 
 
 def small(known: Iterable[Part], options: Options) -> list[list[Part]]:

@@ -138,14 +138,21 @@ def _inputs(found: Mapping[str, Mapping[str, Iterable[str]]]) -> dict[str, dict[
     return {m: {v: tuple(names) for v, names in versions.items()} for m, versions in found.items()}
 
 
-def newest_days(known: Iterable[Part]) -> dict[str, int]:
-    """The newest day with predictions of each model, in days since 1970."""
-    newest: dict[str, int] = {}
+def owner(part: Part) -> str:
+    """Whose days a part is counted by: its model, or its kind where it has none. No model has a name with a slash."""
+    return part.model or f"/{part.kind}"
+
+
+def counted_from(known: Iterable[Part]) -> dict[str, int]:
+    """The day that ages are counted from, by `owner`, in days since 1970: the newest but one that has predictions.
+
+    A day after a gap is believed once there is another: a clock that was years ahead for a moment takes nothing away.
+    """
+    days: dict[str, set[int]] = {}
     for part in known:
-        if part.kind == "predictions":
-            day = keys.day_of(part.date)
-            newest[part.model] = max(day, newest.get(part.model, day))
-    return newest
+        if part.kind != "labels":
+            days.setdefault(owner(part), set()).add(keys.day_of(part.date))
+    return {name: sorted(found)[-2:][0] for name, found in days.items()}
 
 
 def counted(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, Any]:

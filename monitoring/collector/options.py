@@ -12,9 +12,9 @@ class Options:
     """How much is held, how long it is kept.
 
     Attributes:
-        keep_predictions_days, keep_labels_days: a partition is removed when the newest day of its model is so much
-            later (event time, so that a replay of last year's data keeps it). Keys of what was seen live as long: a
-            second delivery is known as one for all that time.
+        keep_predictions_days, keep_labels_days: a partition is removed when the newest day but one of its model is so
+            much later (event time, so that a replay of last year's data keeps it). Keys of what was seen live as long:
+            a second delivery is known as one for all that time.
         late_days: a label that became known so long after its prediction is counted as late.
         hold_s: how long a request waits for its response, or a response for its request.
         most_held: halves that wait at most.

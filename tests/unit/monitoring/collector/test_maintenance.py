@@ -43,18 +43,32 @@ def test_small_files_become_one_with_the_same_rows(store: EventStore) -> None:
 
 
 def test_partitions_past_their_time_go(store: EventStore) -> None:
-    """Verify that days are counted from the model's newest, so that a replay of old data stays."""
+    """Verify that days are counted from the model's newest but one, so that a replay of old data stays."""
     store.add(prediction("old", at=NOON - 11 * DAY), prediction("kept", at=NOON - 9 * DAY), prediction("new"))
+    store.add(prediction("newer", at=NOON + DAY))
     store.add(prediction("replay", model="n", at=NOON - 3000 * DAY), label("old", 1), label("kept", 1))
     known = store.consolidate()
-    assert (store.stored(), store.stored("n")) == (["kept", "new"], ["replay"])
+    assert (store.stored(), store.stored("n")) == (["kept", "new", "newer"], ["replay"])
     assert known.counts["expired.rows"] == 1
     assert [p.date for p in known.of("labels", "m")] == ["2023-11-04", "2023-11-06"]
-    store.add(prediction("much newer", at=NOON + 10 * DAY))
-    known = store.consolidate(NOON + 10 * DAY)
-    assert store.stored() == ["much newer"]
+    store.add(prediction("much newer", at=NOON + 10 * DAY), prediction("newest", at=NOON + 11 * DAY))
+    known = store.consolidate(NOON + 11 * DAY)
+    assert store.stored() == ["much newer", "newer", "newest"]
     assert [p.date for p in known.of("labels", "m")] == ["2023-11-06"]
-    assert store.events().window("m").request_ids == ("much newer",)
+    assert store.events().window("m").request_ids == ("newer", "much newer", "newest")
+
+
+def test_a_clock_that_is_wrong_for_a_moment_takes_nothing(store: EventStore) -> None:
+    """Verify that one day years ahead ages neither the predictions before it nor what is known of them."""
+    store.add(prediction("a", at=NOON - DAY), prediction("b"), label("b", 1))
+    store.consolidate()
+    ahead = NOON + 3000 * DAY
+    store.add(prediction("astray", at=ahead, received=ahead), label("astray", 1, at=ahead, received=ahead))
+    store.consolidate(ahead)
+    store.add(prediction("a", at=NOON - DAY), prediction("c", at=NOON + DAY), label("b", 0))
+    assert store.consolidate(NOON + DAY).counts["labels.contradicted"] == 1
+    assert store.events().window("m").request_ids == ("a", "b", "c", "astray")
+    assert store.events().window("m").labels[1] == 1.0
 
 
 def test_what_nothing_names_is_swept(store: EventStore) -> None:
