@@ -19,6 +19,9 @@ from monitoring.analysis.job import Result, Told
 from windlass import settings, telemetry
 from windlass.errors import UsageError, WindlassError
 
+EARLIEST = 1971
+"""The first year of which a window may be asked for: the weeks before it are dates as well."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 1 where the analysis failed, 2 where it cannot be meant."""
@@ -104,6 +107,8 @@ def moment(option: str, given: str) -> datetime:
     """
     try:
         found = datetime.fromisoformat(given)
+        if found.year < EARLIEST:
+            raise ValueError(f"year {found.year}")
     except ValueError:
         raise UsageError(
             f"{option} {given!r} is not a date or time; use ISO 8601, for example 2013-03-31T06:00Z"

@@ -118,9 +118,7 @@ def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> Ve
     decay = detected.get("performanceDecay")
     measured = performing_.measured
     if decay is not None:
-        evidence = {**measured.evidence, "sequential": detection["decay"] if detection else None}
-        reasons = dict.fromkeys((decay.reason, measured.reason))
-        decay = Check("performanceDecay", decay.verdict, "; ".join(reasons), evidence)
+        decay = _decay(decay, measured, detection["decay"] if detection else None)
     checks = (
         *(
             detected.get(name) or Check(name, "INCONCLUSIVE", nothing)
@@ -148,6 +146,18 @@ def _version(inputs: Inputs, known: VersionInputs, policy: AnalysisPolicy) -> Ve
         label_age=performing_.maturity.age,
         slices=performing_.slices,
         skew=known.skew,
+    )
+
+
+def _decay(sequential: Check, measured: Check, evidence: Mapping[str, Any] | None) -> Check:
+    """The alarm is the sequential test's, whose false ones are counted; that it is silent is not enough for a PASS."""
+    verdict = sequential.verdict
+    if verdict == "PASS" and (measured.verdict == "FAIL" or not measured.evidence["tests"]):
+        # one labelled day may be all that it has seen, and the newest rows say otherwise or are too few
+        verdict = "INCONCLUSIVE"
+    reasons = dict.fromkeys((sequential.reason, measured.reason))
+    return Check(
+        "performanceDecay", verdict, "; ".join(reasons), {**measured.evidence, "sequential": evidence}
     )
 
 

@@ -45,6 +45,10 @@ class Answers(Protocol):
         """How many answers in this stretch each version gave."""
         ...
 
+    def newest(self, version: str) -> float | None:
+        """When a version's newest answer was given; None where it gave none."""
+        ...
+
     def batches(
         self, version: str, since: float, until: float, names: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
@@ -81,11 +85,27 @@ class Stored:
         return self._events.window(self._model, since, until, versions=[version])
 
     def arrivals(self, since: float, until: float) -> Floats:
-        return np.sort(self._live(since, until)[0])
+        return np.sort(np.concatenate([np.empty(0), *(at for at, _ in self._live(since, until))]))
 
     def counts(self, since: float, until: float) -> dict[str, int]:
-        found, counts = np.unique(self._live(since, until)[1], return_counts=True)
-        return {str(v): int(n) for v, n in zip(found, counts, strict=True)}
+        import pyarrow.compute as pc
+
+        found: Counter[str] = Counter()
+        for _, versions in self._live(since, until):
+            counted = pc.value_counts(versions)
+            names, rows = counted.field(0).to_pylist(), counted.field(1).to_pylist()
+            found.update(dict(zip(names, rows, strict=True)))
+        return dict(found)
+
+    def newest(self, version: str) -> float | None:
+        import pyarrow.compute as pc
+
+        newest = None
+        for at, versions in self._live(-math.inf, math.inf):
+            mine = at[pc.equal(versions, version).to_numpy(zero_copy_only=False)]
+            if len(mine):
+                newest = max(float(mine.max()), -math.inf if newest is None else newest)
+        return newest
 
     def batches(
         self, version: str, since: float, until: float, names: Sequence[str]
@@ -115,20 +135,18 @@ class Stored:
                         columns = [rows[c] if c in present else empty for c in stored.values()]
                         yield pa.RecordBatch.from_arrays(columns, names=list(stored))
 
-    def _live(self, since: float, until: float) -> tuple[Floats, Any]:
+    def _live(self, since: float, until: float) -> Iterator[tuple[Floats, Any]]:
+        """Times and versions of the live answers, file by file: a version's name a row is more than memory holds."""
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        at, versions = [np.empty(0)], [np.empty(0, dtype=object)]
         for path in self._events.parts(self._model, since, until):
             table = pq.read_table(path, columns=["at", "version", "mirrored"])
             table = table.filter(pc.invert(table["mirrored"]))
             times = pc.cast(table["at"], pa.int64()).to_numpy() / 1e6
             chosen = (times >= since) & (times < until)
-            at.append(times[chosen])
-            versions.append(table["version"].to_numpy()[chosen])
-        return np.concatenate(at), np.concatenate(versions).astype(str)
+            yield times[chosen], table["version"].combine_chunks().filter(pa.array(chosen))
 
 
 class Logged:
@@ -173,6 +191,9 @@ class Logged:
 
     def counts(self, since: float, until: float) -> dict[str, int]:
         return dict(Counter(p.version for p in self._rows if since <= p.at < until))
+
+    def newest(self, version: str) -> float | None:
+        return max((p.at for p in self._rows if p.version == version), default=None)
 
     def batches(
         self, version: str, since: float, until: float, names: Sequence[str]

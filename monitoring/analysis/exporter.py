@@ -60,26 +60,36 @@ class AnalysisCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         families = _families()
-
-        def put(name: str, value: Any, *labels: str) -> None:
-            if value is not None and math.isfinite(value):
-                families[name].add_metric(labels, float(value))
-
         for workload in store.workloads(self._settings):
-            try:
-                how = store.status(self._settings, workload)
-                found = store.latest(self._settings, workload)
-                put("windlass_analysis_last_success_timestamp_seconds", how.success, workload)
-                put("windlass_analysis_last_attempt_timestamp_seconds", how.attempt, workload)
-                put("windlass_analysis_duration_seconds", how.seconds, workload)
-                if found is not None:
-                    _model(put, workload, found)
-            except (WindlassError, KeyError, TypeError):
-                continue
+            # a file that is damaged at its end must not leave half of what it says beside a fresh success
+            for name, labels, value in _readable(self._settings, workload):
+                families[name].add_metric(labels, value)
         yield from families.values()
 
 
 Put = Callable[..., None]
+Series = tuple[str, tuple[str, ...], float]
+
+
+def _readable(settings: Settings, workload: str) -> list[Series]:
+    """Every series of a workload; none where one of its files cannot be read."""
+    series: list[Series] = []
+
+    def put(name: str, value: Any, *labels: str) -> None:
+        if value is not None and math.isfinite(value):
+            series.append((name, labels, float(value)))
+
+    try:
+        how = store.status(settings, workload)
+        found = store.latest(settings, workload)
+        put("windlass_analysis_last_success_timestamp_seconds", how.success, workload)
+        put("windlass_analysis_last_attempt_timestamp_seconds", how.attempt, workload)
+        put("windlass_analysis_duration_seconds", how.seconds, workload)
+        if found is not None:
+            _model(put, workload, found)
+    except (WindlassError, OSError, KeyError, TypeError, AttributeError):
+        return []
+    return series
 
 
 def _families() -> dict[str, GaugeMetricFamily]:
@@ -142,15 +152,15 @@ def serve(settings: Settings, port: int, address: str = "127.0.0.1") -> Callable
     """Serve the metrics at `http://address:port/metrics` from a thread; the result ends it.
 
     Raises:
-        WindlassError: the port is taken.
+        WindlassError: the port is taken, or none.
     """
     registry = CollectorRegistry()
     registry.register(AnalysisCollector(settings))
     try:
         server, thread = start_http_server(port, address, registry)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise WindlassError(
-            f"metrics cannot be served on {address}:{port} ({error.strerror}); choose another port"
+            f"metrics cannot be served on {address}:{port} ({error}); choose another port"
         ) from error
 
     def stop() -> None:

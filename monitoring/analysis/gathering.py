@@ -76,6 +76,9 @@ def gather(
     since = end - max(policy.history, policy.span).total_seconds()
     answers = open_answers(settings, workload.name)
     arrivals = answers.arrivals(since, _behind(end))
+    if len(arrivals):
+        # rows may be read day by day: not through years in which nothing came
+        since = max(since, float(arrivals[0]))
     versions = [
         _version(settings, workload, answers, version, (start, end, since), moment, policy, warnings)
         for version in (_answering(answers, arrivals) if only is None else [only])
@@ -127,6 +130,8 @@ def _version(
             f"version {version} logged {history.features.shape[1]} inputs, its bundle has {width}: "
             "the events are of another model of that name"
         )
+        # nor do its rows say how well this one should do
+        trained = replace(trained, evaluation=None)
     distances_ = None
     if trained.reference is not None and not nothing:
         distances_ = distances.measure(trained.reference, answers, version, _behind(start), _behind(end))

@@ -70,8 +70,8 @@ def judge(
     return Performing(
         tuple(figures),
         ripe,
-        _measured(evaluation, matured, ripe, policy),
-        _estimated(estimator, known.window, policy),
+        _measured(evaluation, matured, ripe, policy, known.nothing),
+        _estimated(estimator, known.window, policy, "" if evaluation is not None else known.nothing),
         _slices(workload, evaluation, matured, policy),
     )
 
@@ -97,14 +97,17 @@ def _figures(
 
 
 def _measured(
-    evaluation: Evaluation | None, matured: StoredWindow, ripe: Maturity, policy: AnalysisPolicy
+    evaluation: Evaluation | None,
+    matured: StoredWindow,
+    ripe: Maturity,
+    policy: AnalysisPolicy,
+    nothing: str,
 ) -> Check:
     """The AUC of the matured rows against that of the rows that the version was judged on."""
     evidence: dict[str, Any] = {"maturity": ripe.document(), "tests": []}
     if evaluation is None:
-        return Check(
-            "performanceDecay", "INCONCLUSIVE", "the bundle has no evaluation rows to compare with", evidence
-        )
+        told = nothing or "the bundle has no evaluation rows to compare with"
+        return Check("performanceDecay", "INCONCLUSIVE", told, evidence)
     if ripe.coverage is None or ripe.coverage < policy.coverage:
         return Check(
             "performanceDecay",
@@ -139,13 +142,15 @@ def _by_days(labels: Floats, scores: Floats, at: Floats | None) -> performance.P
     )
 
 
-def _estimated(estimator: estimated.Estimator | None, window: StoredWindow, policy: AnalysisPolicy) -> Check:
+def _estimated(
+    estimator: estimated.Estimator | None, window: StoredWindow, policy: AnalysisPolicy, nothing: str
+) -> Check:
     """The AUC that the window's scores promise against the one that the evaluation rows' scores promise."""
     if estimator is None:
         return Check(
             "estimatedDecay",
             "INCONCLUSIVE",
-            "the bundle has too few evaluation rows to calibrate the scores on",
+            nothing or "the bundle has too few evaluation rows to calibrate the scores on",
         )
     if len(window) < policy.decay.minimum_rows:
         return Check(

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from monitoring.analysis.events import Answers
 
 DEFAULT_DAYS = 14
+EARLIEST, LATEST = 1971, 2999
+"""Years in which a window may lie: weeks before and after it are dates as well."""
 
 
 def register(subparsers: Any) -> None:
@@ -134,15 +136,18 @@ def _newest(answers: Answers, model: str) -> str:
 
 
 def _span(answers: Answers, arguments: argparse.Namespace, version: str) -> tuple[float, float]:
-    import math
-
-    from windlass.errors import UsageError
+    from windlass.errors import UsageError, WindlassError
 
     if arguments.end is not None:
         until = _seconds("--to", arguments.end, end=True)
     else:
-        rows = answers.rows(version, -math.inf, math.inf)
-        until = float(rows.at.max()) + 1e-6 if len(rows) else 0.0
+        newest = answers.newest(version)
+        if newest is None:
+            raise WindlassError(
+                f"version {version} of {arguments.workload} answered nothing that was logged; leave --version out "
+                "for the one that answered last"
+            )
+        until = newest + 1e-6
     since = until - DEFAULT_DAYS * 86400 if arguments.start is None else _seconds("--from", arguments.start)
     if since >= until:
         raise UsageError(f"--from {arguments.start} does not lie before the end of the window; swap the two")
@@ -156,6 +161,8 @@ def _seconds(option: str, text: str, *, end: bool = False) -> float:
 
     try:
         moment = datetime.fromisoformat(text)
+        if not EARLIEST <= moment.year <= LATEST:
+            raise ValueError(f"year {moment.year}")
     except ValueError:
         raise UsageError(
             f"{option} {text!r} is not a date or time; use ISO 8601, for example 2013-03-31"

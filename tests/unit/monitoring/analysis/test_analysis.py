@@ -16,9 +16,11 @@ from real_flights import Flights, flights
 from monitoring.analysis import analysis, bundle
 from monitoring.analysis.analysis import Analysis
 from monitoring.analysis.bundle import Trained
+from monitoring.analysis.check import Check
 from monitoring.analysis.inputs import AnalysisPolicy, Inputs, SkewSample, VersionInputs
 from monitoring.collector.reading import StoredWindow
 from monitoring.columns import Floats
+from monitoring.verdict import Verdict
 from workloads.flights.workload import WORKLOAD
 
 CUT, END = "2013-05-25", "2013-06-01"
@@ -105,6 +107,24 @@ def test_what_was_judged_before_says_nothing_of_another_models_events(
     assert known.memory.detection is not None and found.versions[0].detection is None
     told = {n: found.versions[0].check(n) for n in ("featureDrift", "predictionDrift", "dataQuality")}
     assert {(c.verdict, c.reason) for c in told.values()} == {("INCONCLUSIVE", "of another model")}
+
+
+@pytest.mark.parametrize(
+    ("sequential", "measured", "tests", "expected"),
+    [
+        pytest.param("FAIL", "PASS", [{}], "FAIL", id="the-alarm-rings"),
+        pytest.param("PASS", "INCONCLUSIVE", [{}], "PASS", id="silent-over-enough-rows"),
+        pytest.param("PASS", "INCONCLUSIVE", [], "INCONCLUSIVE", id="silent-over-too-few-rows"),
+        pytest.param("PASS", "FAIL", [{}], "INCONCLUSIVE", id="silent-and-the-newest-rows-say-otherwise"),
+        pytest.param("INCONCLUSIVE", "FAIL", [{}], "INCONCLUSIVE", id="no-alarm-without-the-sequential-test"),
+    ],
+)
+def test_decay_is_alarmed_by_one_test_and_passed_by_both(
+    sequential: Verdict, measured: Verdict, tests: list[Any], expected: Verdict
+) -> None:
+    newest = Check("performanceDecay", measured, "b", {"tests": tests})
+    found = analysis._decay(Check("performanceDecay", sequential, "a"), newest, None)
+    assert (found.verdict, found.reason) == (expected, "a; b")
 
 
 @pytest.fixture(scope="module")

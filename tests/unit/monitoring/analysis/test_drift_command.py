@@ -44,3 +44,11 @@ def test_a_persons_question_is_answered_by_the_same_checks(
     assert found["analysis"]["slices"]["tested"] > 100
     assert {f["kind"] for f in found["analysis"]["performance"]} == {"baseline", "measured", "estimated"}
     assert not (tmp_path / "analysis").exists()
+    write_bundle(tmp_path, year, "2013-01-01", CUT, END, version="2")
+    code, said = windlass("drift", "flights", "--version", "2")
+    assert code == 1 and "version 2 of flights answered nothing that was logged" in said["error"]["message"]
+    code, empty = windlass("drift", "flights", "--version", "2", "--to", "2013-06-19")
+    assert code == 0 and empty["rows"] == 0
+    checks = [*empty["analysis"]["checks"], {"name": "features", "verdict": empty["verdict"]}]
+    unknown = {c["verdict"] for c in checks if c["name"] not in ("freshness", "volume", "slo")}
+    assert unknown == {"INCONCLUSIVE"}

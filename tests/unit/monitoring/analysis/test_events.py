@@ -65,6 +65,10 @@ def test_store_and_logs_count_the_same_live_answers(both: tuple[Stored, Logged])
     since, until = NOON - DAY, NOON - HOUR
     np.testing.assert_array_equal(stored.arrivals(since, until), logged.arrivals(since, until))
     assert stored.counts(since, until) == logged.counts(since, until)
+    for version in ("1", "2"):
+        newest = logged.rows(version, -np.inf, np.inf).at.max()
+        assert stored.newest(version) == logged.newest(version) == newest
+    assert stored.newest("none") is logged.newest("none") is None
     assert len(logged.arrivals(since, until)) == 16 - 2  # two of these hours' answers are copies nobody saw
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -169,6 +169,19 @@ def test_an_end_waits_for_a_trigger_that_is_down(home: Settings, tmp_path: Path)
     assert [(e["data"]["at"], e["data"].get("ended")) for e in told] == [(since, "2013-06-09T06:00:00+00:00")]
 
 
+def test_events_of_another_model_of_that_name_are_judged_in_nothing(year: Flights, tmp_path: Path) -> None:
+    """Verify that scores alone, which fit any model, are not held to this version's evaluation."""
+    write_bundle(tmp_path, year, "2013-01-01", CUT, END)
+    rows = answers(year, year.between(END, "2013-06-08"))
+    write_logs(tmp_path, replace(rows, features=rows.features[:, :3]))
+    settings = Settings(home=tmp_path, project=Path(__file__).resolve().parents[4])
+    (version,) = job.run(settings, "flights", at(8), report=True).document["versions"]
+    checks = {c["name"]: c for c in version["checks"]}
+    assert {c["verdict"] for c in checks.values()} == {"INCONCLUSIVE"}
+    for name in ("featureDrift", "dataQuality", "performanceDecay", "estimatedDecay"):
+        assert "logged 3 inputs" in checks[name]["reason"]
+
+
 def test_a_bundle_that_is_damaged_costs_what_needs_it_alone(home: Settings) -> None:
     (home.home / "models" / "flights" / "1" / "reference.parquet").write_bytes(b"PAR1 torn")
     result = job.run(home, "flights", at(8), report=True)
@@ -236,8 +249,12 @@ def test_what_is_unknown_has_no_series(home: Settings) -> None:
     job.run(home, "flights", at(20))
     other = home.home / "analysis" / "other"
     other.mkdir()
-    (other / "status.json").write_text("{}")
-    (other / "latest.json").write_text("{")
+    (other / "status.json").write_text('{"success": 1.0}')
+    whole = store.latest(home, "flights") or {}
+    cut = {**whole, "versions": [{**whole["versions"][0], "skew": "none"}]}
+    for damaged in ("{", "[]", "7", json.dumps(cut)):
+        (other / "latest.json").write_text(damaged)
+        assert all(labels["model"] == "flights" for said in scraped(home).values() for labels, _ in said)
     found = scraped(home)
     for name in ("drift_alarm", "drift_score", "slice_loss", "skew_mismatch_ratio", "volume_ratio"):
         assert found[f"windlass_{name}"] == [], name
@@ -261,6 +278,8 @@ def test_the_metrics_are_served(weeks: Weeks) -> None:
     try:
         with pytest.raises(WindlassError, match="choose another port"):
             exporter.serve(weeks.home, port)
+        with pytest.raises(WindlassError, match="choose another port"):
+            exporter.serve(weeks.home, 70_000)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             assert b'windlass_window_rows{model="flights",version="1"}' in answer.read()
     finally:
@@ -285,6 +304,7 @@ def test_the_command_prints_one_object_or_says_what_is_wrong(tmp_path: Path) -> 
     assert "--now 'soon' is not a date" in wrong.stderr
     for words, what in (
         (("--now", "2062-06-08"), "lies in the future"),
+        (("--now", "0001-01-01"), "is not a date"),
         (("--now", "2013-06-08", "--end", "2013-06-09"), "lies after 2013-06-08"),
     ):
         early = windlass("flights", *words)
