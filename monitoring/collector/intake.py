@@ -144,6 +144,7 @@ class Intake:
             else:
                 at = event.at
                 entry |= self._answer(event.data, version)
+                entry["scores"] = [self._rules(model).answer(score) for score in entry["scores"]]
         except UsageError as error:
             raise UsageError(f"event {event.id!r}: {error}") from None
         entry["at"] = self._moment(received if at is None else at, received)
@@ -191,12 +192,16 @@ class Intake:
         return float(at)
 
     def _clean(self, row: Entry, model: str, version: str) -> Entry:
+        privacy = self._rules(model)
+        return privacy.applied(row, self._names.inputs(model, version)) if privacy else row
+
+    def _rules(self, model: str) -> Privacy:
         privacy = self._privacy.get(model)
         if privacy is None:
             workload = self._names.workload(model)
             privacy = Privacy(model, {} if workload is None else workload.privacy, self._secret)
             self._privacy[model] = privacy
-        return privacy.applied(row, self._names.inputs(model, version)) if privacy else row
+        return privacy
 
 
 @lru_cache(maxsize=1024)

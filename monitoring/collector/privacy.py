@@ -81,7 +81,7 @@ class Privacy:
         """A row without what is personal.
 
         Args:
-            row: with `entities`, `request` and `features`, each of them optional.
+            row: with `entities`, `request`, `features` and `score`, each of them optional.
             inputs: names of the feature vector's positions. Where they do not fit the vector, all of it is dropped:
                 what stands where is not known.
 
@@ -89,6 +89,8 @@ class Privacy:
             UsageError: it is nested too deeply to be looked through.
         """
         clean = dict(row)
+        if "score" in row:
+            clean["score"] = self.answer(row["score"])
         for place in ("entities", "request"):
             if given := row.get(place):
                 try:
@@ -102,6 +104,31 @@ class Privacy:
                 value if fits and inputs[i] not in self._rules else None for i, value in enumerate(vector)
             ]
         return clean
+
+    def answer(self, value: Any) -> Any:
+        """An answer without what it repeats of personal columns; what has no name is the model's own.
+
+        Raises:
+            UsageError: it is nested too deeply to be looked through.
+        """
+        try:
+            return self._answered(value) if self._rules else value
+        except RecursionError:
+            raise UsageError("an answer is nested too deeply; send flatter values") from None
+
+    def _answered(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._answered(member) for member in value]
+        if not isinstance(value, Mapping):
+            return value
+        kept = {}
+        for name, member in value.items():
+            way = self._rules.get(name)
+            if way is None or member is None:
+                kept[name] = self._answered(member)
+            elif way == "hash":
+                kept[name] = hashed(self._secret, name, member)
+        return kept
 
     def _fields(self, given: Mapping[str, Any]) -> dict[str, Any]:
         kept = {}

@@ -98,6 +98,24 @@ def test_what_is_nested_is_looked_through(tmp_path: Path, project: Path) -> None
     assert Privacy("m", {}, None).applied({"request": nested}, ())["request"] == nested
 
 
+def test_answers_that_repeat_what_was_asked_are_cleaned(tmp_path: Path, project: Path) -> None:
+    """Verify that a model which echoes its inputs keeps neither them nor loses what it says itself."""
+    echo = {"tailnum": "N123AA", "carrier": "AA", "classes": [0.2, {"0": 0.8, "distance": 2475.0}]}
+    kept = {"tailnum": privacy.hashed(SECRET, "tailnum", "N123AA"), "classes": [0.2, {"0": 0.8}]}
+    sent, _ = record(project)
+    (row,) = intake(tmp_path, project, SECRET).predictions(orjson.dumps({**sent, "score": echo}))
+    assert row["score"] == kept
+    headers = {
+        "ce-specversion": "1.0", "ce-id": "a", "ce-source": "/s", "ce-inferenceservicename": "flights",
+        "ce-type": "org.kubeflow.serving.inference.response",
+    }  # fmt: skip
+    (half,) = intake(tmp_path, project, SECRET).events(headers, orjson.dumps({"predictions": [echo, 0.5]}))
+    assert half["scores"] == [kept, 0.5]
+    deep = b'{"predictions":[[' + b"[" * 1000 + b"]" * 1000 + b",1]]}"
+    with pytest.raises(UsageError, match="nested too deeply"):
+        intake(tmp_path, project, SECRET).events(headers, deep)
+
+
 def test_a_width_that_does_not_fit_is_dropped_although_no_input_is_personal() -> None:
     """Verify that nobody guesses what a vector holds beyond the inputs that are known."""
     rules = Privacy("m", {"tailnum": "hash"}, SECRET)
