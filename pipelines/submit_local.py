@@ -116,10 +116,6 @@ class LocalRuns:
                 return ended
             time.sleep(every_s)
 
-    def knows(self, name: str) -> bool:
-        """Whether it was submitted."""
-        return (self.folder(name) / REQUEST).is_file()
-
     def _start(self, name: str) -> None:
         """Start the process of a run that has not ended and has none."""
         self._reap(name)

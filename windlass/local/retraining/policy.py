@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.retrain.signals import KINDS
-from serving.release import durations, spec
+from serving.release import spec
 from serving.release.reading import Problem, Reader, SpecError
 from serving.release.spec import API_VERSION
 from windlass.contract import RetrainPolicy, Workload
@@ -157,23 +157,3 @@ class _Shown:
 
     def __repr__(self) -> str:
         return self._text
-
-
-def document(workload: str, policy: RetrainPolicy) -> dict[str, Any]:
-    """The document that `parse` reads back as the same policy."""
-    written: dict[str, Any] = {
-        "workload": workload,
-        "signals": list(policy.signals),
-        "cooldown": durations.format(policy.cooldown),
-        "budget": {"perDay": policy.per_day},
-        "concurrency": policy.concurrency,
-        "escalateAfter": policy.escalate_after,
-    }
-    if policy.schedule is not None:
-        written["schedule"] = durations.format(policy.schedule)
-    if policy.new_rows is not None:
-        whole = policy.new_rows >= 1
-        written["newRows"] = int(policy.new_rows) if whole else f"{policy.new_rows * 100:g}%"
-    if policy.release:
-        written["release"] = dict(policy.release)
-    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": workload}, "spec": written}

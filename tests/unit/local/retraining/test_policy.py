@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from monitoring.retrain.signals import KINDS
 from windlass import catalog
 from windlass.contract import RetrainPolicy
 from windlass.errors import UsageError
@@ -126,22 +123,3 @@ def test_a_project_states_its_policy_beside_the_workload(tmp_path: Path) -> None
     (folder / "retrain.yaml").write_text(DOCUMENT.replace("workload: flights", "workload: trains"))
     with pytest.raises(UsageError, match=r"spec\.workload = 'trains': must be 'flights'"):
         policy.in_force(workload, tmp_path)
-
-
-policies = st.builds(
-    RetrainPolicy,
-    cooldown=st.integers(0, 10**7).map(lambda s: timedelta(seconds=s)),
-    per_day=st.integers(1, 50),
-    concurrency=st.integers(1, 9),
-    escalate_after=st.integers(1, 9),
-    signals=st.lists(st.sampled_from(KINDS), min_size=1, unique=True).map(lambda k: ("schedule", *k)),
-    schedule=st.none() | st.integers(1, 10**7).map(lambda s: timedelta(seconds=s)),
-    new_rows=st.none() | st.integers(1, 10**9).map(float) | st.sampled_from((0.01, 0.1, 0.25, 0.5)),
-)
-
-
-@settings(deadline=None)
-@given(policies)
-def test_a_policy_is_written_and_read_as_the_same(stated: RetrainPolicy) -> None:
-    written = yaml.safe_load(yaml.safe_dump(policy.document("flights", stated)))
-    assert policy.parse(written) == ("flights", stated)
