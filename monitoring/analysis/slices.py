@@ -186,9 +186,8 @@ class _Table:
         for which, one in enumerate(cuts):
             here, there = one.window[kept], one.reference[kept_reference]
             # only cells that can be judged are summed up: a column of thousands of texts has millions of crossings
-            large = np.intersect1d(
-                *(_frequent(side, len(one.cells), policy.minimum_rows) for side in (here, there))
-            )
+            frequent = [_frequent(side, len(one.cells), policy.minimum_rows) for side in (here, there)]
+            large = np.intersect1d(frequent[0], frequent[1], assume_unique=True)
             now = _side(here, window.loss[kept], window.day[kept], large)
             then = _side(there, reference.loss[kept_reference], reference.day[kept_reference], large)
             freedom = min(freedom, now.days - 1, then.days - 1)
