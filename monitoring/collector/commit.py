@@ -15,6 +15,7 @@ import orjson
 from monitoring.collector import index as indexes
 from monitoring.collector import keys, labelling, manifest, pairing, parts, wal
 from monitoring.collector.batch import Batch, read_batch
+from monitoring.collector.follower import lines
 from monitoring.collector.labelling import Kept, Target
 from monitoring.collector.manifest import Kind, Manifest, Part
 from monitoring.collector.names import Names
@@ -221,7 +222,7 @@ class Committer:
         if not held:
             return None
         path = f"held/g{self._store.generation:09d}.jsonl"
-        self._store.place.write(path, b"".join(orjson.dumps(half) + b"\n" for half in held))
+        self._store.place.write(path, lines(held))
         return path
 
     def _index(

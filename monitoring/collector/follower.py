@@ -6,7 +6,7 @@ How far a file was read goes into the same frame as its lines: after a crash bot
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +151,17 @@ def _label(label: labels.Label, now: float) -> dict[str, Any]:
     return {"type": "label", **labels.plain(label), "at": at, "received": received}
 
 
-def lines(entries: list[dict[str, Any]]) -> bytes:
+def lines(entries: Iterable[Mapping[str, Any]]) -> bytes:
     """Entries as the lines of a frame.
 
     Raises:
         UsageError: one is nested deeper than JSON is written here.
     """
+    made = bytearray()
     try:
-        return b"".join([orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries])
+        for entry in entries:
+            # one at a time: each is made in some kilobytes, which the heap does not get back while others follow
+            made += orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+        return bytes(made)
     except orjson.JSONEncodeError as error:
         raise UsageError(f"it cannot be kept as JSON ({error}); send flatter values") from None

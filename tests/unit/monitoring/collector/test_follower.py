@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,20 @@ def test_a_file_that_waits_keeps_no_other_one_back(tmp_path: Path) -> None:
     assert isinstance(error, BrokenWorkloadError)
     read = [name for *_, offsets in frames for name in offsets["files"]]
     assert read == ["other-1.jsonl", "feedback.jsonl"]
+
+
+def test_many_small_lines_cost_about_their_bytes() -> None:
+    """Verify the peak of a process of its own: rows of a matrix are many, and must not take kilobytes each."""
+    program = """
+import resource
+from monitoring.collector.follower import lines
+entry = {"type": "prediction", "request_id": "a" * 200, "features": [1.0]}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+made = len(lines([entry] * 60_000))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / made)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(ended.stdout) < 5
 
 
 def followed(
