@@ -222,7 +222,8 @@ def _columns(rows: Sequence[Prediction]) -> dict[str, Any]:
     for name in names:
         kind, _, field = name.partition(".")
         values = [(p.entities if kind == "entity" else p.request).get(field) for p in rows]
-        if any(isinstance(v, str) for v in values):
+        # a key that is a whole number is text as it is in the store: 3 as a float is the key of nobody
+        if kind + "." == ENTITY or any(isinstance(v, str) for v in values):
             found[name] = np.array([None if v is None else str(v) for v in values], dtype=object)
         else:
             found[name] = _floats([math.nan if v is None else float(v) for v in values])

@@ -24,6 +24,7 @@ def entries() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             features=[float(i), None if i % 4 == 0 else 1.5],
             mirrored=i % 10 == 9,
             request={"distance": i, "kind": "red" if i % 2 else None},
+            entities={"shop": i % 5},
         )
         for i in range(40)
     ]
@@ -56,6 +57,7 @@ def test_store_and_logs_give_the_same_rows(both: tuple[Stored, Logged]) -> None:
             np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field), err_msg=field)
         assert list(ours.sources) == list(theirs.sources)
         assert set(ours.columns) == set(theirs.columns)
+        assert set(theirs.columns["entity.shop"]) == {"0", "1", "2", "3", "4"}
         for name, values in theirs.columns.items():
             np.testing.assert_array_equal(ours.columns[name], values, err_msg=name)
 
