@@ -47,6 +47,8 @@ def test_a_persons_question_is_answered_by_the_same_checks(
     write_bundle(tmp_path, year, "2013-01-01", CUT, END, version="2")
     code, said = windlass("drift", "flights", "--version", "2")
     assert code == 1 and "version 2 of flights answered nothing that was logged" in said["error"]["message"]
+    code, said = windlass("drift", "flights", "--to", "9999-12-31")
+    assert code == 2 and "is not a date" in said["error"]["message"]
     code, empty = windlass("drift", "flights", "--version", "2", "--to", "2013-06-19")
     assert code == 0 and empty["rows"] == 0
     checks = [*empty["analysis"]["checks"], {"name": "features", "verdict": empty["verdict"]}]
