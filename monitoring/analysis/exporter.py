@@ -104,16 +104,22 @@ def _model(put: Put, model: str, found: dict[str, Any]) -> None:
         put("windlass_slo_budget_remaining_ratio", budget["remaining"], model, budget["slo"])
     ages = [v["label_age_seconds"] for v in found["versions"] if v["label_age_seconds"] is not None]
     put("windlass_label_age_seconds", min(ages, default=None), model)
+    going_on = {(i["kind"], i["champion"]) for i in found.get("incidents", ()) if i["ended"] is None}
     for version in found["versions"]:
         # what is judged of the model as a whole is said with each version that answers
-        _version(put, model, version, [*found["checks"], *version["checks"]])
+        verdicts = {c["name"]: c["verdict"] for c in [*found["checks"], *version["checks"]]}
+        for name, verdict in verdicts.items():
+            # an alert must not end because nobody can tell: the end of one lets go of what is held back by it
+            if verdict == "INCONCLUSIVE" and (name, version["version"]) in going_on:
+                verdicts[name] = "FAIL"
+        _version(put, model, version, verdicts)
 
 
-def _version(put: Put, model: str, found: dict[str, Any], checks: list[dict[str, Any]]) -> None:
+def _version(put: Put, model: str, found: dict[str, Any], verdicts: dict[str, str]) -> None:
     version = found["version"]
     put("windlass_window_rows", found["rows"], model, version)
-    for check in checks:
-        put("windlass_verdict", 1, model, version, check["name"], check["verdict"])
+    for name, verdict in verdicts.items():
+        put("windlass_verdict", 1, model, version, name, verdict)
     for fault in found["faults"]:
         put("windlass_quality_failed", 1, model, version, fault["column"], fault["check"])
     for figure in found["performance"]:
@@ -130,22 +136,22 @@ def _version(put: Put, model: str, found: dict[str, Any], checks: list[dict[str,
     skew = found["skew"]
     if skew is not None and skew["checked"]:
         put("windlass_skew_mismatch_ratio", skew["mismatched"] / skew["checked"], model, version)
+    for check, kind in DRIFT_KINDS.items():
+        # the analysis may know less than the look: labels that stopped coming make its last word unknown
+        verdict = verdicts.get(check, "INCONCLUSIVE")
+        if verdict != "INCONCLUSIVE":
+            put("windlass_drift_alarm", float(verdict == "FAIL"), model, version, kind)
     if found["detection"] is not None:
-        _drift(put, model, version, found["detection"], {c["name"]: c["verdict"] for c in checks})
+        _drift(put, model, version, found["detection"])
 
 
-def _drift(put: Put, model: str, version: str, detection: dict[str, Any], verdicts: dict[str, str]) -> None:
+def _drift(put: Put, model: str, version: str, detection: dict[str, Any]) -> None:
     for column in detection["columns"]:
         labels = (model, version, column["kind"], column["column"])
         effect = column["effect"]
         put("windlass_drift_score", None if effect is None else abs(effect), *labels)
         put("windlass_drift_lower", column["lower"], *labels)
         put("windlass_drift_threshold", column["threshold"] if effect is not None else None, *labels)
-    for check in detection["checks"]:
-        kind = DRIFT_KINDS.get(check["check"])
-        # the analysis may know less than the look: labels that stopped coming make its last word unknown
-        if kind is not None and verdicts[check["check"]] != "INCONCLUSIVE":
-            put("windlass_drift_alarm", float(check["alarm"]), model, version, kind)
 
 
 def serve(settings: Settings, port: int, address: str = "127.0.0.1") -> Callable[[], None]:

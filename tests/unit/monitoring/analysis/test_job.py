@@ -264,6 +264,28 @@ def test_what_is_unknown_has_no_series(home: Settings) -> None:
     }
 
 
+def test_an_alert_goes_on_while_nobody_can_tell(home: Settings) -> None:
+    """Verify that what failed shows as failing until an analysis says the contrary: its end lets retraining go on."""
+    first = job.run(home, "flights", at(8))
+    since = "2013-06-07T06:00:00+00:00"
+    began = [
+        signals.Incident("flights", kind, "1", since, None, True, "broken")
+        for kind in ("featureDrift", "dataQuality")
+    ]
+    store.write(
+        home, "flights", at(8).end.timestamp(), {**first.document, "incidents": signals.document(began)}
+    )
+    (home.home / "models" / "flights" / "1" / "reference.parquet").unlink()
+    blind = job.run(home, "flights", at(9)).document
+    assert {verdict(blind, c) for c in ("featureDrift", "predictionDrift", "dataQuality")} == {"INCONCLUSIVE"}
+    found = scraped(home)
+    said = {labels["check"]: labels["verdict"] for labels, _ in found["windlass_verdict"]}
+    assert (said["featureDrift"], said["predictionDrift"], said["dataQuality"]) == (
+        "FAIL", "INCONCLUSIVE", "FAIL",
+    )  # fmt: skip
+    assert [(labels["kind"], value) for labels, value in found["windlass_drift_alarm"]] == [("feature", 1.0)]
+
+
 def test_no_home_no_series(tmp_path: Path) -> None:
     found = scraped(Settings(home=tmp_path, project=tmp_path))
     assert set(found) == set(FAMILIES)
