@@ -11,8 +11,13 @@ from monitoring.rules.objectives import Objectives, seconds
 from monitoring.rules.rule import Alert, Group
 
 _OF = "{{ $labels.model }} v{{ $labels.version }}"
-#: A lost scrape is bridged; the verdict itself is a window old already.
+#: The verdict itself is a window old already.
 _WAIT = "2m"
+#: The trigger is told of the end of a signal and lets go of what is held back by it. A scrape that fails takes every
+#: series of its page at once; that, or a page that is started anew, is no end.
+_KEEP = "15m"
+#: Analyses are made once an hour: a model that has just begun to answer waits for its first one for so long.
+_FIRST = "70m"
 
 
 def groups(objectives: Objectives) -> tuple[Group, ...]:
@@ -43,6 +48,7 @@ def _drift() -> tuple[Alert, ...]:
             "At least one feature lies beyond its threshold with its whole confidence interval. The retrain trigger "
             f"is told and decides under the policy. {look}",
             signal="featureDrift",
+            keep=_KEEP,
         ),
         Alert(
             "WindlassPredictionDrift",
@@ -53,6 +59,7 @@ def _drift() -> tuple[Alert, ...]:
             "The scores lie beyond their threshold with the whole confidence interval. The retrain trigger is told and "
             f"decides under the policy. {look}",
             signal="predictionDrift",
+            keep=_KEEP,
         ),
         Alert(
             "WindlassLabelDrift",
@@ -76,6 +83,7 @@ def _decay() -> Alert:
         "Matured labels show a loss beyond the tolerated one with the whole confidence interval. The retrain trigger "
         "is told. Next: `windlass report {{ $labels.model }}` for the slices that got worse.",
         signal="performanceDecay",
+        keep=_KEEP,
     )
 
 
@@ -102,6 +110,7 @@ def _data(objectives: Objectives) -> tuple[Alert, ...]:
             "Nulls, ranges, categories or the schema of the logged requests are not those of its training. Retraining "
             "on such data is refused: repair the source. Next: `windlass drift {{ $labels.model }}`.",
             signal="dataQuality",
+            keep=_KEEP,
         ),
         Alert(
             "WindlassSkew",
@@ -153,7 +162,7 @@ def _absent(objectives: Objectives) -> Alert:
         f"time() - max by (model) ({succeeded}) > {seconds(objectives.analysis_within)}\n"
         f'or max by (model) (windlass_requests_total{{model!=""}}) unless on (model) {succeeded}\n'
         f"or max by (model) (max_over_time({succeeded}[1d])) unless on (model) {succeeded}",
-        "15m",
+        _FIRST,
         "ticket",
         "{{ $labels.model }}: nobody is watching it, no analysis has succeeded",
         "No drift, decay or quality alert can ring meanwhile: silence means nothing. Next: "

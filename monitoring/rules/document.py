@@ -33,13 +33,15 @@ def alerts(found: Iterable[Group] | None = None) -> tuple[Alert, ...]:
 
 
 def hurried(found: Sequence[Group], *, wait: str = "0s", interval: str = "1s") -> tuple[Group, ...]:
-    """The same rules for a drill or a test: evaluated often, and an alert rings `wait` after its condition holds."""
+    """The same rules for a drill or a test: evaluated often, and an alert rings `wait` after its condition holds and
+    ends with it."""
     return tuple(
         replace(
             group,
             interval=interval,
             rules=tuple(
-                replace(rule, wait=wait) if isinstance(rule, Alert) else rule for rule in group.rules
+                replace(rule, wait=wait, keep="0m") if isinstance(rule, Alert) else rule
+                for rule in group.rules
             ),
         )
         for group in found

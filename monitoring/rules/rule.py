@@ -38,6 +38,7 @@ class Alert:
         summary: one line, with the labels of the alert.
         description: what it means in two sentences, ending in the next command.
         signal: the kind of a RetrainPolicy's signal that it is; None: it starts nothing.
+        keep: how long it goes on when its condition no longer holds ("keep_firing_for", Prometheus 2.42).
     """
 
     name: str
@@ -47,6 +48,7 @@ class Alert:
     summary: str
     description: str
     signal: str | None = None
+    keep: str = "0m"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -58,6 +60,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expr,
             "for": self.wait,
+            **({} if self.keep == "0m" else {"keep_firing_for": self.keep}),
             "labels": self.labels,
             "annotations": {
                 "summary": self.summary,

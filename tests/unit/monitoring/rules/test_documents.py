@@ -141,4 +141,4 @@ def test_hurried_rules_differ_in_their_waiting_only() -> None:
         assert other.interval == "1s"
         for a, b in zip(one.rules, other.rules, strict=True):
             assert a.expr == b.expr and a.name == b.name
-            assert not isinstance(b, Alert) or b.wait == "1s"
+            assert not isinstance(b, Alert) or (b.wait, b.keep) == ("1s", "0m")

@@ -82,6 +82,8 @@ def mutants(alert: Alert) -> Iterator[tuple[str, Alert]]:
             )
     if alert.wait != "0m":
         yield "no wait", replace(alert, wait="0m")
+    if alert.keep != "0m":
+        yield "ends at once", replace(alert, keep="0m")
     if alert.signal:
         yield "no signal", replace(alert, signal=None)
 
