@@ -30,6 +30,7 @@ class Asked:
     Attributes:
         positions: where they stand; `names` what each is called.
         location: position of the one whose resolution is the column's; None for a category.
+        learned: whether training had any value of a number: where it had none, nothing can be compared.
     """
 
     column: str
@@ -37,6 +38,7 @@ class Asked:
     positions: Sequence[int]
     names: Sequence[str]
     location: int | None
+    learned: bool = True
 
 
 def drift(
@@ -45,9 +47,9 @@ def drift(
     """Judge one column."""
     name = f"{DRIFT[asked.kind]}/{asked.column}"
     values = evidence.evidence[list(asked.positions)]
-    known = bool(np.isfinite(values).any())
+    known = asked.learned and bool(np.isfinite(values).any())
     k = int(asked.positions[int(np.nanargmax(values))]) if known else int(asked.positions[0])
-    strongest = float(evidence.evidence[k])
+    strongest = float(evidence.evidence[k]) if known else math.nan
     incidents.note(name, strongest)
     resolution = None
     if known and asked.location is not None and math.isfinite(evidence.resolution[asked.location]):
@@ -120,6 +122,7 @@ def asked_of(measure: Measure, columns: Sequence[str]) -> tuple[Asked, ...]:
         location = next((k for k in own if measure.statistics[k].kind == LOCATION), None)
         names = [measure.statistics[k].name for k in own]
         prediction = j >= len(columns)
+        scale = measure.view.score if prediction else measure.view.scales[j]
         if own:
             out.append(
                 Asked(
@@ -128,6 +131,7 @@ def asked_of(measure: Measure, columns: Sequence[str]) -> tuple[Asked, ...]:
                     own,
                     names,
                     location,
+                    scale is not None and (scale.kind == "categorical" or len(scale.knots) > 0),
                 )
             )
     return tuple(out)

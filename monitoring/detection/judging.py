@@ -41,12 +41,13 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Days:
-    """The days that this look knows, and the view that they are measured by."""
+    """The days that this look knows, and the view that they are measured by; labels are judged up to `labels_end`."""
 
     measure: Measure
     records: tuple[DayRecord, ...]
     labels: tuple[DayRecord, ...]
     end: int
+    labels_end: int
 
 
 def judge(
@@ -160,7 +161,7 @@ def _days(
         end,
         policy,
     )
-    labels = state.label_days
+    labels, through = state.label_days, end
     if matured is not None and baseline.ranking is not None:
         through = int(matured.through // DAY_S)
         last = max((r.day for r in labels), default=-1)
@@ -173,7 +174,7 @@ def _days(
             baseline.ranking, matured.at[chosen], matured.labels[chosen], matured.scores[chosen]
         )
         labels = _recent(labels, table, through, policy)
-    return _Days(measure, records, labels, end)
+    return _Days(measure, records, labels, end, through)
 
 
 def _new(at: Floats, last: int, end: int, policy: DetectionPolicy) -> Mask:
@@ -231,7 +232,7 @@ def _label(
         spending=np.array(SPENDING) * each,
         threshold=np.full(len(LABEL_STATISTICS), policy.smallest_effect),
     )
-    newest = known.labels[-1].day + 1 if known.labels else known.end
-    evidence = spans.weigh(known.labels, newest, question, policy, week_ago=reference == "week-ago")
+    # up to when they should have come, and not up to the last one: labels that stopped say nothing of today
+    evidence = spans.weigh(known.labels, known.labels_end, question, policy, week_ago=reference == "week-ago")
     asked = Asked("label", "label", range(len(LABEL_STATISTICS)), LABEL_STATISTICS, 0)
     return columns_judged.drift(asked, evidence, incidents, policy, reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from windlass.errors import UsageError
 
@@ -59,8 +59,17 @@ class DetectionPolicy:
                 f"window {self.window} and step {self.step} must be whole days, the window two or more: "
                 "evidence is counted by days"
             )
-        if min(self.smallest_effect, self.smallest_share, self.smallest_decay) < 0:
+        if not all(s >= 0 for s in (self.smallest_effect, self.smallest_share, self.smallest_decay)):
             raise UsageError("the smallest effects that matter must not be negative")
+        if self.minimum_rows < 1 or self.minimum_days < 1:
+            raise UsageError(
+                f"minimum_rows {self.minimum_rows} and minimum_days {self.minimum_days} must be 1 or more: "
+                "of no rows nothing can be said"
+            )
+        if self.reference not in get_args(ReferenceChoice):
+            raise UsageError(
+                f"reference {self.reference!r} is none of {', '.join(get_args(ReferenceChoice))}"
+            )
 
     @property
     def spans(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from monitoring.columns import Floats
 from monitoring.detection.noise import WEEK, Noise
-from monitoring.detection.policy import DetectionPolicy
+from monitoring.detection.policy import DAY, DetectionPolicy
 from monitoring.detection.state import DayRecord
 from monitoring.detection.statistics import Unit
 
@@ -78,6 +78,8 @@ def weigh(
     size = len(question.centre)
     best = _nothing(question)
     judged: set[int] = set()
+    if not any(end - policy.window // DAY <= r.day < end for r in records):
+        return best  # nothing came: the window before, which the longest span reaches, is no news of this one
     for span in policy.spans:
         inside = [r for r in records if end - span <= r.day < end]
         if len(inside) < min(policy.minimum_days, span) or len(inside) in judged:

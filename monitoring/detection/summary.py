@@ -15,6 +15,7 @@ def drift_check(check: Check, columns: Sequence[ColumnJudgement]) -> CheckJudgem
     ringing = sorted((c for c in columns if c.alarm), key=lambda c: -(c.evidence or 0.0))
     judged = [c for c in columns if c.evidence is not None]
     blind = [c for c in judged if c.verdict == "INCONCLUSIVE"]
+    unseen = [c for c in columns if c.evidence is None]
     if ringing:
         reason = "; ".join(_sentence(c) for c in ringing[:NAMED])
         if len(ringing) > NAMED:
@@ -27,6 +28,10 @@ def drift_check(check: Check, columns: Sequence[ColumnJudgement]) -> CheckJudgem
         reason = f"none of {len(judged)} columns changed by more than what matters, beyond its noise"
         if blind:
             reason += f"; {len(blind)} not resolved ({', '.join(c.column for c in blind[:NAMED])})"
+        if unseen:
+            reason += (
+                f"; {len(unseen)} without values to compare ({', '.join(c.column for c in unseen[:NAMED])})"
+            )
     verdict: Verdict = "PASS"
     if ringing:
         verdict = "FAIL"

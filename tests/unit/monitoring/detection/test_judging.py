@@ -16,7 +16,7 @@ from monitoring.detection.baseline import Baseline
 from monitoring.detection.judging import judge
 from monitoring.detection.policy import DetectionPolicy
 from monitoring.detection.result import CHECKS, as_json
-from monitoring.detection.rows import DAY_S, Rows
+from monitoring.detection.rows import DAY_S, Matured, Rows
 from monitoring.detection.state import DetectionState
 from tests.support.detection_flights import CARRIERS, COLUMNS, Flights, Watch, learn
 from windlass.errors import UsageError, WindlassError
@@ -167,6 +167,52 @@ def test_too_few_rows_decide_nothing(flights: Flights, learned: Baseline) -> Non
     json.dumps(as_json(found), allow_nan=False)
 
 
+def test_a_column_that_training_never_saw_is_not_said_to_be_steady(
+    flights: Flights, reference: Flights
+) -> None:
+    """Verify that values where training had none are INCONCLUSIVE, and that the check names the column."""
+    watch = Watch(learn(reference.changed("humid", lambda x: np.full(len(x), np.nan))))
+    for place in range(8, 12):
+        found = watch.look(flights.live(place))
+    column = next(c for c in found.columns if c.column == "humid")
+    assert (column.verdict, column.evidence, column.effect) == ("INCONCLUSIVE", None, None)
+    check = found.check("featureDrift")
+    assert check.verdict == "PASS"
+    assert "1 without values to compare (humid)" in check.reason
+
+
+def test_what_stopped_coming_is_not_said_to_be_steady(flights: Flights, learned: Baseline) -> None:
+    """Verify that days before the window, which the longest span still reaches, are no news of the window."""
+    watch = Watch(learned)
+    for place in range(8, 12):
+        calm = watch.look(flights.live(place))
+    assert {calm.check(c).verdict for c in ("featureDrift", "dataQuality", "labelDrift")} == {"PASS"}
+    nothing = flights.live(12).where(slice(0, 0))
+    for place in (12, 13):
+        end = flights.live(place).end
+        rows = Rows(end, nothing.at, nothing.features, nothing.scores)
+        matured = Matured(end, nothing.at, nothing.labels, nothing.scores)
+        found, watch.state = judge(learned, rows, watch.state, watch.policy, matured)
+    verdicts = {c.check: c.verdict for c in found.checks}
+    assert verdicts == dict.fromkeys(CHECKS, "INCONCLUSIVE")
+
+
+@pytest.mark.parametrize("told", [pytest.param(True, id="none-came"), pytest.param(False, id="nobody-knows")])
+def test_labels_that_stopped_do_not_speak_of_later_weeks(
+    flights: Flights, learned: Baseline, told: bool
+) -> None:
+    """Verify that label drift is INCONCLUSIVE once no label of the window is known, while features are judged."""
+    watch = Watch(learned)
+    for place in range(8, 12):
+        calm = watch.look(flights.live(place))
+    assert calm.check("labelDrift").verdict == "PASS"
+    for place in (12, 13):
+        week = flights.live(place)
+        found = watch.look(replace(week, labels=np.full(len(week.at), np.nan)), labelled=told)
+    assert found.check("labelDrift").verdict == "INCONCLUSIVE"
+    assert found.check("featureDrift").verdict == "PASS"
+
+
 def test_a_column_that_wanders_is_not_said_to_be_steady(flights: Flights, learned: Baseline) -> None:
     """Verify that pressure, of which a week is one observation, is told from distance, which a week fixes."""
     watch = Watch(learned, DetectionPolicy(minimum_rows=100, resolution=0.4))
@@ -249,6 +295,10 @@ def test_who_looks_more_often_spends_less_a_look() -> None:
         pytest.param({"window": timedelta(hours=36)}, id="half-a-day"),
         pytest.param({"step": timedelta(hours=1)}, id="step-below-a-day"),
         pytest.param({"smallest_effect": -0.1}, id="negative-effect"),
+        pytest.param({"smallest_effect": float("nan")}, id="effect-that-is-no-number"),
+        pytest.param({"minimum_rows": 0}, id="judged-by-no-rows"),
+        pytest.param({"minimum_days": 0}, id="judged-by-no-days"),
+        pytest.param({"reference": "yesterday"}, id="unknown-reference"),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused(change: dict[str, object]) -> None:
