@@ -22,7 +22,7 @@ PAGES = [FOLDER / f"{alert.name}.md" for alert in ALERTS]
 PARTS = ("**Means.**", "**Impact.**", "## Look", "## Act", "## Over when", "## Practise")
 #: The tools of a cluster, of Prometheus and of the system that a runbook may name.
 OTHERS = {"kubectl", "amtool", "timedatectl", "df"}
-VERBS = {"get", "logs", "create", "describe", "scale", "top"}
+VERBS = {"get", "logs", "create", "describe", "patch", "top"}
 VARIABLES = {"$MODEL": "flights", "$VERSION": "3", "$NS": "windlass"}
 
 
@@ -59,6 +59,24 @@ def test_a_page_is_short_and_whole(page: Path) -> None:
     assert (f"signal `{alert.signal}`" in text) == (alert.signal is not None)
     assert any(command[0] == "windlass" for command in commands(page))
     assert any(command[0] == "kubectl" for command in commands(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_command_needs_is_set_before_it(page: Path) -> None:
+    """Verify that no pasted command runs with a variable that stands for nothing: it would be about everything."""
+    known: set[str] = set()
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.S):
+        for line in block.splitlines():
+            assert set(re.findall(r"\$([A-Z]+)", line)) <= known, line
+            known |= set(re.findall(r"\b([A-Z]+)=", line))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_command_changes_more_than_it_names(page: Path) -> None:
+    """Verify that what changes a cluster names its object: a selector would take the versions that stand idle too."""
+    for command in commands(page):
+        if command[0] == "kubectl" and not {"get", "logs", "describe", "top"} & set(command):
+            assert not {"-l", "--selector", "--all"} & set(command), command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
