@@ -26,16 +26,20 @@ def groups(objectives: Objectives) -> tuple[Group, ...]:
 
 def _metrics_absent() -> Alert:
     answers = 'windlass_requests_total{model!=""}'
+    # (not model servers: they come and go with versions, and are watched by model)
+    single = 'up{job=~"windlass-(analysis|collector|release|retrain)"}'
     return Alert(
         "WindlassMetricsAbsent",
-        # a target that does not answer; or no target is known at all; or a model that had series today has none
+        # a target that does not answer; or no target is known at all; or a job that had one today has none (a cluster
+        # forgets the target of a pod that is not there); or a model that had series today has none
         'max by (job, instance) (up{job=~"windlass.*"}) == 0\n'
         'or absent(up{job=~"windlass.*"})\n'
+        f"or max by (job) (max_over_time({single}[1d])) unless on (job) {single}\n"
         # (asked of the recorded series: one a model, where the counters may be thousands)
         f"or max_over_time({slo.RATE}[1d]) unless on (model) {answers}",
         "5m",
         "page",
-        "{{ or $labels.model $labels.instance `windlass` }}: its metrics have vanished",
+        "{{ or $labels.model $labels.instance $labels.job `windlass` }}: its metrics have vanished",
         "Either it is down or Prometheus does not reach it; no other alert about it can ring meanwhile. "
         + _STATUS,
     )
