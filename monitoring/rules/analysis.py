@@ -13,6 +13,9 @@ from monitoring.rules.rule import Alert, Group
 _OF = "{{ $labels.model }} v{{ $labels.version }}"
 #: The verdict itself is a window old already.
 _WAIT = "2m"
+#: Broken data looks like drift and decay. The trigger has to hear of it first, or it would start a run that it is to
+#: hold back: groups of rules are evaluated up to an interval apart, and Alertmanager keeps each alert for some seconds.
+_QUALITY_WAIT = "1m"
 #: The trigger is told of the end of a signal and lets go of what is held back by it. A scrape that fails takes every
 #: series of its page at once; that, or a page that is started anew, is no end.
 _KEEP = "15m"
@@ -104,7 +107,7 @@ def _data(objectives: Objectives) -> tuple[Alert, ...]:
         Alert(
             "WindlassDataQuality",
             _fails("dataQuality"),
-            _WAIT,
+            _QUALITY_WAIT,
             "ticket",
             f"{_OF}: what it is asked with fails validation",
             "Nulls, ranges, categories or the schema of the logged requests are not those of its training. Retraining "

@@ -112,16 +112,17 @@ class Service:
         strange = self.unknown(notices)
         if strange:
             raise UsageError(strange[0])
-        told: list[dict[str, Any]] = []
+        told: dict[int, dict[str, Any]] = {}
         failed: WindlassError | None = None
-        for notice in notices:
+        # broken data is heard of first: one analysis finds it and the drift that it looks like, in whatever order
+        for i in sorted(range(len(notices)), key=lambda i: notices[i].kind != "dataQuality"):
             try:
-                told.append(self._take(notice))
+                told[i] = self._take(notices[i])
             except WindlassError as error:  # one workload's trouble is not another's
                 failed = failed or error
         if failed is not None:
             raise failed
-        return tuple(told)
+        return tuple(told[i] for i in range(len(notices)))
 
     def _take(self, notice: Notice) -> dict[str, Any]:
         watched = self.watched[notice.workload]

@@ -221,6 +221,17 @@ def test_training_data_that_is_refused_holds_everything_and_shows(tmp_path: Path
     assert len(m.platform.submitted) == 1
 
 
+def test_broken_data_holds_what_was_told_before_it_in_the_same_request(tmp_path: Path) -> None:
+    """Verify that one analysis that finds decay and broken data starts no run, whichever it tells first."""
+    m = made(tmp_path)
+    kinds = ("performanceDecay", "featureDrift", "dataQuality")
+    told = m.service.take([Notice(MODEL, kind, "3", None, NOW, None, "", {}) for kind in kinds])
+    assert [t["kind"] for t in told] == list(kinds)
+    assert not any(t["accepted"] for t in told)
+    m.turn(1)
+    assert m.platform.submitted == []
+
+
 def test_a_schedule_retrains_when_nothing_else_did_for_so_long(tmp_path: Path) -> None:
     m = made(tmp_path, schedule=timedelta(days=7))
     m.turn()
