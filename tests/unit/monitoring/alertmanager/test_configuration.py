@@ -122,6 +122,12 @@ def names(matchers: list[str]) -> list[str]:
     return found.partition('"')[2].strip('"').split("|")
 
 
+def test_no_page_is_silenced() -> None:
+    """Verify that whatever rings, a page is heard: what silences it may be about another version, or another part."""
+    pages = {alert.name for alert in document.alerts() if alert.severity == "page"}
+    assert pages and pages.isdisjoint(name for _, targets in NAMES for name in names(targets))
+
+
 @pytest.mark.parametrize("place", range(len(NAMES)), ids=[names(source)[0] for source, _ in NAMES])
 def test_a_cause_silences_what_follows_from_it(watch: Watch, place: int) -> None:
     """Verify each inhibition in a real Alertmanager: what follows is suppressed for that model and for no other."""
