@@ -8,6 +8,8 @@ from monitoring.rules.objectives import Objectives
 from monitoring.rules.platform import FAILURES, FALLBACK, SHED
 
 OF = 'model="$model"'
+#: Of the model, and of what all models share: the collector, a target that does not answer.
+RINGS = 'ALERTS{alertname=~"Windlass.*",alertstate="firing",model=~"$model|"}'
 _GOALS = Objectives()
 _FAILING, _LATE = round(1 - _GOALS.availability, 9), round(1 - _GOALS.fast, 9)
 
@@ -52,8 +54,8 @@ OVERVIEW = Dashboard(
             (
                 _stat(
                     "Alerts that ring",
-                    f'count(ALERTS{{alertname=~"Windlass.*",alertstate="firing",{OF}}})',
-                    "About this model. Nothing is shown where none rings, or where the rules are not loaded.",
+                    f"count({RINGS})",
+                    "About this model or what all share. Nothing is shown where none rings, or no rules are loaded.",
                     "short",
                     ((1, BAD),),
                 ),
@@ -158,7 +160,7 @@ OVERVIEW = Dashboard(
                     "state-timeline",
                     (
                         Query(
-                            f'max by (alertname) (ALERTS{{alertname=~"Windlass.*",alertstate="firing",{OF}}})',
+                            f"max by (alertname) ({RINGS})",
                             "{{alertname}}",
                         ),
                     ),

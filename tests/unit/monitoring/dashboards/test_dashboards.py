@@ -144,6 +144,42 @@ def test_panels_lie_side_by_side(dashboard: Dashboard) -> None:
     assert all(panel.help and panel.queries for panel in dashboard.panels())
 
 
+def test_what_all_models_share_rings_in_the_overview_of_each(tmp_path: Path) -> None:
+    """Verify that a page about the collector is no silence there, and another model's alert is no noise."""
+    (count,) = (
+        q.expr for _, p in PANELS if p.title == "Alerts that ring" and p.kind == "stat" for q in p.queries
+    )
+    (rows,) = (
+        q.expr for _, p in PANELS if p.title == "Alerts that ring" and p.kind != "stat" for q in p.queries
+    )
+    ringing = [
+        'ALERTS{alertname="WindlassCollectorStorage",alertstate="firing",severity="page"}',
+        'ALERTS{alertname="WindlassSkew",alertstate="firing",model="flights"}',
+        'ALERTS{alertname="WindlassQueueFull",alertstate="pending",model="flights"}',
+        'ALERTS{alertname="WindlassLabelDrift",alertstate="firing",model="flights2"}',
+    ]
+    names = ("WindlassCollectorStorage", "WindlassSkew")
+    expected = [
+        {"expr": count, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": 2}]},
+        {
+            "expr": rows,
+            "eval_time": "1m",
+            "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in names],
+        },
+    ]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": series, "values": "1x5"} for series in ringing],
+        "promql_expr_test": [{**each, "expr": without_variables(each["expr"])} for each in expected],
+    }
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    promtool = binary("promtool", ROOT / ".tools")
+    ended = subprocess.run(
+        [promtool, "test", "rules", tmp_path / "tests.yaml"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def test_a_missing_series_is_never_drawn_as_zero() -> None:
     """Verify that no query fills in what is unknown, and that gaps stay gaps."""
     for _, panel in PANELS:
