@@ -40,12 +40,17 @@ class Asked:
     location: int | None
     learned: bool = True
 
+    @property
+    def incident(self) -> str:
+        """The name of its incident."""
+        return f"{DRIFT[self.kind]}/{self.column}"
+
 
 def drift(
     asked: Asked, evidence: Evidence, incidents: Incidents, policy: DetectionPolicy, reference: ReferenceUsed
 ) -> ColumnJudgement:
     """Judge one column."""
-    name = f"{DRIFT[asked.kind]}/{asked.column}"
+    name = asked.incident
     values = evidence.evidence[list(asked.positions)]
     known = asked.learned and bool(np.isfinite(values).any())
     k = int(asked.positions[int(np.nanargmax(values))]) if known else int(asked.positions[0])

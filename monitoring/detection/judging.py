@@ -30,7 +30,7 @@ from monitoring.detection.result import (
     ReferenceUsed,
 )
 from monitoring.detection.rows import DAY_S, Matured, Rows, days_of
-from monitoring.detection.spans import Question
+from monitoring.detection.spans import Evidence, Question
 from monitoring.detection.state import DayRecord, DetectionState
 from monitoring.detection.statistics import DayTable, by_day
 from monitoring.detection.summary import drift_check, quality_check
@@ -211,12 +211,13 @@ def _predictions(
         spending=np.array([s.spending * each for s in measure.statistics]),
         threshold=np.array([spans.smallest(s.unit, policy) for s in measure.statistics]),
     )
-    evidence = spans.weigh(known.records, known.end, question, policy, week_ago=reference == "week-ago")
+    learned, seen = _weighed(known.records, known.end, question, policy, reference)
     columns = tuple(
-        columns_judged.drift(asked, evidence, incidents, policy, reference)
+        _drift(asked, learned, seen, incidents, policy, reference)
         for asked in columns_judged.asked_of(measure, baseline.columns)
     )
-    return columns, columns_judged.quality(measure, baseline.columns, evidence, incidents)
+    # what has been broken for weeks is broken: it is never the weeks before that say what is whole
+    return columns, columns_judged.quality(measure, baseline.columns, learned, incidents)
 
 
 def _label(
@@ -233,6 +234,35 @@ def _label(
         threshold=np.full(len(LABEL_STATISTICS), policy.smallest_effect),
     )
     # up to when they should have come, and not up to the last one: labels that stopped say nothing of today
-    evidence = spans.weigh(known.labels, known.labels_end, question, policy, week_ago=reference == "week-ago")
+    learned, seen = _weighed(known.labels, known.labels_end, question, policy, reference)
     asked = Asked("label", "label", range(len(LABEL_STATISTICS)), LABEL_STATISTICS, 0)
-    return columns_judged.drift(asked, evidence, incidents, policy, reference)
+    return _drift(asked, learned, seen, incidents, policy, reference)
+
+
+def _weighed(
+    records: Sequence[DayRecord],
+    end: int,
+    question: Question,
+    policy: DetectionPolicy,
+    reference: ReferenceUsed,
+) -> tuple[Evidence, Evidence]:
+    """Evidence against what was learned, and against the reference in use."""
+    learned = spans.weigh(records, end, question, policy, week_ago=False)
+    if reference != "week-ago":
+        return learned, learned
+    return learned, spans.weigh(records, end, question, policy, week_ago=True)
+
+
+def _drift(
+    asked: Asked,
+    learned: Evidence,
+    seen: Evidence,
+    incidents: Incidents,
+    policy: DetectionPolicy,
+    reference: ReferenceUsed,
+) -> ColumnJudgement:
+    # a change that stays is soon what the weeks before look like, which is no end of it: nobody learned it
+    goes_on = asked.incident in incidents.before
+    if goes_on and learned.strongest(asked.positions) > seen.strongest(asked.positions):
+        return columns_judged.drift(asked, learned, incidents, policy, "training")
+    return columns_judged.drift(asked, seen, incidents, policy, reference)

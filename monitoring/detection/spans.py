@@ -35,6 +35,10 @@ class Evidence:
     span: NDArray[np.int64]
     rows: Floats
 
+    def strongest(self, positions: Sequence[int]) -> float:
+        """The most of the evidence of these statistics; -inf where none could be judged."""
+        return float(np.nan_to_num(self.evidence[list(positions)], nan=-np.inf).max())
+
 
 @dataclass(frozen=True, eq=False)
 class Question:

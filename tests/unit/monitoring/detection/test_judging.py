@@ -18,7 +18,7 @@ from monitoring.detection.policy import DetectionPolicy
 from monitoring.detection.result import CHECKS, as_json
 from monitoring.detection.rows import DAY_S, Matured, Rows
 from monitoring.detection.state import DetectionState
-from tests.support.detection_flights import CARRIERS, COLUMNS, Flights, Watch, learn
+from tests.support.detection_flights import CARRIERS, COLUMNS, WEEK_S, Flights, Watch, learn
 from windlass.errors import UsageError, WindlassError
 
 Floats = NDArray[np.float64]
@@ -246,6 +246,31 @@ def test_the_reference_is_the_season_where_it_is_covered(flights: Flights, refer
     watch.policy = DetectionPolicy(reference="year-ago")
     with pytest.raises(UsageError, match="no days of this season"):
         watch.look(flights.live(46))
+
+
+def test_a_change_that_stays_is_no_new_normal(flights: Flights, reference: Flights) -> None:
+    """Verify that the weeks before, once they hold the change, neither end its incident nor repair the data."""
+    half = learn(reference.where(reference.at < reference.at.min() + 150 * DAY_S))
+    watch = Watch(half)
+    alarms = 0
+    for place in range(6, 20):
+        # the same calm week again and again: nothing but the change is to be seen
+        week = replace(flights.live(6), at=flights.live(6).at + (place - 6) * WEEK_S)
+        week = week.changed("distance", shifted(2.0)).changed("wind_speed", some(0.2, np.nan))
+        found = watch.look(week)
+        distance = next(c for c in found.columns if c.column == "distance")
+        alarms += distance.new
+        assert distance.alarm
+        nulls = next(q for q in found.quality if (q.column, q.check) == ("wind_speed", "nulls"))
+        assert nulls.failed
+        assert nulls.share > 0.15
+    assert (found.reference, distance.reference) == ("week-ago", "training")
+    assert alarms == 1
+    for place in range(20, 32):
+        week = replace(flights.live(6), at=flights.live(6).at + (place - 6) * WEEK_S)
+        found = watch.look(week)
+    assert not {"distance", "wind_speed"} & {c.column for c in found.columns if c.alarm}
+    assert not any(q.failed for q in found.quality)
 
 
 def test_a_season_alone_rings_only_without_its_reference(
