@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ def handle(arguments: argparse.Namespace) -> int:
         print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
 
     records = []
-    with tempfile.TemporaryDirectory(prefix="windlass-drill-") as scratch:
+    with _unwinding(), tempfile.TemporaryDirectory(prefix="windlass-drill-") as scratch:
         for found in chosen:
             say(f"{found.name}: {found.fault}")
             record = drill.run(found, arguments.folder or Path(scratch), say)
@@ -64,6 +66,20 @@ def handle(arguments: argparse.Namespace) -> int:
             json.dumps({"passed": all(r.passed for r in records), "drills": [r.as_json() for r in records]})
         )
     return 0 if all(r.passed for r in records) else 1
+
+
+@contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """A SIGTERM or a closed terminal unwinds like a Ctrl-C, so that no process and no scratch folder is left."""
+    import signal
+
+    ends = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    before = {n: signal.signal(n, signal.default_int_handler) for n in ends}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _listed(drills: list[dict[str, str]]) -> str:

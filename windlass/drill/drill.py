@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +49,10 @@ def run(drill: Drill, folder: Path, say: Callable[[str], None] = lambda _: None)
         stage.prepare()
         record.note("prepared", f"a project with a trained model in {stage.folder}")
         drill.play(stage, record)
-    except (WindlassError, subprocess.TimeoutExpired) as error:
-        record.expect("state", f"the drill comes to its end (it did not: {error})", False)
+    except Exception as error:  # the others of `--all` are played all the same
+        told = str(error) if isinstance(error, WindlassError) else f"{type(error).__name__}: {error}"
+        where = traceback.format_exc()
+        record.expect("state", f"the drill comes to its end (it did not: {told})", False, traceback=where)
     finally:
         stage.down()
     return record
@@ -91,16 +93,18 @@ def kept(stage: Stage, record: Record, asked: Sequence[Asked], *, dropped: int =
     from monitoring.collector.reading import Events
 
     stage.down()
-    answered = {a.request_id for a in asked if a.status == 200}
+    answers = [a.request_id for a in asked if a.status == 200]
+    answered = set(answers)
     stored = Counter(i for i in Events(stage.settings).window(MODEL).request_ids if i in answered)
-    missing, twice = len(answered) - len(stored), sum(n > 1 for n in stored.values())
+    # of two answers with one name the store would hold one
+    missing, twice = len(answers) - len(stored), sum(n > 1 for n in stored.values())
     record.expect(
         "lost",
-        f"each of {len(answered)} answered requests is stored once"
+        f"each of {len(answers)} answered requests is stored once"
         + (f", but for {dropped} that the server counts as not logged" if dropped else "")
         + f" ({missing} missing, {twice} twice)",
-        bool(answered) and missing == dropped and not twice,
-        answered=len(answered),
+        bool(answers) and missing == dropped and not twice,
+        answered=len(answers),
         missing=missing,
         twice=twice,
     )

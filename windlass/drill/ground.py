@@ -9,6 +9,9 @@ from windlass.local import lock, state
 from windlass.local.plane import DataPlane
 from windlass.settings import Settings
 
+MARK = ".windlass-drill"
+"""A file of this name says that a folder is a drill's: `home/` and `project/` alone may be somebody's platform."""
+
 
 def refuse(folder: Path) -> None:
     """Refuse a folder in which something is in service, or that is somebody's own.
@@ -24,7 +27,5 @@ def refuse(folder: Path) -> None:
                 f"a platform is in service on {home}; a drill breaks things on purpose: name another folder, "
                 "or leave it out for a scratch one"
             )
-    if folder.is_dir() and any(folder.iterdir()) and not {p.name for p in folder.iterdir()} <= {
-        "home", "project", "prepared", "aside"
-    }:  # fmt: skip
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
         raise UsageError(f"{folder} holds other things than a drill's; name an empty or a new folder")

@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass.drill import orders, pages, project, traffic
-from windlass.drill.ground import refuse
+from windlass.drill.ground import MARK, refuse
 from windlass.drill.orders import Order
 from windlass.drill.pages import Scrape, Target
 from windlass.drill.traffic import Asked
@@ -61,6 +62,8 @@ class Stage:
     def prepare(self) -> None:
         """Make a project whose model has served calm days, or bring back the home as it was after them."""
         prepared = self.folder / "prepared"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / MARK).touch()
         # the drill before may have added to the data
         self._make_project()
         if not (prepared / READY).is_file():
@@ -171,8 +174,12 @@ class Stage:
         home, place = str(self.settings.home), str(self.settings.project)
         return {**kept, "WINDLASS_HOME": home, "WINDLASS_PROJECT": place}
 
-    def attempt(self, *words: object) -> tuple[int, dict[str, Any]]:
-        """Run `windlass WORDS --json` as a process; exit code and object."""
+    def attempt(self, *words: object, alone: bool = False) -> tuple[int, dict[str, Any]]:
+        """Run `windlass WORDS --json` as a process; exit code and object.
+
+        Args:
+            alone: a Ctrl-C of the terminal does not reach it.
+        """
         command = [sys.executable, "-m", "windlass", *map(str, words), "--json"]
         done = subprocess.run(
             command,
@@ -182,6 +189,7 @@ class Stage:
             env=self.environment,
             cwd=self.settings.project,
             check=False,
+            start_new_session=alone,
         )
         try:
             said: dict[str, Any] = json.loads(done.stdout)
@@ -189,21 +197,22 @@ class Stage:
             said = {"error": {"message": done.stderr.strip()[-1500:]}}
         return done.returncode, said
 
-    def windlass(self, *words: object) -> dict[str, Any]:
+    def windlass(self, *words: object, alone: bool = False) -> dict[str, Any]:
         """As `attempt`, for a command that must succeed.
 
         Raises:
             WindlassError: it did not.
         """
-        code, said = self.attempt(*words)
+        code, said = self.attempt(*words, alone=alone)
         if code:
             reason = said.get("error", {}).get("message", said)
             raise WindlassError(f"`windlass {' '.join(map(str, words))}` ended with {code}: {reason}")
         return said
 
     def up(self) -> dict[str, Any]:
-        """Serve."""
-        return self.windlass("up", MODEL, "--detach")
+        """Serve; an interrupt in the middle waits until it does, because before that `down` finds nothing to end."""
+        with ThreadPoolExecutor(1) as beside:
+            return beside.submit(self.windlass, "up", MODEL, "--detach", alone=True).result()
 
     def down(self) -> None:
         """End whatever runs here."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from windlass.cli import app
-from windlass.drill import catalogue, drill
+from windlass.drill import catalogue, drill, orders
 from windlass.drill.drill import Drill
 from windlass.drill.record import Record
 from windlass.drill.stage import MODEL, Stage
+from windlass.drill.traffic import Asked
 
 DOCS = Path(__file__).parents[3] / "docs" / "drills.md"
 NAMES = {
@@ -70,6 +78,93 @@ def test_a_drill_whose_expectation_does_not_hold_fails(
     assert said["passed"] is False
     failed = [step["text"] for step in said["drills"][0]["steps"] if step["holds"] is False]
     assert failed == ["WindlassFeatureStoreDown fires with model=orders (beside it: no other)"]
+
+
+@pytest.mark.slow
+def test_a_drill_that_breaks_is_one_that_failed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that what nobody foresaw is told, and that the next drill is played all the same."""
+    played = []
+
+    def broken(stage: Stage, record: Record) -> None:
+        played.append(stage.folder)
+        raise LookupError("no page was seen")
+
+    drills = tuple(Drill(name, "nothing", "-", "-", "-", broken) for name in ("first", "second"))
+    monkeypatch.setattr(catalogue, "DRILLS", drills)
+    assert app.run(["drill", "--all", "--folder", str(folder)]) == 1
+    assert played == [folder, folder]
+    record = drill.run(drills[0], folder)
+    assert [s.text for s in record.steps if s.holds is False] == [
+        "the drill comes to its end (it did not: LookupError: no page was seen)"
+    ]
+
+
+@pytest.mark.slow
+def test_two_answers_of_one_name_are_not_both_stored(folder: Path) -> None:
+    """Verify that counting what was kept counts answers: a store that knows a name once has lost the other."""
+    from monitoring.collector.reading import Events
+
+    stage = Stage(folder)
+    stage.prepare()
+    name = str(Events(stage.settings).window(MODEL).request_ids[0])
+    answer = Asked(orders.now(1, 1)[0], name, 200, "1", {}, 0.0)
+    for asked, kept in (([answer], True), ([answer, answer], False), ([], False)):
+        record = Record("x")
+        drill.kept(stage, record, asked)
+        assert [step.holds for step in record.steps] == [kept]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        pytest.param(signal.SIGINT, "prepared", id="ctrl-c-while-the-platform-starts"),
+        pytest.param(signal.SIGTERM, "injected", id="ended-in-the-middle"),
+    ],
+)
+def test_an_interrupted_drill_leaves_no_process(folder: Path, number: int, said: str) -> None:
+    """Verify it by the environment that every process of the stage has."""
+    Stage(folder).prepare()
+    command = [sys.executable, "-m", "windlass", "drill", "dead-feature-store", "--folder", folder, "--json"]
+    # a shell's background jobs do not hear a Ctrl-C
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        playing = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert playing.stderr is not None
+    while said not in (line := playing.stderr.readline()):
+        assert line, "the drill ended before it was interrupted"
+    if number == signal.SIGINT:
+        wait_for(lambda: len(processes_of(folder)) > 0, "the platform begins to start")
+        # as a terminal does: to all that it started
+        os.killpg(playing.pid, number)
+    else:
+        playing.send_signal(number)
+    out, _ = playing.communicate(timeout=120)
+    assert (playing.returncode, out) == (130, "")
+    # `windlass down` is over a moment before the process that it asked to end
+    wait_for(lambda: not processes_of(folder), "the last process ends")
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of the processes whose home is the drill's."""
+    found = []
+    home = f"WINDLASS_HOME={folder.resolve() / 'home'}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if home in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came: {what}"
+        time.sleep(0.02)
 
 
 def test_the_drills_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 
 from windlass.drill import runbook
+from windlass.drill.faults import disk_full
+from windlass.drill.ground import MARK
 from windlass.drill.record import Record
 from windlass.drill.stage import Stage
 from windlass.errors import UsageError, WindlassError
@@ -18,6 +21,7 @@ from windlass.settings import Settings
 
 def test_a_folder_with_a_platform_in_service_is_refused(tmp_path: Path) -> None:
     """Verify that neither a home itself nor a folder that holds one is played with, engine or plane alone."""
+    (tmp_path / MARK).touch()
     home = Settings(home=tmp_path / "home", project=tmp_path)
     held = PlatformLock(state.lock_path(home))
     for folder in (tmp_path, tmp_path / "home"):
@@ -35,6 +39,40 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match="holds other things"):
         Stage(tmp_path)
+
+
+def test_a_home_and_a_project_that_are_no_drill_s_are_refused(tmp_path: Path) -> None:
+    """Verify that a platform that is not in service is not taken for the ground of a drill before."""
+    (tmp_path / "project").mkdir()
+    kept = tmp_path / "home" / "models" / "champion"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("years of work")
+    with pytest.raises(UsageError, match="holds other things"):
+        Stage(tmp_path)
+    assert kept.read_text() == "years of work"
+
+
+def test_a_small_disk_is_taken_away_whatever_happens(tmp_path: Path) -> None:
+    """Verify it where the platform cannot even be ended, and that what a killed drill left is no obstacle."""
+    stage = Stage(tmp_path)
+    stage.settings.home.mkdir()
+    (stage.settings.home / "kept").touch()
+    (tmp_path / "aside" / "left").mkdir(parents=True)
+    # there is no project in which a command could run
+    with pytest.raises(FileNotFoundError), disk_full._disk(stage):
+        assert [p.name for p in stage.settings.home.iterdir()] == ["kept"]
+    assert not stage.settings.home.is_mount()
+    assert not (tmp_path / "aside").exists()
+
+
+def test_without_a_collector_no_process_is_forbidden_to_write(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(WindlassError, match="no collector runs"):
+            disk_full._fill(Stage(tmp_path), False, Record("x"))
+        assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_stage_sees_none_of_the_user_s_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from windlass.drill.alerts import Phase
 from windlass.drill.drill import Drill
 from windlass.drill.record import Record
 from windlass.drill.stage import CHAMPION, MODEL, Stage
+from windlass.errors import WindlassError
 from windlass.local.plane import COLLECTOR, DataPlane
 
 ALERT = "WindlassCollectorStorage"
@@ -136,6 +137,7 @@ def _labels(stage: Stage) -> tuple[int, dict[str, Any]]:
 def _disk(stage: Stage) -> Iterator[bool]:
     """Have the home on a small disk of its own; yields whether this system allows it."""
     home, aside = stage.settings.home, stage.settings.home.with_name("aside")
+    shutil.rmtree(aside, ignore_errors=True)  # of a drill that was killed
     home.rename(aside)
     home.mkdir()
     mounted = (
@@ -150,10 +152,12 @@ def _disk(stage: Stage) -> Iterator[bool]:
     finally:
         # what runs is known by files that are about to go
         (home / BALLAST).unlink(missing_ok=True)
-        stage.down()
-        if mounted:
-            subprocess.run(["umount", "-l", home], check=True)
-        shutil.rmtree(aside)
+        try:
+            stage.down()
+        finally:
+            if mounted:
+                subprocess.run(["umount", "-l", home], check=True)
+            shutil.rmtree(aside)
 
 
 def _fill(stage: Stage, small: bool, record: Record) -> Callable[[], None]:
@@ -166,7 +170,10 @@ def _fill(stage: Stage, small: bool, record: Record) -> Callable[[], None]:
         record.note("injected", f"the disk of the home ({SIZE}) is full")
         return ballast.unlink
     child = DataPlane(stage.settings).records.find(COLLECTOR)
-    pid = 0 if child is None else child.pid
+    if child is None:
+        # 0 would mean this process itself
+        raise WindlassError("no collector runs on this stage; `windlass up` starts it")
+    pid = child.pid
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     record.note(
         "injected",
