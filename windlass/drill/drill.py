@@ -68,7 +68,12 @@ def rings(
     """
     found = alerts.evaluate(before, during)
     calm = ", ".join(found.before) or "none"
-    record.expect("alert", f"no alert fires before the fault (there fires: {calm})", not found.before)
+    record.expect(
+        "alert",
+        f"no alert fires before the fault (there fires: {calm})",
+        not found.before,
+        before={name: [dict(s) for s in sets] for name, sets in found.before.items()},
+    )
     sets = found.during.get(alert, ())
     wanted = dict(labels or {})
     right = [s for s in sets if wanted.items() <= s.items()]

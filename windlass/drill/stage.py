@@ -212,7 +212,15 @@ class Stage:
     def up(self) -> dict[str, Any]:
         """Serve; an interrupt in the middle waits until it does, because before that `down` finds nothing to end."""
         with ThreadPoolExecutor(1) as beside:
-            return beside.submit(self.windlass, "up", MODEL, "--detach", alone=True).result()
+            said = beside.submit(self.windlass, "up", MODEL, "--detach", alone=True).result()
+
+        def answer() -> bool:
+            found = self.scrape()
+            return all(v == 1.0 for series, v in found.samples.items() if series.name == "up")
+
+        # the platform serves before its retrain trigger does, which would be an alert before the fault
+        self.wait(answer, "every process has a page of metrics")
+        return said
 
     def down(self) -> None:
         """End whatever runs here."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from windlass.drill import runbook
 from windlass.drill.faults import disk_full
 from windlass.drill.ground import MARK
+from windlass.drill.pages import Target
 from windlass.drill.record import Record
 from windlass.drill.stage import Stage
 from windlass.errors import UsageError, WindlassError
@@ -73,6 +76,34 @@ def test_without_a_collector_no_process_is_forbidden_to_write(tmp_path: Path) ->
         assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_stage_is_up_once_every_page_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that a process that is slow to listen is waited for: a scrape without it would be an alert."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"windlass_retrain_escalated 0\n")
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = HTTPServer(("127.0.0.1", 0), Page, bind_and_activate=False)
+    server.server_bind()
+    slow = threading.Timer(0.3, lambda: (server.server_activate(), server.serve_forever(0.01)))
+    stage = Stage(tmp_path)
+    target = Target("windlass-retrain", f"http://127.0.0.1:{server.server_port}/metrics")
+    monkeypatch.setattr(stage, "windlass", lambda *_, **__: {"said": "up"})
+    monkeypatch.setattr(stage, "targets", lambda: [target])
+    slow.start()
+    try:
+        assert stage.up() == {"said": "up"}
+        assert stage.scrape().value("up") == 1
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_stage_sees_none_of_the_user_s_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
