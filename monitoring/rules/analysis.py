@@ -147,7 +147,9 @@ def _data(objectives: Objectives) -> tuple[Alert, ...]:
             "WindlassLabelsMissing",
             f"max by (model) (windlass_label_age_seconds) > {seconds(objectives.labels_within)}\n"
             f"or min by (model) (windlass_label_coverage) < {objectives.label_coverage}\n"
-            "or max by (model) (windlass_window_rows) unless on (model) windlass_label_age_seconds",
+            # or none since a model began to answer, or since another version of it did
+            f"or max by (model) (max_over_time(windlass_window_rows[1h] offset {objectives.labels_within})) "
+            f"unless on (model) max_over_time(windlass_label_age_seconds[{objectives.labels_within}])",
             "1h",
             "ticket",
             "{{ $labels.model }}: labels do not arrive",
