@@ -45,16 +45,17 @@ def run(drill: Drill, folder: Path, say: Callable[[str], None] = lambda _: None)
     """
     stage = Stage(folder)
     record = Record(drill.name, say)
-    try:
-        stage.prepare()
-        record.note("prepared", f"a project with a trained model in {stage.folder}")
-        drill.play(stage, record)
-    except Exception as error:  # the others of `--all` are played all the same
-        told = str(error) if isinstance(error, WindlassError) else f"{type(error).__name__}: {error}"
-        where = traceback.format_exc()
-        record.expect("state", f"the drill comes to its end (it did not: {told})", False, traceback=where)
-    finally:
-        stage.down()
+    with stage.own_environment():
+        try:
+            stage.prepare()
+            record.note("prepared", f"a project with a trained model in {stage.folder}")
+            drill.play(stage, record)
+        except Exception as error:  # the others of `--all` are played all the same
+            told = str(error) if isinstance(error, WindlassError) else f"{type(error).__name__}: {error}"
+            where = traceback.format_exc()
+            record.expect("state", f"the drill comes to its end (it did not: {told})", False, traceback=where)
+        finally:
+            stage.down()
     return record
 
 

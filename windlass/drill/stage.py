@@ -20,6 +20,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windlass import telemetry
 from windlass.drill import orders, pages, project, traffic
 from windlass.drill.ground import MARK, refuse
 from windlass.drill.orders import Order
@@ -38,6 +39,8 @@ DATA = "orders.parquet"
 CHAMPION, CANDIDATE = "1", "2"
 COMMAND_S = 240.0
 WAIT_S = 60.0
+#: What names somebody's home, keys, stores, and the server of their registry.
+FOREIGN = ("WINDLASS_", "MLFLOW_")
 #: Written last: a folder whose preparation was interrupted is prepared anew.
 READY = "ready"
 
@@ -168,11 +171,23 @@ class Stage:
     @property
     def environment(self) -> dict[str, str]:
         """What a command's process sees: this stage, and none of the user's settings."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("WINDLASS_")}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
         if "WINDLASS_DVC" in os.environ:
             kept["WINDLASS_DVC"] = os.environ["WINDLASS_DVC"]
         home, place = str(self.settings.home), str(self.settings.project)
-        return {**kept, "WINDLASS_HOME": home, "WINDLASS_PROJECT": place}
+        return {**kept, **telemetry.SWITCHES, "WINDLASS_HOME": home, "WINDLASS_PROJECT": place}
+
+    @contextlib.contextmanager
+    def own_environment(self) -> Iterator[None]:
+        """Have this process see the same: it asks the registry as well, which may be anywhere."""
+        before, own = dict(os.environ), self.environment
+        os.environ.clear()
+        os.environ.update(own)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     def attempt(self, *words: object, alone: bool = False) -> tuple[int, dict[str, Any]]:
         """Run `windlass WORDS --json` as a process; exit code and object.

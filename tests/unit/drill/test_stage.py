@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -110,7 +111,12 @@ def test_a_stage_sees_none_of_the_user_s_settings(tmp_path: Path, monkeypatch: p
     """Verify the environment of its commands."""
     monkeypatch.setenv("WINDLASS_OBJECT_STORE", "s3://production/models")
     monkeypatch.setenv("WINDLASS_DVC", "/opt/dvc")
-    seen = {k: v for k, v in Stage(tmp_path).environment.items() if k.startswith("WINDLASS_")}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://production")
+    stage = Stage(tmp_path)
+    with stage.own_environment():
+        assert dict(os.environ) == stage.environment
+    assert os.environ["MLFLOW_TRACKING_URI"] == "https://production"
+    seen = {k: v for k, v in stage.environment.items() if k.startswith(("WINDLASS_", "MLFLOW_TRACKING"))}
     assert seen == {
         "WINDLASS_HOME": str(tmp_path / "home"),
         "WINDLASS_PROJECT": str(tmp_path / "project"),
