@@ -205,7 +205,9 @@ def _fit(
         )
         for i, n in enumerate(names)
     ]
-    score = ColumnScale.of("score", scores, "score") if np.isfinite(scores).any() else None
+    # a fold may have none of the scores that the whole has
+    scored = bool(np.isfinite(scores).any()) if like is None else like.score is not None
+    score = ColumnScale.of("score", scores, "score") if scored else None
     if like is not None:
         scales = [_alike(s, old) for s, old in zip(scales, like.scales, strict=True)]
         score = None if like.score is None or score is None else _alike(score, like.score)

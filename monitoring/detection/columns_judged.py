@@ -22,6 +22,9 @@ DRIFT: dict[Kind, Check] = {
     "label": "labelDrift",
 }
 
+SMALLEST_DEVIATION = 0.05
+"""Of a share: a category that all rows have has none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Asked:
@@ -29,8 +32,9 @@ class Asked:
 
     Attributes:
         positions: where they stand; `names` what each is called.
-        location: position of the one whose resolution is the column's; None for a category.
+        location: position of the one whose resolution is the column's: of a category, the most frequent one's share.
         learned: whether training had any value of a number: where it had none, nothing can be compared.
+        deviation: standard deviation of the location's values: its resolution is stated in it.
     """
 
     column: str
@@ -39,6 +43,7 @@ class Asked:
     names: Sequence[str]
     location: int | None
     learned: bool = True
+    deviation: float = 1.0
 
     @property
     def incident(self) -> str:
@@ -58,12 +63,12 @@ def drift(
     incidents.note(name, strongest)
     resolution = None
     if known and asked.location is not None and math.isfinite(evidence.resolution[asked.location]):
-        resolution = float(evidence.resolution[asked.location])
+        resolution = float(evidence.resolution[asked.location]) / asked.deviation
     effect, width = float(evidence.effect[k]), float(evidence.width[k])
     verdict: Verdict = "PASS"
     if known and strongest > 1.0:
         verdict = "FAIL"
-    elif not known or (asked.location is not None and (resolution is None or resolution > policy.resolution)):
+    elif not known or resolution is None or resolution > policy.resolution:
         verdict = "INCONCLUSIVE"
     return ColumnJudgement(
         column=asked.column,
@@ -124,7 +129,11 @@ def asked_of(measure: Measure, columns: Sequence[str]) -> tuple[Asked, ...]:
     out = []
     for j in sorted({s.column for s in measure.statistics}):
         own = [k for k, s in enumerate(measure.statistics) if s.column == j and s.kind not in QUALITY]
-        location = next((k for k in own if measure.statistics[k].kind == LOCATION), None)
+        location, deviation = next((k for k in own if measure.statistics[k].kind == LOCATION), None), 1.0
+        if location is None and own:
+            location = max(own, key=lambda k: float(measure.centre[k]))
+            share = min(max(float(measure.centre[location]), 0.0), 1.0)
+            deviation = max(math.sqrt(share * (1 - share)), SMALLEST_DEVIATION)
         names = [measure.statistics[k].name for k in own]
         prediction = j >= len(columns)
         scale = measure.view.score if prediction else measure.view.scales[j]
@@ -137,6 +146,7 @@ def asked_of(measure: Measure, columns: Sequence[str]) -> tuple[Asked, ...]:
                     names,
                     location,
                     scale is not None and (scale.kind == "categorical" or len(scale.knots) > 0),
+                    deviation,
                 )
             )
     return tuple(out)

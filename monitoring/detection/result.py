@@ -36,7 +36,8 @@ class ColumnJudgement:
             level that the budget of false alarms leaves a look; None (and `effect`) where nothing could be judged.
         threshold: size from which the effect matters.
         evidence: (|effect| - threshold) over the half width of the interval: above 1 it rings.
-        resolution: smallest shift of location that this look would have shown; None where nothing could be judged.
+        resolution: smallest shift of location (of a category: of the most frequent one's share, in its standard
+            deviations) that this look would have shown; None where nothing could be judged.
         reference: what it was compared with.
         verdict: FAIL where `lower` exceeds `threshold`; INCONCLUSIVE where there was too little data, or the
             resolution is worse than the policy asks; else PASS.

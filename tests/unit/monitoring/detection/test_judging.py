@@ -301,8 +301,20 @@ def test_a_reference_without_times_is_weaker_and_says_so(
     assert all(
         blunt[c.column] > c.resolution for c in sharper.columns if c.resolution and c.kind == "feature"
     )
+    # one row a week would not tell one carrier from another either
+    carrier = next(c for c in found.columns if c.column == "carrier")
+    assert carrier.verdict == "INCONCLUSIVE"
+    assert next(c for c in sharper.columns if c.column == "carrier").verdict == "PASS"
     found = watch.look(flights.live(12).changed("distance", lambda x: 20 * x))
     assert "distance" in {q.column for q in found.quality if q.failed}
+
+
+def test_scores_that_began_late_teach_what_they_can(flights: Flights, reference: Flights) -> None:
+    """Verify a reference whose older parts have no score at all."""
+    late = reference.at > np.quantile(reference.at, 0.85)
+    watch = Watch(learn(replace(reference, scores=np.where(late, reference.scores, np.nan))))
+    found = watch.look(flights.live(10))
+    assert next(c for c in found.columns if c.kind == "prediction").evidence is not None
 
 
 def test_who_looks_more_often_spends_less_a_look() -> None:
