@@ -12,10 +12,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector
 
 from monitoring.analysis import store
+from windlass import metrics_page
 from windlass.errors import WindlassError
 from windlass.settings import Settings
 
@@ -162,16 +162,4 @@ def serve(settings: Settings, port: int, address: str = "127.0.0.1") -> Callable
     """
     registry = CollectorRegistry()
     registry.register(AnalysisCollector(settings))
-    try:
-        server, thread = start_http_server(port, address, registry)
-    except (OSError, OverflowError) as error:
-        raise WindlassError(
-            f"metrics cannot be served on {address}:{port} ({error}); choose another port"
-        ) from error
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop
+    return metrics_page.serve(registry, port, address)

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server, write_to_textfile
+from prometheus_client import CollectorRegistry, Counter, Gauge, write_to_textfile
 
 from serving.release.decision import Decision
 from serving.release.state import Phase, ReleaseState
 from serving.release.verdict import Verdict
-from windlass.errors import WindlassError
+from windlass import metrics_page
 
 PHASES: tuple[str, ...] = get_args(Phase)
 
@@ -111,16 +111,4 @@ def serve(exporter: Exporter, port: int, address: str = "127.0.0.1") -> Callable
     Raises:
         WindlassError: the port is taken.
     """
-    try:
-        server, thread = start_http_server(port, address, exporter.registry)
-    except OSError as error:
-        raise WindlassError(
-            f"metrics cannot be served on {address}:{port} ({error.strerror}); choose another port"
-        ) from error
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop
+    return metrics_page.serve(exporter.registry, port, address)
