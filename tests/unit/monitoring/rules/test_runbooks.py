@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.rules import document
-from windlass.cli.app import GROUPS, build_parser
+from windlass.cli.app import build_parser
 from windlass.drill import catalogue
 from windlass.errors import UsageError
 
@@ -84,8 +84,6 @@ def test_commands_exist(page: Path) -> None:
     """Verify that each `windlass …` is taken by the real argument parser, and every other program is a known one."""
     parser = build_parser()
     for command in commands(page):
-        if command[:2] == ["windlass", "drill"] and "drill" not in GROUPS:
-            continue  # named with the drills below
         if command[0] == "windlass":
             try:
                 parser.parse_args(command[1:])
