@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import s3_server
 
 from windlass.errors import UsageError, WindlassError
 from windlass.features import offline, partitions
@@ -17,25 +18,14 @@ from windlass.settings import Settings
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server.running() as address:
+        yield address
 
 
 @pytest.fixture
 def remote(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings whose object store is an empty prefix of a bucket."""
-    import boto3
-
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):  # fmt: skip
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="windlass-test")
+    s3_server.make_bucket(endpoint, "windlass-test", monkeypatch)
     return Settings(
         home=tmp_path / "home",
         project=tmp_path,

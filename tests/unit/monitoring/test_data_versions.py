@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import s3_server
 
 from components.validate import check_partition
 from monitoring.data_versions import shared, tool, version
@@ -314,19 +315,9 @@ def test_a_partition_is_named_by_its_days(oldest: str, newest: str, name: str) -
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A real S3 endpoint on loopback, with the bucket `versions`."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    boto3.client("s3", endpoint_url=address).create_bucket(Bucket="versions")
-    yield address
-    server.stop()
+    with s3_server.running() as address:
+        s3_server.make_bucket(address, "versions", monkeypatch)
+        yield address
 
 
 def test_another_machine_has_the_versions_through_s3(

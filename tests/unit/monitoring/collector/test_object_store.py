@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import s3_server
 from event_store import NOON, EventStore, home, label, prediction, request, response
 
 from monitoring.collector import wal
@@ -21,24 +22,13 @@ from windlass.settings import Settings
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server.running() as address:
+        yield address
 
 
 @pytest.fixture
 def store(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventStore:
-    import boto3
-
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "someone"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):  # fmt: skip
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="events-test")
+    s3_server.make_bucket(endpoint, "events-test", monkeypatch)
     settings = replace(
         home(tmp_path / "one"), object_store=f"s3://events-test/{tmp_path.name}", s3_endpoint=endpoint
     )
