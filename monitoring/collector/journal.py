@@ -113,7 +113,7 @@ class Journal:
 
     def _probe(self) -> None:
         path = self._folder / ".probe"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # still no space: the next probe asks again
             try:
                 with path.open("wb") as file:
                     file.write(bytes(PROBE_BYTES))
@@ -195,7 +195,7 @@ class Journal:
         while self._work is not None and not self._work.done():
             # it may only be starting
             if self._child is not None:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                     self._child.terminate()  # at any moment: the next start does it again
             await asyncio.wait({self._work}, timeout=0.1)
         self.commits.close()

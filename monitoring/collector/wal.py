@@ -162,6 +162,6 @@ class Wal:
 
     def _release(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # what was acknowledged was fsynced before
                 os.close(self._file)
         self._file, self._size = None, 0

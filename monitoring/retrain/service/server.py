@@ -24,7 +24,7 @@ def require_safe(host: str, token: Token | None) -> None:
     """
     if token is not None:
         return
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError):  # a name is no address, and is not taken for loopback
         if ipaddress.ip_address(host).is_loopback:
             return
     raise UsageError(

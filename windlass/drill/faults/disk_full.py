@@ -164,6 +164,7 @@ def _fill(stage: Stage, small: bool, record: Record) -> Callable[[], None]:
     """Fill the disk, or forbid the collector larger files where it has none of its own; returns what undoes it."""
     if small:
         ballast = stage.settings.home / BALLAST
+        # the error is the aim: it says that the disk is full
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
