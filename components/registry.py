@@ -348,6 +348,8 @@ class Registry:
             telemetry.switch_off()
             if self._settings.s3_endpoint:
                 os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", self._settings.s3_endpoint)
+            # a pooled connection goes on reading a database that was replaced at its path, by a restore for one
+            os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
             import mlflow
 
             logging.getLogger("mlflow").setLevel(logging.ERROR)

@@ -166,6 +166,23 @@ def test_a_change_by_another_client_is_seen(settings: Settings, submission: Subm
     assert Registry(settings).champion("m") == "2"
 
 
+def test_a_database_put_back_under_a_running_process_is_the_one_that_is_read(
+    settings: Settings, submission: Submission, tmp_path: Path
+) -> None:
+    """Verify what a restore does, and each drill: the file at the path is another one, and it counts."""
+    registry = Registry(settings)
+    registry.register(submission, state="champion", champion=True)
+    kept = tmp_path / "kept"
+    shutil.copytree(settings.registry_dir, kept)
+    second = registry.register(another(submission, "run-2"), state="champion", champion=True)
+    assert registry.champion("m") == second.version
+    shutil.rmtree(settings.registry_dir)
+    shutil.copytree(kept, settings.registry_dir)
+    (settings.registry_dir / "snapshot.json").unlink()
+    assert Registry(settings).champion("m") == "1"
+    assert [v.version for v in registry.versions("m")] == ["1"]
+
+
 def test_a_damaged_snapshot_is_made_again(settings: Settings, submission: Submission) -> None:
     Registry(settings).register(submission, state="champion", champion=True)
     (settings.registry_dir / "snapshot.json").write_text('{"stamp": [')
