@@ -41,11 +41,12 @@ verify: lint ## Lint, and check that what is generated or stated elsewhere is up
 lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 	@uv=$$($(PYTHON) requirements/environment.py --uv-only) && set -x && \
 	$$uv $(COMPILE) $(UPGRADE) --all-extras --group dev -o requirements/all.lock && \
-	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --group dev \
+	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --extra operator --group dev \
 		-o requirements/local.lock && \
 	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --group build \
 		-o requirements/training.lock && \
 	$$uv $(COMPILE) -c requirements/all.lock --extra serving-native --extra redis -o requirements/serving.lock && \
+	$$uv $(COMPILE_FOR_TESTS) -c requirements/all.lock requirements/operator.in -o requirements/operator.lock && \
 	$$uv $(COMPILE_FOR_TESTS) -c requirements/all.lock requirements/keras.in -o requirements/keras.lock && \
 	$$uv $(COMPILE_FOR_TESTS) requirements/conformance.in -o requirements/conformance.lock && \
 	$$uv $(COMPILE_FOR_TESTS) requirements/dvc.in -o requirements/dvc.lock && \
