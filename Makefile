@@ -50,7 +50,8 @@ lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 	$$uv $(COMPILE_FOR_TESTS) -c requirements/all.lock requirements/keras.in -o requirements/keras.lock && \
 	$$uv $(COMPILE_FOR_TESTS) requirements/conformance.in -o requirements/conformance.lock && \
 	$$uv $(COMPILE_FOR_TESTS) requirements/dvc.in -o requirements/dvc.lock && \
-	$$uv $(COMPILE_FOR_TESTS) requirements/grafana.in -o requirements/grafana.lock
+	$$uv $(COMPILE_FOR_TESTS) requirements/grafana.in -o requirements/grafana.lock && \
+	$$uv $(COMPILE_FOR_TESTS) requirements/go.in -o requirements/go.lock
 
 clean: ## Remove the environment, caches and local state
 	rm -rf .venv .tools .windlass .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist demo-out
