@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,19 +95,8 @@ def module_dir(module: str, group: str | None = None) -> Path:
         )
     home = HERE / next(iter(pinned))
     go = golang.find(golang.least(home / "go.mod"))
-    command: list[str | Path] = [go.program, "mod", "download", "-json", module]
-    done = subprocess.run(
-        command,
-        cwd=home,
-        env=golang.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BUILD_S,
-    )
-    if done.returncode:
-        raise WindlassError(_failed(command, home, done.returncode, done.stderr + done.stdout))
-    return Path(json.loads(done.stdout)["Dir"])
+    said = _go([go.program, "mod", "download", "-json", module], home)
+    return Path(json.loads(said)["Dir"])
 
 
 def digest(known: Tool, go: golang.Go) -> str:
@@ -122,43 +112,44 @@ def _flags(known: Tool) -> list[str]:
 
 
 def _build(known: Tool, go: golang.Go, folder: Path) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed
-    partial.mkdir()
-    command: list[str | Path] = [
-        go.program,
-        "build",
-        *_flags(known),
-        "-o",
-        partial / known.name,
-        known.package,
-    ]
-    home = HERE / known.group
+    for left in folder.parent.glob(f"{folder.name}.*"):  # of a build that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    # a name of its own: a Go whose caller was killed may still write into the one that it was given
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        done = subprocess.run(
-            command,
-            cwd=home,
-            env=golang.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=BUILD_S,
+        partial.chmod(0o755)
+        _go(
+            [go.program, "build", *_flags(known), "-o", partial / known.name, known.package],
+            HERE / known.group,
         )
-        if done.returncode:
-            raise WindlassError(_failed(command, home, done.returncode, done.stdout))
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _failed(command: Sequence[str | Path], home: Path, code: int, said: str) -> str:
-    last = "\n".join(said.strip().splitlines()[-_LAST_LINES:])
-    words = " ".join(map(str, command))
-    return (
-        f"`{words}` in {home} ended with {code}:\n{last}\n"
-        "check that Go's module proxy can be reached (`go env GOPROXY`) and that the disk is not full, and repeat it"
-    )
+def _go(command: Sequence[str | Path], home: Path) -> str:
+    words = f"`{' '.join(map(str, command))}` in {home}"
+    try:
+        done = subprocess.run(
+            command,
+            cwd=home,
+            env=golang.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BUILD_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise WindlassError(
+            f"{words} was not done after {BUILD_S} s; repeat it, it goes on where it was"
+        ) from None
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_LAST_LINES:])
+        raise WindlassError(
+            f"{words} ended with {done.returncode}:\n{last}\n"
+            "check that the module proxy (`go env GOPROXY`) can be reached and that the disk is not full; repeat it"
+        )
+    return done.stdout
 
 
 def _known(name: str) -> Tool:
@@ -183,17 +174,21 @@ def _given(known: Tool) -> Path | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.tools.build", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAMES", help=f"of {', '.join(TOOLS)}; all by default")
-    names = parser.parse_args(arguments).names or list(TOOLS)
+    parser.add_argument(
+        "--place", type=Path, default=PLACE, help="where binaries are kept, .tools/go by default"
+    )
+    given = parser.parse_args(arguments)
+    names, place = given.names or list(TOOLS), given.place.absolute()
     try:
         for name in names:
             _known(name)
         for name in names:
-            if (there := built(name)) is not None:
+            if (there := built(name, place)) is not None:
                 print(f"{name} is there: {there}", flush=True)
                 continue
             print(f"{name} {_known(name).version()} is being built", flush=True)
             began = time.monotonic()
-            path = tool(name)
+            path = tool(name, place)
             size = path.stat().st_size / 1e6
             print(f"{name} built in {time.monotonic() - began:.0f} s, {size:.0f} MB: {path}", flush=True)
     except WindlassError as error:
