@@ -44,6 +44,8 @@ GROUPS = (
     "report",
     "drill",
     "doctor",
+    "backup",
+    "restore",
     "bench",
     "new",
 )

@@ -1,0 +1,1 @@
+"""Backup and restore of a home: registry, bundles, keys, journals, features, events, in one file that checks itself."""
