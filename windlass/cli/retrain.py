@@ -99,8 +99,8 @@ def offer(
     from monitoring.retrain import clock, journal
     from monitoring.retrain.following import follow
     from monitoring.retrain.service.core import Watched
+    from windlass import retrain_policy as policy
     from windlass.errors import UsageError, WindlassError
-    from windlass.local.retraining import policy
     from windlass.local.retraining.surroundings import OnThisMachine, Surroundings
 
     workload = policy.in_force(workload, configured.project)

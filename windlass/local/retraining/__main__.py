@@ -19,9 +19,9 @@ from monitoring.retrain.service.core import Service, Watched
 from monitoring.retrain.service.server import require_safe, serve
 from pipelines.submit_kfp import Address, KfpRuns
 from windlass import catalog, settings, telemetry
+from windlass import retrain_policy as policy
 from windlass.contract import RetrainPolicy, Workload
 from windlass.errors import UsageError, WindlassError
-from windlass.local.retraining import policy
 from windlass.local.retraining.surroundings import OnKubeflow, Surroundings
 from windlass.settings import Settings
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from windlass import catalog
+from windlass import retrain_policy as policy
 from windlass.contract import RetrainPolicy
 from windlass.errors import UsageError
-from windlass.local.retraining import policy
 
 DOCUMENT = """
 apiVersion: windlass.dev/v1alpha1
