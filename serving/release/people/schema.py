@@ -90,8 +90,7 @@ def spec() -> dict[str, Any]:
                 "description": "what to do while another release of the model is live",
             },
             "inconclusiveAfter": {
-                "type": "string",
-                "pattern": _DURATION,
+                **duration(),
                 "default": "24h",
                 "description": "time without progress after which whenInconclusive applies",
             },
@@ -103,6 +102,11 @@ def spec() -> dict[str, Any]:
             },
         },
     }
+
+
+def duration() -> dict[str, Any]:
+    """Schema of a duration's text."""
+    return {"type": "string", "pattern": _DURATION}
 
 
 def _strategy() -> dict[str, Any]:
@@ -195,7 +199,7 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
     # `2`, `2.5` and `2%` are all taken
     "percent": _ANY,
     "flag": {"type": "boolean"},
-    "duration": {"type": "string", "pattern": _DURATION},
+    "duration": duration(),
     "object": {"type": "object"},
     "list": {"type": "array"},
     "any": _ANY,
