@@ -14,10 +14,10 @@ COMPILE_FOR_TESTS := pip compile --quiet --generate-hashes --no-emit-index-url -
 	--python-version 3.11
 COMPILE := $(COMPILE_FOR_TESTS) pyproject.toml
 
-.PHONY: help demo test lint format verify clean lock
+.PHONY: help demo test lint format verify manifests clean lock
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.complete ## Tell the whole story on real flights; ARGS="--fast --out DIR" passes arguments on
 	@$(BIN)/windlass demo $(ARGS)
@@ -37,6 +37,9 @@ format: .venv/.complete ## Rewrite the code in our style
 
 verify: lint ## Lint, and check that what is generated or stated elsewhere is up to date
 	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
+
+manifests: .venv/.complete ## Write the generated manifests
+	@$(BIN)/windlass manifests --out manifests
 
 lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 	@uv=$$($(PYTHON) requirements/environment.py --uv-only) && set -x && \

@@ -47,6 +47,7 @@ GROUPS = (
     "backup",
     "restore",
     "bench",
+    "manifests",
     "new",
 )
 
