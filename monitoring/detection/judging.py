@@ -3,7 +3,7 @@
 At a look every statistic of every column is judged over each span of the policy. An alarm needs |effect| to exceed
 what matters by `critical` deviations, where `critical` is the quantile of Student's t at the statistic's share of the
 look's budget: the sum of all shares is the expected number of false alarms at the look, however the statistics
-depend on each other. One incident is one alarm.
+depend on each other. A change must last: one or two days of a span do not ring. One incident is one alarm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from monitoring.detection.result import (
 from monitoring.detection.rows import DAY_S, Matured, Rows, days_of
 from monitoring.detection.spans import Evidence, Question
 from monitoring.detection.state import DayRecord, DetectionState
-from monitoring.detection.statistics import DayTable, by_day
+from monitoring.detection.statistics import DayTable, by_day, is_brief
 from monitoring.detection.summary import drift_check, quality_check
 from windlass.errors import UsageError, WindlassError
 
@@ -210,6 +210,7 @@ def _predictions(
         noise=measure.noise,
         spending=np.array([s.spending * each for s in measure.statistics]),
         threshold=np.array([spans.smallest(s.unit, policy) for s in measure.statistics]),
+        brief=np.array([is_brief(s, measure.view) for s in measure.statistics]),
     )
     learned, seen = _weighed(known.records, known.end, question, policy, reference)
     columns = tuple(
@@ -232,6 +233,7 @@ def _label(
         noise=baseline.labels,
         spending=np.array(SPENDING) * each,
         threshold=np.full(len(LABEL_STATISTICS), policy.smallest_effect),
+        brief=np.zeros(len(LABEL_STATISTICS), dtype=np.bool_),
     )
     # up to when they should have come, and not up to the last one: labels that stopped say nothing of today
     learned, seen = _weighed(known.labels, known.labels_end, question, policy, reference)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.columns import Floats
+from monitoring.detection import lasting
 from monitoring.detection.noise import WEEK, Noise
 from monitoring.detection.policy import DAY, DetectionPolicy
 from monitoring.detection.state import DayRecord
@@ -21,6 +22,7 @@ class Evidence:
     """Of each statistic, over the span in which most stands out; NaN where no span could be judged.
 
     Attributes:
+        effect: what lasts of it, see `monitoring.detection.lasting`.
         evidence: (|effect| - threshold) over the half width of its interval; above 1 it rings.
         width: that half width.
         resolution: smallest effect that any span would have shown.
@@ -49,6 +51,7 @@ class Question:
         centre: its mean at training.
         spending: expected false alarms of each statistic at this look, over all spans.
         threshold: effect from which each matters.
+        brief: statistics that a single day may move: no storm does, and a day of it is a fault.
     """
 
     weights: NDArray[np.int64]
@@ -56,6 +59,7 @@ class Question:
     noise: Noise
     spending: Floats
     threshold: Floats
+    brief: NDArray[np.bool_]
 
 
 def smallest(unit: Unit, policy: DetectionPolicy) -> float:
@@ -89,15 +93,16 @@ def weigh(
         if len(inside) < min(policy.minimum_days, span) or len(inside) in judged:
             continue
         judged.add(len(inside))
-        effect, rows = _mean(inside, question)
+        effect, lasts, rows = _means(inside, question)
         deviation = question.noise.deviation(len(inside), rows)
         if week_ago:
             before = [r for r in records if r.day < end - span]
             if len(before) < WEEK:
                 continue
-            earlier, earlier_rows = _mean(before, question)
-            effect = effect - earlier
+            earlier, earlier_lasts, earlier_rows = _means(before, question)
+            effect, lasts = effect - earlier, lasts - earlier_lasts
             deviation = np.hypot(deviation, question.noise.deviation(len(before), earlier_rows))
+        effect = np.where(question.brief, effect, lasting.smaller(effect, lasts))
         critical = _critical(question.spending / len(policy.spans), question.noise.freedom)
         width = critical * deviation
         evidence = np.where(
@@ -123,11 +128,13 @@ def _nothing(question: Question) -> Evidence:
     return Evidence(unknown, unknown, question.threshold, unknown, unknown, zero.astype(np.int64), zero)
 
 
-def _mean(records: Sequence[DayRecord], question: Question) -> tuple[Floats, Floats]:
-    """Deviation from training of each statistic over these days, and the rows behind it."""
-    sums = np.sum([r.sums for r in records], axis=0)
-    rows = np.sum([r.counts for r in records], axis=0)[question.weights]
-    return sums / np.maximum(rows, 1.0) - question.centre, rows
+def _means(records: Sequence[DayRecord], question: Question) -> tuple[Floats, Floats, Floats]:
+    """Deviation from training of each statistic over these days, without the outermost, and the rows behind it."""
+    sums = np.array([r.sums for r in records])
+    counts = np.array([r.counts for r in records])[:, question.weights]
+    rows = counts.sum(axis=0)
+    effect = sums.sum(axis=0) / np.maximum(rows, 1.0) - question.centre
+    return effect, lasting.trimmed(sums / np.maximum(counts, 1.0) - question.centre, counts), rows
 
 
 def _critical(spending: Floats, freedom: float) -> Floats:

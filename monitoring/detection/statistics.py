@@ -34,15 +34,15 @@ WITHIN = "spread within a day"
 LOW, HIGH, ATOM, SHARE = "low tail", "high tail", "most frequent value", "share of category"
 NULLS, RANGE, UNKNOWN, MAGNITUDE = "missing", "out of range", "unknown category", "magnitude"
 KINDS: dict[str, tuple[Unit, float]] = {
-    LOCATION: ("sd", 0.34),
+    LOCATION: ("sd", 0.25),
     ALONE: ("sd", 0.05),
-    SLOPE: ("slope", 0.10),
-    WITHIN: ("spread", 0.15),
-    LOW: ("share", 0.06),
+    SLOPE: ("slope", 0.06),
+    WITHIN: ("spread", 0.30),
+    LOW: ("share", 0.04),
     HIGH: ("share", 0.06),
-    ATOM: ("share", 0.06),
+    ATOM: ("share", 0.04),
     RANGE: ("quality share", 0.04),
-    MAGNITUDE: ("log", 0.10),
+    MAGNITUDE: ("log", 0.12),
     NULLS: ("quality share", 0.04),
     UNKNOWN: ("quality share", 0.04),
     SHARE: ("share", 0.90),
@@ -132,6 +132,13 @@ def _numeric(scale: ColumnScale, predicted: float) -> list[str]:
     if np.isfinite(scale.log_mean):
         kinds.append(MAGNITUDE)
     return kinds
+
+
+def is_brief(statistic: Statistic, view: View) -> bool:
+    """Whether one day of it is a fault: no storm makes new categories, other units, or gaps where there are none."""
+    if statistic.kind == NULLS:
+        return statistic.column not in view.design.missing
+    return statistic.kind in QUALITY
 
 
 def by_day(
