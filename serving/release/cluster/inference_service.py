@@ -1,0 +1,257 @@
+"""One version of a model as Kubernetes serves it: KServe's InferenceService of its own, and what goes with it.
+
+Every version has its own, so that a release changes weights and never a running server. It bears the label
+`networking.kserve.io/visibility: cluster-local`: KServe makes no route for it, `gateway.py` makes one for all versions.
+
+What every server of ours has in common is in the ClusterServingRuntime (`serving_runtime.py`). KServe takes of it the
+containers, volumes and what places a pod; whatever else belongs to the pod (its security context, its grace period,
+how replicas are spread) must stand here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from serving.release.cluster import naming, serving_runtime
+from serving.release.cluster.api import INFERENCE_SERVICE, Kind
+from serving.release.cluster.autoscaling import autoscaling
+from serving.release.cluster.serving_options import VERIFY_KEY, VERIFY_KEY_FILE, ServingOptions
+
+Document = dict[str, Any]
+
+POD_DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+
+DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+#: In the pods' template too: what runs can be told from what was asked for.
+RENDERED = "windlass.dev/rendered"
+#: What KServe puts onto every pod of an InferenceService.
+POD_LABEL = "serving.kserve.io/inferenceservice"
+
+_VISIBILITY = {
+    "Standard": "networking.kserve.io/visibility",
+    "Serverless": "networking.knative.dev/visibility",
+}
+#: KServe's own names since 0.16; it refuses an update that says the older one.
+_MODES = {"Standard": "Standard", "Serverless": "Knative"}
+_ONLINE = "WINDLASS_ONLINE_STORE"
+#: Fields of a predictor whose change needs no new pods.
+_SCALING = frozenset({"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling"})
+#: After the pre-stop pause: the server's own linger and its longest wait for requests in flight, and some room.
+_DRAIN_SECONDS = 20
+
+#: One worker, measured with its imports and a small model, and what requests that arrive may hold; see docs/kserve.md.
+_MEMORY_MI = 384
+_MEMORY_WORKER_MI = 128
+_CPU_WORKER_M = 500
+
+
+def render(model: str, version: str, options: ServingOptions) -> list[Document]:
+    """The objects of one version, without a namespace: the InferenceService, and a PodDisruptionBudget of its pods.
+
+    Raises:
+        UsageError: model and version cannot name a Service.
+    """
+    options = options.of(model)
+    documents = [_inference_service(model, version, options)]
+    budget = _disruption_budget(model, version, options)
+    return documents if budget is None else [*documents, budget]
+
+
+def predictor(model: str, version: str, options: ServingOptions) -> Document:
+    """The `predictor` alone, as the backends `kserve` and `knative` take it: one InferenceService for all versions."""
+    options = options.of(model)
+    return {**autoscaling(model, version, options).predictor, **_predictor(model, version, options)}
+
+
+def digest(document: Document) -> str:
+    """What the pods of an InferenceService are made from, as 12 hexadecimal digits; scaling is not part of it."""
+    pods = {key: value for key, value in document["spec"]["predictor"].items() if key not in _SCALING}
+    text = json.dumps([document["metadata"]["labels"], pods], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def labels(model: str, version: str) -> dict[str, str]:
+    """Who made an object, for which model and version."""
+    return {**naming.MANAGED_BY, naming.MODEL_LABEL: model, naming.VERSION_ANNOTATION: version}
+
+
+def _inference_service(model: str, version: str, options: ServingOptions) -> Document:
+    name = naming.inference_service(model, version)
+    scaled = autoscaling(model, version, options)
+    document: Document = {
+        "apiVersion": INFERENCE_SERVICE.api_version,
+        "kind": INFERENCE_SERVICE.kind,
+        "metadata": {
+            "name": name,
+            "labels": {**labels(model, version), _VISIBILITY[options.mode]: "cluster-local"},
+            "annotations": {DEPLOYMENT_MODE: _MODES[options.mode], **scaled.annotations},
+        },
+        "spec": {"predictor": {**scaled.predictor, **_predictor(model, version, options)}},
+    }
+    document["spec"]["predictor"]["annotations"] = {RENDERED: digest(document)}
+    return document
+
+
+def _predictor(model: str, version: str, options: ServingOptions) -> Document:
+    made: Document = {
+        "model": _server(model, version, options),
+        # no server of ours asks the API anything
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+    }
+    if options.mode == "Standard":
+        made |= _pod(naming.inference_service(model, version), options)
+    if options.service_account is not None:
+        made["serviceAccountName"] = options.service_account
+    if options.storage_container is not None:
+        made["storageContainerName"] = options.storage_container
+    if options.image_pull_secrets:
+        made["imagePullSecrets"] = [{"name": secret} for secret in options.image_pull_secrets]
+    if options.priority_class is not None:
+        made["priorityClassName"] = options.priority_class
+    if options.node_selector is not None:
+        made["nodeSelector"] = dict(options.node_selector)
+    if options.tolerations is not None:
+        made["tolerations"] = options.tolerations
+    if options.payload is not None and options.payload.sender == "kserve":
+        made["logger"] = {"mode": options.payload.mode, "url": options.payload.url}
+    volumes = [*_tmp(options), *_key_volumes(options)]
+    if volumes:
+        made["volumes"] = volumes
+    return made
+
+
+def _pod(name: str, options: ServingOptions) -> Document:
+    """What Knative does not take of us, or has in its own way."""
+    made: Document = {
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": serving_runtime.USER,
+            "runAsGroup": serving_runtime.USER,
+            "fsGroup": serving_runtime.USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationGracePeriodSeconds": options.stop_seconds + _DRAIN_SECONDS,
+        # no old replica goes before a new one answers
+        "deploymentStrategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+        },
+    }
+    if options.spread:
+        made["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                # a cluster of one node, or one that lost a zone, serves all the same
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {POD_LABEL: name}},
+            }
+            for key in options.spread
+        ]
+    return made
+
+
+def _server(model: str, version: str, options: ServingOptions) -> Document:
+    made: Document = {
+        "modelFormat": {"name": serving_runtime.MODEL_FORMAT},
+        "runtime": options.runtime or serving_runtime.NAMES[options.mode],
+        "protocolVersion": "v2",
+        "storageUri": options.storage_uri(model, version),
+        "resources": _resources(options),
+    }
+    if options.image is not None:
+        made["image"] = options.image
+    arguments = _arguments(options)
+    if arguments:
+        made["args"] = arguments  # KServe appends them to the runtime's
+    environment = _environment(options)
+    if environment:
+        made["env"] = environment
+    if _key_volumes(options):
+        # by its path: it takes the place of the runtime's
+        made["volumeMounts"] = [
+            {"name": "own-verify-key", "mountPath": serving_runtime.KEY_FOLDER, "readOnly": True}
+        ]
+    if options.mode == "Standard" and options.stop_seconds != serving_runtime.STOP_SECONDS:
+        made["lifecycle"] = {"preStop": {"sleep": {"seconds": options.stop_seconds}}}
+    if options.start_seconds != serving_runtime.START_SECONDS:
+        made["startupProbe"] = {"failureThreshold": serving_runtime.attempts(options.start_seconds)}
+    return made
+
+
+def _arguments(options: ServingOptions) -> list[str]:
+    made: list[str] = []
+    if options.workers > 1:
+        made += ["--workers", str(options.workers)]
+    if options.online is not None:
+        made += ["--online", f"$({_ONLINE})"]
+    if options.payload is not None and options.payload.sender == "runtime":
+        mode = "" if options.payload.mode == "all" else f"&mode={options.payload.mode}"
+        made += ["--log", f"{options.payload.url}#batch={options.payload.batch}{mode}"]
+    if options.verify_key.key != VERIFY_KEY_FILE:
+        made += ["--verify-key", f"{serving_runtime.KEY_FOLDER}/{options.verify_key.key}"]
+    return [*made, *options.arguments]
+
+
+def _environment(options: ServingOptions) -> list[Document]:
+    found = [(variable.name, variable.value, variable.secret) for variable in options.environment]
+    if options.online is not None:
+        found.insert(0, (_ONLINE, None, options.online))
+    made: list[Document] = []
+    for name, value, secret in found:
+        if secret is None:
+            made.append({"name": name, "value": value})
+        else:
+            reference = {"name": secret.secret, "key": secret.key}
+            made.append({"name": name, "valueFrom": {"secretKeyRef": reference}})
+    return made
+
+
+def _resources(options: ServingOptions) -> Document:
+    stated = options.resources
+    memory = stated.memory or f"{_MEMORY_MI + _MEMORY_WORKER_MI * options.workers}Mi"
+    limits = {"memory": stated.memory_limit or memory}
+    if stated.cpu_limit is not None:
+        limits["cpu"] = stated.cpu_limit
+    requests = {"cpu": stated.cpu or f"{_CPU_WORKER_M * options.workers}m", "memory": memory}
+    return {"requests": requests, "limits": limits}
+
+
+def _tmp(options: ServingOptions) -> list[Document]:
+    if options.tmp == serving_runtime.TMP_SIZE:
+        return []
+    return [{"name": serving_runtime.TMP, "emptyDir": {"sizeLimit": options.tmp}}]
+
+
+def _key_volumes(options: ServingOptions) -> list[Document]:
+    """A volume of another name than the runtime's: KServe would merge two sources into one volume."""
+    key = options.verify_key
+    if key.secret is not None:
+        return [{"name": "own-verify-key", "secret": {"secretName": key.secret}}]
+    if key.config_map is not None and key.config_map != VERIFY_KEY:
+        return [{"name": "own-verify-key", "configMap": {"name": key.config_map}}]
+    return []
+
+
+def _disruption_budget(model: str, version: str, options: ServingOptions) -> Document | None:
+    """One replica at a time may be evicted, where there are two or more at all times; none for a single one, whose
+    node could never be drained."""
+    if not options.disruption_budget or options.mode != "Standard" or options.scaling.min_replicas < 2:
+        return None
+    name = naming.inference_service(model, version)
+    return {
+        "apiVersion": POD_DISRUPTION_BUDGET.api_version,
+        "kind": POD_DISRUPTION_BUDGET.kind,
+        "metadata": {"name": name, "labels": labels(model, version)},
+        "spec": {
+            # not minAvailable: at ten replicas it would let eight go at once
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": {POD_LABEL: name}},
+            # a replica that is not ready serves nobody, and must not hold up a drain
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }

@@ -1,0 +1,184 @@
+"""The servers of a model's versions on KServe: made so, watched until they answer, and taken away.
+
+`inference_service.py` says what they are and `readiness.py` what their state means; here is what is asked and written.
+Nothing is remembered: whoever calls twice, or in another process, finds the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serving.release.backend import RejectedError
+from serving.release.cluster import inference_service, naming, readiness
+from serving.release.cluster.api import HTTP_ROUTE, INFERENCE_SERVICE, Kind, KubernetesApi, Object
+from serving.release.cluster.inference_service import POD_DISRUPTION_BUDGET, POD_LABEL
+from serving.release.cluster.readiness import Readiness
+from serving.release.cluster.serving_options import ServingOptions
+
+DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
+KNATIVE_SERVICE = Kind("serving.knative.dev", "v1", "services", "Service")
+POD = Kind("", "v1", "pods", "Pod")
+
+
+class Servers:
+    """The servers of all models in one namespace.
+
+    Args:
+        namespace: where the InferenceServices are.
+        options: how versions are served.
+    """
+
+    def __init__(self, api: KubernetesApi, namespace: str, options: ServingOptions) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._options = options
+
+    def ensure(self, model: str, version: str) -> Readiness:
+        """Make the version's servers what the options say, where they are not, and tell how far they are.
+
+        What stands as it should is only read. The change of a running version is a rolling one.
+
+        Raises:
+            UsageError: the names cannot be those of a Service.
+            RejectedError: there is an InferenceService of that name which is not ours, or Kubernetes refuses.
+            UnreachableError: the API server does not answer.
+        """
+        wanted, *others = inference_service.render(model, version, self._options)
+        live = self._live(model, version)
+        if live is not None and "deletionTimestamp" in live["metadata"]:
+            return Readiness(None, "the former servers of this version are still being deleted")
+        if live is None or not holds(wanted, live):
+            live = self._apply(INFERENCE_SERVICE, wanted)
+            if not others:
+                self._api.delete(POD_DISRUPTION_BUDGET, self._namespace, wanted["metadata"]["name"])
+        for other in others:
+            self._ensure_budget(other, live)
+        return self._readiness(live, model, version)
+
+    def readiness(self, model: str, version: str) -> Readiness:
+        """Tell how far the version's servers are, and change nothing.
+
+        Raises:
+            UsageError, RejectedError, UnreachableError: see `ensure`.
+        """
+        live = self._live(model, version)
+        if live is None:
+            return Readiness(False, f"there is no InferenceService {self._name(model, version)}")
+        if "deletionTimestamp" in live["metadata"]:
+            return Readiness(False, f"InferenceService {self._name(model, version)} is being deleted")
+        return self._readiness(live, model, version)
+
+    def retire(self, model: str, version: str) -> None:
+        """Take the version's servers away; fine where there are none.
+
+        Raises:
+            RejectedError: an HTTPRoute of the namespace still names them, whatever the weight: it would be refused as a
+                whole when its Service goes. Or the InferenceService is not ours, or Kubernetes refuses.
+            UsageError, UnreachableError: see `ensure`.
+        """
+        if self._live(model, version) is None:
+            return
+        service = naming.predictor(model, version)
+        routes = [
+            r
+            for r in self._api.all(HTTP_ROUTE, self._namespace).items
+            if service in services(r, self._namespace)
+        ]
+        if routes:
+            names = ", ".join(sorted(route["metadata"]["name"] for route in routes))
+            raise RejectedError(
+                f"InferenceService {self._name(model, version)}: HTTPRoute {names} still names its Service; move the "
+                "traffic away first"
+            )
+        name = naming.inference_service(model, version)
+        self._api.delete(INFERENCE_SERVICE, self._namespace, name)
+        self._api.delete(POD_DISRUPTION_BUDGET, self._namespace, name)
+
+    def known(self, model: str) -> tuple[str, ...]:
+        """The versions of which there are servers, of whatever state.
+
+        Raises:
+            RejectedError, UnreachableError: see `ensure`.
+        """
+        found = self._api.all(
+            INFERENCE_SERVICE, self._namespace, labels=f"{naming.MODEL_LABEL}={model}", metadata_only=True
+        )
+        return tuple(
+            sorted(item["metadata"]["labels"].get(naming.VERSION_ANNOTATION, "") for item in found.items)
+        )
+
+    def _live(self, model: str, version: str) -> Object | None:
+        name = naming.inference_service(model, version)
+        live = self._api.get(INFERENCE_SERVICE, self._namespace, name)
+        if live is None:
+            return None
+        found = live["metadata"].get("labels", {})
+        if {key: found.get(key) for key in (naming.MODEL_LABEL, naming.VERSION_ANNOTATION)} != {
+            naming.MODEL_LABEL: model,
+            naming.VERSION_ANNOTATION: version,
+        }:
+            raise RejectedError(
+                f"InferenceService {self._name(model, version)} is not ours: its labels do not say {model} version "
+                f"{version}; delete it or label it {naming.MODEL_LABEL}={model},{naming.VERSION_ANNOTATION}={version}"
+            )
+        return live
+
+    def _ensure_budget(self, wanted: Object, owner: Object) -> None:
+        """The budget goes with the InferenceService, whoever deletes that."""
+        reference = {
+            "apiVersion": owner["apiVersion"],
+            "kind": owner["kind"],
+            "name": owner["metadata"]["name"],
+            "uid": owner["metadata"]["uid"],
+        }
+        wanted = {**wanted, "metadata": {**wanted["metadata"], "ownerReferences": [reference]}}
+        live = self._api.get(POD_DISRUPTION_BUDGET, self._namespace, wanted["metadata"]["name"])
+        if live is None or not holds(wanted, live):
+            self._apply(POD_DISRUPTION_BUDGET, wanted)
+
+    def _apply(self, kind: Kind, wanted: Object) -> Object:
+        content = {key: wanted[key] for key in ("metadata", "spec")}
+        return self._api.apply(kind, self._namespace, wanted["metadata"]["name"], content)
+
+    def _readiness(self, live: Object, model: str, version: str) -> Readiness:
+        name = naming.inference_service(model, version)
+        conditions = live.get("status", {}).get("conditions", ())
+        if any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions):
+            serverless = self._options.of(model).mode == "Serverless"
+            kind = KNATIVE_SERVICE if serverless else DEPLOYMENT
+            workload = self._api.get(kind, self._namespace, naming.predictor(model, version))
+            return readiness.of(live, workload, ())
+        pods: Sequence[Object] = ()
+        if conditions:
+            pods = self._api.all(POD, self._namespace, labels=f"{POD_LABEL}={name}").items
+        return readiness.of(live, None, pods)
+
+    def _name(self, model: str, version: str) -> str:
+        return f"{self._namespace}/{naming.inference_service(model, version)}"
+
+
+def holds(wanted: Any, live: Any) -> bool:
+    """Whether what is live has all of what is wanted; fields that others added, and defaults, are no difference."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(
+            key in live and holds(value, live[key]) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(holds, wanted, live))
+    return bool(wanted == live)
+
+
+def services(route: Object, namespace: str) -> set[str]:
+    """The Services of `namespace` that an HTTPRoute names: those that get traffic, that have weight 0, and mirrors."""
+    found = set()
+    for rule in route.get("spec", {}).get("rules", ()):
+        filters = [
+            *rule.get("filters", ()),
+            *(f for ref in rule.get("backendRefs", ()) for f in ref.get("filters", ())),
+        ]
+        mirrors = [f["requestMirror"]["backendRef"] for f in filters if "requestMirror" in f]
+        for ref in (*rule.get("backendRefs", ()), *mirrors):
+            if ref.get("kind", "Service") == "Service" and ref.get("namespace", namespace) == namespace:
+                found.add(ref["name"])
+    return found

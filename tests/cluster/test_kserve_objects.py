@@ -1,0 +1,408 @@
+"""What we hand to KServe 0.20, held against its own CRDs and against Pod Security, on a real API server."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving.release.backend import RejectedError
+from serving.release.cluster import inference_service, serving_runtime
+from serving.release.cluster.api import INFERENCE_SERVICE, KubernetesApi
+from serving.release.cluster.inference_service import POD_DISRUPTION_BUDGET
+from serving.release.cluster.servers import DEPLOYMENT, Servers, holds
+from serving.release.cluster.serving_options import ServingOptions, parse
+from tests.cluster.api_server import ApiServer
+from tests.cluster.tools.build import BUILD_S, module_dir
+from windlass.errors import WindlassError
+
+pytestmark = pytest.mark.timeout(2 * BUILD_S)
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = "kserve-objects"
+STORAGE = "s3://models/{model}/{version}"
+CRDS = (
+    "serving.kserve.io_inferenceservices.yaml",
+    "serving.kserve.io_clusterservingruntimes.yaml",
+    "serving.kserve.io_inferencegraphs.yaml",
+    "clusterstoragecontainer/serving.kserve.io_clusterstoragecontainers.yaml",
+)
+PLURALS = {
+    "InferenceService": "inferenceservices",
+    "InferenceGraph": "inferencegraphs",
+    "ClusterServingRuntime": "clusterservingruntimes",
+    "ClusterStorageContainer": "clusterstoragecontainers",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "ServiceAccount": "serviceaccounts",
+    "ConfigMap": "configmaps",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "Job": "jobs",
+}
+EVERYTHING = {
+    "storage": STORAGE,
+    "image": "registry.example/windlass/serving@sha256:" + 64 * "a",
+    "imagePullSecrets": ["pull"],
+    "serviceAccount": "windlass-models",
+    "storageContainer": "windlass-restricted",
+    "workers": 4,
+    "resources": {"cpu": "2", "memory": "2Gi", "cpuLimit": "4", "memoryLimit": "3Gi"},
+    "online": {"secret": "windlass-online-store"},
+    "payload": {"url": "http://windlass-collector:8088/", "mode": "response"},
+    "verifyKey": {"secret": "keys", "key": "own.pem"},
+    "priorityClass": "windlass-serving",
+    "tmp": "2Gi",
+    "startSeconds": 600,
+    "stopSeconds": 30,
+    "arguments": ["--deadline-ms", "200"],
+    "environment": [{"name": "A", "value": "1"}, {"name": "B", "secret": {"secret": "s", "key": "k"}}],
+    "nodeSelector": {"pool": "serving"},
+    "tolerations": [{"key": "serving", "operator": "Exists", "effect": "NoSchedule"}],
+}
+KEDA = {
+    "scaler": "keda",
+    "metric": "concurrency",
+    "prometheus": "http://prometheus.monitoring:9090",
+    "authentication": "prometheus",
+    "labels": {"namespace": "prod"},
+}
+VARIANTS = [
+    pytest.param({"storage": STORAGE}, id="s3"),
+    pytest.param({"storage": "pvc://models/{model}/{version}"}, id="pvc"),
+    pytest.param({"storage": "oci+native://registry.example/{model}:{version}"}, id="oci"),
+    pytest.param({"storage": STORAGE, "scaling": {"metric": "memory", "target": 80}}, id="hpa-memory"),
+    pytest.param({"storage": STORAGE, "scaling": KEDA}, id="keda-concurrency"),
+    pytest.param({"storage": STORAGE, "scaling": {"scaler": "none", "minReplicas": 3}}, id="fixed"),
+    pytest.param(
+        {"storage": STORAGE, "mode": "Serverless", "scaling": {"minReplicas": 0}}, id="serverless-to-zero"
+    ),
+    pytest.param(
+        {"storage": STORAGE, "payload": {"url": "http://collector/", "sender": "kserve"}}, id="kserve-logger"
+    ),
+    pytest.param(EVERYTHING, id="everything"),
+]
+
+
+def options(**stated: Any) -> ServingOptions:
+    return parse({"storage": STORAGE, **stated})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with ApiServer(tmp_path_factory.mktemp("kserve-objects")) as running:
+        folder = module_dir("github.com/kserve/kserve") / "config" / "crd" / "full"
+        routes = module_dir("sigs.k8s.io/gateway-api", "envoygateway") / "config" / "crd" / "standard"
+        for file in (*(folder / name for name in CRDS), *routes.glob("*_httproutes.yaml")):
+            running.kubectl("apply", "--server-side", "-f", file)
+        running.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        for namespace, level in ((NAMESPACE, "privileged"), ("kserve-restricted", "restricted")):
+            labels = {"pod-security.kubernetes.io/enforce": level}
+            running.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace, "labels": labels}})
+            account = {"metadata": {"name": "default"}}
+            running.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+        yield running
+
+
+@pytest.fixture
+def api(server: ApiServer) -> KubernetesApi:
+    return KubernetesApi.connect(server.kubeconfig, timeout_s=30.0)
+
+
+@pytest.fixture
+def servers(api: KubernetesApi) -> Servers:
+    return Servers(api, NAMESPACE, options())
+
+
+def taken(server: ApiServer, document: dict[str, Any], namespace: str = NAMESPACE) -> dict[str, Any]:
+    """What the API server makes of a document that it checks strictly, and forgets."""
+    version, plural = document["apiVersion"], PLURALS[document["kind"]]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    scope = "" if document["kind"].startswith("Cluster") else f"/namespaces/{namespace}"
+    query = "fieldValidation=Strict&dryRun=All&fieldManager=test"
+    answer: dict[str, Any] = server.request("POST", f"{root}{scope}/{plural}?{query}", document)
+    return answer
+
+
+@pytest.mark.parametrize("stated", VARIANTS)
+def test_kserves_crd_takes_every_field_that_is_rendered(server: ApiServer, stated: dict[str, Any]) -> None:
+    """Verify that no field is unknown to KServe 0.20, and that none is dropped or changed."""
+    for document in inference_service.render("flights", "12", parse(stated)):
+        assert holds(document, taken(server, document))
+
+
+def test_the_check_above_finds_an_unknown_field(server: ApiServer) -> None:
+    """Verify that a field which KServe does not know is refused, wherever it stands."""
+    for path in (("spec",), ("spec", "predictor"), ("spec", "predictor", "model", "resources")):
+        document = copy.deepcopy(inference_service.render("flights", "12", options())[0])
+        place = document
+        for key in path:
+            place = place[key]
+        place["windlassKnows"] = "better"
+        with pytest.raises(WindlassError, match=r'unknown field \\"[\w.]*windlassKnows'):
+            taken(server, document)
+
+
+def test_kserves_crd_takes_the_runtimes(server: ApiServer) -> None:
+    """Verify the same of the ClusterServingRuntimes."""
+    for document in serving_runtime.documents():
+        assert holds(document, taken(server, document))
+
+
+SAMPLES = sorted((ROOT / "manifests" / "samples" / "kserve").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[path.stem for path in SAMPLES])
+def test_the_samples_are_taken(server: ApiServer, sample: Path) -> None:
+    """Verify that each document of each sample is valid as it stands."""
+    documents = list(yaml.safe_load_all(sample.read_text()))
+    assert documents
+    for document in documents:
+        assert holds(document["metadata"], taken(server, document)["metadata"])
+
+
+def pod_of(server: ApiServer, tmp_path: Path, stated: dict[str, Any]) -> dict[str, Any]:
+    """The pod that KServe makes of a runtime and an InferenceService: both are merged strategically, by kubectl here
+    as by the same code there, and the arguments of one follow those of the other."""
+    wanted = inference_service.render("flights", "12", parse(stated))[0]
+    predictor = wanted["spec"]["predictor"]
+    runtimes = {document["metadata"]["name"]: document for document in serving_runtime.documents()}
+    runtime = runtimes[predictor["model"]["runtime"]]["spec"]
+    base = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "flights-12"},
+        "spec": {key: runtime[key] for key in ("containers", "volumes")},
+    }
+    kserves = {
+        "model",
+        "minReplicas",
+        "maxReplicas",
+        "autoScaling",
+        "scaleMetric",
+        "scaleTarget",
+        "deploymentStrategy",
+        "annotations",
+        "logger",
+        "storageContainerName",
+    }
+    pod = {key: value for key, value in predictor.items() if key not in kserves}
+    of_kserve = {"modelFormat", "runtime", "protocolVersion", "storageUri", "args"}
+    container = {key: value for key, value in predictor["model"].items() if key not in of_kserve}
+    patch = {"spec": {**pod, "containers": [{"name": "kserve-container", **container}]}}
+    (tmp_path / "pod.json").write_text(json.dumps(base))
+    done = server.kubectl(
+        *("patch", "--local", "--type=strategic", "-o", "json"),
+        *("-f", tmp_path / "pod.json", "-p", json.dumps(patch)),
+    )
+    merged: dict[str, Any] = json.loads(done.stdout)
+    merged["spec"]["containers"][0]["args"] += predictor["model"].get("args", [])
+    return merged
+
+
+@pytest.mark.parametrize("stated", [{"storage": "pvc://models/{model}/{version}"}, EVERYTHING])
+def test_the_pods_are_restricted(server: ApiServer, tmp_path: Path, stated: dict[str, Any]) -> None:
+    """Verify that the merged pod is valid and that Pod Security lets it into a namespace of level restricted."""
+    pod = pod_of(
+        server, tmp_path, {**stated, "priorityClass": "system-node-critical", "serviceAccount": "default"}
+    )
+    path = "/api/v1/namespaces/kserve-restricted/pods?fieldValidation=Strict&dryRun=All"
+    made = server.request("POST", path, pod)
+    container = made["spec"]["containers"][0]
+    assert container["args"][:5] == [
+        *(
+            "--bundle",
+            "/mnt/models",
+            "--verify-key",
+            "/etc/windlass/verify/verify.pem",
+            "--require-signature",
+        ),
+    ]
+    drain = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert made["spec"]["terminationGracePeriodSeconds"] >= drain + 15
+    del pod["spec"]["containers"][0]["securityContext"]["capabilities"]
+    with pytest.raises(WindlassError, match=r"violates PodSecurity.*capabilities"):
+        server.request("POST", path, pod)
+
+
+def test_a_key_of_ones_own_takes_the_place_of_the_runtimes(server: ApiServer, tmp_path: Path) -> None:
+    """Verify that the server reads the stated key, and only that is mounted where it looks."""
+    spec = pod_of(server, tmp_path, EVERYTHING)["spec"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in spec["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes[mounts["/etc/windlass/verify"]]["secret"] == {"secretName": "keys"}
+    assert spec["containers"][0]["args"].count("--verify-key") == 2  # and the last one wins
+    assert volumes["tmp"]["emptyDir"] == {"sizeLimit": "2Gi"}
+    assert spec["containers"][0]["startupProbe"]["failureThreshold"] == 300
+    assert spec["containers"][0]["startupProbe"]["httpGet"]["path"] == "/v2/health/live"
+
+
+def test_what_stands_as_it_should_is_not_written_again(servers: Servers, api: KubernetesApi) -> None:
+    """Verify that a second look writes nothing, and that an edit by hand is taken back."""
+    first = servers.ensure("steady", "1")
+    assert first.ready is None
+    made = api.get(INFERENCE_SERVICE, NAMESPACE, "steady-1")
+    budget = api.get(POD_DISRUPTION_BUDGET, NAMESPACE, "steady-1")
+    assert made is not None and budget is not None
+    assert budget["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
+    servers.ensure("steady", "1")
+    again = api.get(INFERENCE_SERVICE, NAMESPACE, "steady-1")
+    assert again is not None
+    assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+    def edit(live: dict[str, Any]) -> dict[str, Any]:
+        changed = copy.deepcopy(live)
+        changed["spec"]["predictor"]["model"]["storageUri"] = "s3://elsewhere"
+        return changed
+
+    api.update(INFERENCE_SERVICE, NAMESPACE, "steady-1", edit)
+    servers.ensure("steady", "1")
+    back = api.get(INFERENCE_SERVICE, NAMESPACE, "steady-1")
+    assert back is not None
+    assert back["spec"]["predictor"]["model"]["storageUri"] == "s3://models/steady/1"
+    assert servers.known("steady") == ("1",)
+
+
+def test_options_that_change_change_the_servers(server: ApiServer, api: KubernetesApi) -> None:
+    """Verify that a field that is no longer asked for goes, and the disruption budget of a single replica with it."""
+    Servers(api, NAMESPACE, options(priorityClass="high")).ensure("changing", "1")
+    Servers(api, NAMESPACE, options(scaling={"minReplicas": 1})).ensure("changing", "1")
+    live = api.get(INFERENCE_SERVICE, NAMESPACE, "changing-1")
+    assert live is not None and "priorityClassName" not in live["spec"]["predictor"]
+    assert api.get(POD_DISRUPTION_BUDGET, NAMESPACE, "changing-1") is None
+
+
+def say(server: ApiServer, name: str, status: dict[str, Any], kind: str = "InferenceService") -> None:
+    """Write a status, as a controller does."""
+    group, plural = ("serving.kserve.io/v1beta1", "inferenceservices")
+    if kind == "Deployment":
+        group, plural = ("apps/v1", "deployments")
+    path = f"/apis/{group}/namespaces/{NAMESPACE}/{plural}/{name}"
+    server.request("PUT", f"{path}/status", {**server.request("GET", path), "status": status})
+
+
+READY = {
+    "conditions": [{"type": "Ready", "status": "True"}, {"type": "PredictorReady", "status": "True"}],
+    "modelStatus": {"transitionStatus": "UpToDate"},
+}
+
+
+def test_ready_is_what_runs_and_not_what_ran_before(
+    server: ApiServer, api: KubernetesApi, servers: Servers
+) -> None:
+    """Verify that KServe's Ready counts once the Deployment is made from what was asked for last, and all of it is."""
+    servers.ensure("rolling", "1")
+    say(server, "rolling-1", READY)
+    assert servers.readiness("rolling", "1").ready is None  # nothing runs
+
+    def deploy(rendered: str) -> None:
+        labels = {"app": "isvc.rolling-1-predictor"}
+        template = {
+            "metadata": {"labels": labels, "annotations": {"windlass.dev/rendered": rendered}},
+            "spec": {"containers": [{"name": "kserve-container", "image": "windlass/serving:0.1.0"}]},
+        }
+        content = {"spec": {"selector": {"matchLabels": labels}, "template": template}}
+        api.apply(DEPLOYMENT, NAMESPACE, "rolling-1-predictor", content)
+
+    deploy("older")
+    assert "has not passed on" in servers.readiness("rolling", "1").reason
+    live = api.get(INFERENCE_SERVICE, NAMESPACE, "rolling-1")
+    assert live is not None
+    deploy(live["spec"]["predictor"]["annotations"]["windlass.dev/rendered"])
+    assert "has not looked at generation 2" in servers.readiness("rolling", "1").reason
+    say(
+        server,
+        "rolling-1-predictor",
+        {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1},
+        "Deployment",
+    )
+    assert "2 of 3 replicas" in servers.readiness("rolling", "1").reason
+    say(
+        server,
+        "rolling-1-predictor",
+        {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2},
+        "Deployment",
+    )
+    assert servers.readiness("rolling", "1").ready is True
+    assert servers.ensure("rolling", "1").ready is True
+
+
+def test_a_pod_that_waits_for_its_image_is_told(server: ApiServer, servers: Servers) -> None:
+    """Verify that what keeps a pod is read from the pod, where KServe's status only says that none is available."""
+    servers.ensure("unpulled", "1")
+    unavailable = {
+        "reason": "MinimumReplicasUnavailable",
+        "message": "Deployment does not have minimum availability.",
+    }
+    say(
+        server,
+        "unpulled-1",
+        {
+            "conditions": [
+                {"type": t, "status": "False", **unavailable} for t in ("PredictorReady", "Ready")
+            ],
+            "modelStatus": {"transitionStatus": "InProgress"},
+        },
+    )
+    waiting = servers.readiness("unpulled", "1")
+    assert waiting.ready is None and "MinimumReplicasUnavailable" in waiting.reason
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    labels = {"serving.kserve.io/inferenceservice": "unpulled-1"}
+    container = {"name": "kserve-container", "image": "windlass/serving:9"}
+    pod = {"metadata": {"name": "unpulled", "labels": labels}, "spec": {"containers": [container]}}
+    made = server.request("POST", pods, pod)
+    pulling = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "windlass/serving:9"'}
+    status = {
+        "containerStatuses": [
+            {**container, "imageID": "", "ready": False, "restartCount": 0, "state": {"waiting": pulling}}
+        ]
+    }
+    server.request("PUT", f"{pods}/unpulled/status", {**made, "status": status})
+    stuck = servers.readiness("unpulled", "1")
+    assert stuck.ready is False
+    assert 'ImagePullBackOff): Back-off pulling image "windlass/serving:9"' in stuck.reason
+
+
+def route(version: str, weight: int) -> dict[str, Any]:
+    refs = [
+        {"name": "routed-1-predictor", "port": 80, "weight": 100},
+        {"name": f"routed-{version}-predictor", "port": 80, "weight": weight},
+    ]
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "somebodys-route"},
+        "spec": {"parentRefs": [{"name": "gateway"}], "rules": [{"backendRefs": refs}]},
+    }
+
+
+def test_servers_with_traffic_are_not_retired(
+    server: ApiServer, api: KubernetesApi, servers: Servers
+) -> None:
+    """Verify that any route of the namespace keeps them, even at weight 0, and that they go without one."""
+    servers.ensure("routed", "1")
+    servers.ensure("routed", "2")
+    path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/httproutes"
+    server.request("POST", path, route("2", 0))
+    with pytest.raises(RejectedError, match="HTTPRoute somebodys-route still names its Service"):
+        servers.retire("routed", "2")
+    assert servers.known("routed") == ("1", "2")
+    server.request("DELETE", f"{path}/somebodys-route")
+    for _ in range(2):
+        servers.retire("routed", "2")
+    assert servers.known("routed") == ("1",)
+    assert api.get(POD_DISRUPTION_BUDGET, NAMESPACE, "routed-2") is None
+
+
+def test_what_is_not_ours_is_left_alone(api: KubernetesApi, servers: Servers) -> None:
+    """Verify that an InferenceService of the same name which somebody else made is neither taken over nor deleted."""
+    document = inference_service.render("theirs", "1", options())[0]
+    content = {"metadata": {"labels": {"team": "theirs"}}, "spec": document["spec"]}
+    api.apply(INFERENCE_SERVICE, NAMESPACE, "theirs-1", content)
+    for act in (servers.ensure, servers.retire):
+        with pytest.raises(RejectedError, match="theirs-1 is not ours"):
+            act("theirs", "1")
+    assert api.get(INFERENCE_SERVICE, NAMESPACE, "theirs-1") is not None

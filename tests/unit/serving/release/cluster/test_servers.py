@@ -1,0 +1,206 @@
+"""What is read out of a cluster's objects; tests/cluster/test_kserve_objects.py asks a real API server for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from serving.release.cluster import readiness
+from serving.release.cluster.servers import holds, services
+
+UNAVAILABLE = {
+    "reason": "MinimumReplicasUnavailable",
+    "message": "Deployment does not have minimum availability.",
+}
+
+
+def service(
+    ready: str | None = "False", model: dict[str, Any] | None = None, **predictor_ready: str
+) -> dict[str, Any]:
+    conditions = []
+    if ready is not None:
+        conditions = [
+            {"type": "IngressReady", "status": "True"},
+            {"type": "PredictorReady", "status": ready, **predictor_ready},
+            {"type": "Ready", "status": ready, **predictor_ready},
+        ]
+    return {
+        "spec": {"predictor": {"annotations": {"windlass.dev/rendered": "abc"}}},
+        "status": {"conditions": conditions, "modelStatus": model or {"transitionStatus": "InProgress"}},
+    }
+
+
+def failed(
+    reason: str, message: str = "", code: int = 0, state: str = "BlockedByFailedLoad"
+) -> dict[str, Any]:
+    return {
+        "transitionStatus": state,
+        "lastFailureInfo": {"reason": reason, "message": message, "exitCode": code},
+    }
+
+
+def revision(latest: str) -> dict[str, Any]:
+    """A Knative service whose newest revision is m-00002."""
+    return {
+        "kind": "Service",
+        "metadata": {"generation": 2},
+        "spec": {"template": {"metadata": {"annotations": {"windlass.dev/rendered": "abc"}}}},
+        "status": {
+            "observedGeneration": 2,
+            "latestCreatedRevisionName": "m-00002",
+            "latestReadyRevisionName": latest,
+        },
+    }
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    return {"status": status}
+
+
+def waiting(name: str, reason: str, message: str = "") -> dict[str, Any]:
+    return {"name": name, "state": {"waiting": {"reason": reason, "message": message}}}
+
+
+UNSCHEDULABLE = pod(
+    conditions=[
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "message": "0/3 nodes are available: 3 Insufficient memory.",
+        }
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("live", "workload", "pods", "ready", "words"),
+    [
+        pytest.param(service(None), None, [], None, "KServe has not looked", id="untouched"),
+        pytest.param(service(**UNAVAILABLE), None, [], None, "minimum availability", id="pods-on-their-way"),
+        pytest.param(service("Unknown"), None, [], None, "PredictorReady is Unknown", id="without-a-reason"),
+        pytest.param(
+            service(reason="ProgressDeadlineExceeded", message="timed out"),
+            None,
+            [],
+            False,
+            "timed out",
+            id="given-up",
+        ),
+        pytest.param(
+            service(reason="FailedCreate", message='violates PodSecurity "restricted"'),
+            None,
+            [],
+            False,
+            "violates PodSecurity",
+            id="pods-refused",
+        ),
+        pytest.param(
+            service(model=failed("ModelLoadFailed", "error: serving bundle /mnt/models: unsigned", 2)),
+            None,
+            [],
+            False,
+            "not loaded; exit code 2; error: serving bundle /mnt/models: unsigned",
+            id="the-server-ended",
+        ),
+        pytest.param(
+            service(model=failed("RuntimeNotRecognized", "Waiting for runtime", state="InvalidSpec")),
+            None,
+            [],
+            False,
+            "apply manifests/serving",
+            id="no-runtime",
+        ),
+        pytest.param(
+            service("True", failed("ModelLoadFailed", "once", 1, state="UpToDate")),
+            revision("m-00002"),
+            [],
+            True,
+            "",
+            id="a-failure-that-is-over",
+        ),
+        pytest.param(service("True"), None, [], None, "nothing that runs", id="ready-without-a-workload"),
+        pytest.param(
+            service("True"), revision("m-00001"), [], None, "m-00002 is not ready", id="older-revision"
+        ),
+        pytest.param(
+            service(**UNAVAILABLE),
+            None,
+            [UNSCHEDULABLE],
+            None,
+            "Insufficient memory",
+            id="unschedulable-may-heal",
+        ),
+        pytest.param(
+            service(**UNAVAILABLE),
+            None,
+            [
+                pod(containerStatuses=[waiting("kserve-container", "ImagePullBackOff", "Back-off")]),
+                UNSCHEDULABLE,
+            ],
+            False,
+            "cannot be pulled (ImagePullBackOff): Back-off; unschedulable",
+            id="image",
+        ),
+        pytest.param(
+            service(**UNAVAILABLE),
+            None,
+            [pod(initContainerStatuses=[waiting("storage-initializer", "CrashLoopBackOff", "back-off 10s")])],
+            False,
+            "storage, container storage-initializer: it ends again and again",
+            id="storage",
+        ),
+        pytest.param(
+            service(**UNAVAILABLE),
+            None,
+            [pod(containerStatuses=[waiting("kserve-container", "ContainerCreating")])],
+            None,
+            "minimum availability",
+            id="a-container-on-its-way",
+        ),
+    ],
+)
+def test_readiness(
+    live: dict[str, Any],
+    workload: dict[str, Any] | None,
+    pods: list[dict[str, Any]],
+    ready: bool | None,
+    words: str,
+) -> None:
+    """Verify what each state means and that it is told in words."""
+    found = readiness.of(live, workload, pods)
+    assert found.ready is ready
+    assert words in found.reason
+    assert bool(found.reason) == (ready is not True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "live", "same"),
+    [
+        pytest.param({"a": 1}, {"a": 1, "b": 2}, True, id="a-field-of-others"),
+        pytest.param(
+            {"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": 1, "d": "default"}]}}, True, id="a-default-in-a-list"
+        ),
+        pytest.param({"a": [1]}, {"a": [1, 2]}, False, id="an-item-more"),
+        pytest.param({"a": 1}, {}, False, id="missing"),
+        pytest.param({"a": {"b": 1}}, {"a": None}, False, id="emptied"),
+        pytest.param({"a": "1"}, {"a": 1}, False, id="another-type"),
+    ],
+)
+def test_what_is_asked_for_is_there(wanted: Any, live: Any, same: bool) -> None:
+    """Verify that others' fields and defaults are no reason to write, and everything else is."""
+    assert holds(wanted, live) is same
+
+
+def test_every_service_that_a_route_names_is_found() -> None:
+    """Verify that weights, zeros and mirrors count, of the rule and of a backend, and other namespaces do not."""
+    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "shadow", "port": 80}}}
+    inner = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "inner", "port": 80}}}
+    refs = [
+        {"name": "champion", "weight": 100, "filters": [inner]},
+        {"name": "idle", "weight": 0},
+        {"name": "elsewhere", "namespace": "other"},
+        {"name": "bucket", "kind": "Backend", "group": "gateway.envoyproxy.io"},
+    ]
+    route = {"spec": {"rules": [{"backendRefs": refs, "filters": [mirror]}, {}]}}
+    assert services(route, "prod") == {"champion", "idle", "shadow", "inner"}
