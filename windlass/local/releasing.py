@@ -19,6 +19,7 @@ from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
 from serving.release.envoy.access_log import Access
 from serving.release.journal import mailbox, refusals
+from serving.release.probe import DirectProber, Probing
 from serving.release.release import BlueGreen, Experiment, Release, Shadow
 from serving.release.state import ReleaseState
 from windlass.contract import Workload
@@ -26,7 +27,6 @@ from windlass.errors import UsageError, WindlassError
 from windlass.local import positions
 from windlass.local.copies import Copies
 from windlass.local.platform import Platform
-from windlass.local.probe import DirectProber, Probing
 from windlass.local.scraped import ScrapedAnswers
 from windlass.local.told import Told
 from windlass.local.watch import SKEW_BATCH, Expected, ReleaseWatch

@@ -14,8 +14,8 @@ import pytest
 
 from serving.release.envoy.process import free_port
 from serving.release.evidence import Smoke
+from serving.release.probe import DirectProber, Probing
 from serving.release.release import SmokeRequest
-from windlass.local.probe import DirectProber, Probing
 
 V1, V2 = {"instances": [{"a": 1}]}, {"inputs": [{"name": "a", "shape": [1], "datatype": "FP64", "data": [1]}]}
 
