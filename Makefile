@@ -38,8 +38,11 @@ format: .venv/.complete ## Rewrite the code in our style
 verify: lint ## Lint, and check that what is generated or stated elsewhere is up to date
 	@$(BIN)/python -m pytest -q tests/contract $(ARGS)
 
-manifests: .venv/.complete ## Write the generated manifests
+manifests: .venv/.complete ## Write CRDs, rules, and kustomize's base and overlays from the chart (helm is built for it)
 	@$(BIN)/windlass manifests --out manifests
+	@$(BIN)/python -m monitoring.rules
+	@$(BIN)/python -m monitoring.dashboards
+	@$(BIN)/python -m manifests.generate
 
 lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 	@uv=$$($(PYTHON) requirements/environment.py --uv-only) && set -x && \

@@ -13,7 +13,7 @@ from monitoring.rules.objectives import Objectives, seconds
 from windlass.atomic import write_text
 from windlass.errors import UsageError, WindlassError
 
-PLACES = ("monitoring/rules/windlass.rules.yaml", "manifests/monitoring/prometheusrule.yaml")
+PLACES = ("monitoring/rules/windlass.rules.yaml", "helm/windlass/files/prometheusrule.yaml")
 
 
 def written(objectives: Objectives, runbooks: str) -> dict[str, str]:

@@ -1,0 +1,229 @@
+{{/* What the parts share. A part is called with (dict "root" $ "name" "collector" "part" .Values.collector). */}}
+
+{{- define "windlass.fullname" -}}
+{{ .Values.fullnameOverride | default .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- end -}}
+
+{{- define "windlass.name" -}}
+{{ include "windlass.fullname" .root }}-{{ .name }}
+{{- end -}}
+
+{{/* What a selector goes by: it must not change with a version. */}}
+{{- define "windlass.selector" -}}
+app.kubernetes.io/name: {{ include "windlass.name" . }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end -}}
+
+{{- define "windlass.labels" -}}
+{{ include "windlass.selector" . }}
+app.kubernetes.io/component: {{ .name }}
+app.kubernetes.io/part-of: windlass
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "windlass.metadata" -}}
+name: {{ include "windlass.name" . }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "windlass.labels" . | nindent 2 }}
+{{- end -}}
+
+{{/* Labels of a pod; no version among them, so that an upgrade which changes nothing else restarts nothing. */}}
+{{- define "windlass.podLabels" -}}
+{{ include "windlass.selector" . }}
+app.kubernetes.io/component: {{ .name }}
+app.kubernetes.io/part-of: windlass
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* (dict "root" $ "image" .Values.x.image) */}}
+{{- define "windlass.image" -}}
+{{- if and .root.Values.requireDigests (not .image.digest) }}
+{{- fail (printf "image %s has no digest, and requireDigests is set: give its image.digest, sha256:… (skopeo inspect docker://%s:%s)" .image.repository .image.repository .image.tag) }}
+{{- end }}
+{{- with .root.Values.imageRegistry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{ .image.repository }}{{ if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag }}{{ end }}
+{{- end -}}
+
+{{- define "windlass.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "windlass.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* The head of a pod's spec; "priority" is one of control, serving, batch, "api" says that it talks to the API server. */}}
+{{- define "windlass.pod" -}}
+serviceAccountName: {{ include "windlass.name" . }}
+automountServiceAccountToken: {{ .api | default false }}
+enableServiceLinks: false
+securityContext:
+  {{- include "windlass.podSecurity" . | nindent 2 }}
+{{- with index .root.Values.priorityClasses (.priority | default "control") }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .part.nodeSelector | default .root.Values.scheduling.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .part.tolerations | default .root.Values.scheduling.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .part.affinity | default .root.Values.scheduling.affinity | default .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Replicas on several nodes, where there are several. */}}
+{{- define "windlass.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "windlass.selector" . | nindent 8 }}
+{{- end -}}
+
+{{- define "windlass.serviceAccount" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "windlass.metadata" . | nindent 2 }}
+  {{- with .part.serviceAccountAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+# a pod that talks to the API server says so itself
+automountServiceAccountToken: false
+{{- end -}}
+
+{{- define "windlass.claim" -}}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: {{ .claim }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "windlass.labels" . | nindent 4 }}
+  {{- if .volume.keep }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
+spec:
+  accessModes: [{{ .volume.accessMode }}]
+  {{- with .volume.storageClass }}
+  storageClassName: {{ . }}
+  {{- end }}
+  resources:
+    requests:
+      storage: {{ .volume.size }}
+{{- end -}}
+
+{{/* Where the collector's store lies. */}}
+{{- define "windlass.store" -}}
+{{ .Values.collector.volume.existingClaim | default (printf "%s-monitoring-home" (include "windlass.fullname" .)) }}
+{{- end -}}
+
+{{- define "windlass.mlflow" -}}
+{{- if .Values.mlflow.enabled -}}
+http://{{ include "windlass.fullname" . }}-mlflow:5000
+{{- else -}}
+{{ .Values.mlflow.url }}
+{{- end -}}
+{{- end -}}
+
+{{/* Environment of whatever reads or writes data: object store and online store. */}}
+{{- define "windlass.dataEnv" -}}
+{{- with .Values.objectStore -}}
+{{- if .url }}
+- {name: WINDLASS_OBJECT_STORE, value: {{ .url | quote }}}
+{{- if .endpoint }}
+- {name: WINDLASS_S3_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: MLFLOW_S3_ENDPOINT_URL, value: {{ .endpoint | quote }}}
+{{- end }}
+{{- if .region }}
+- {name: AWS_DEFAULT_REGION, value: {{ .region | quote }}}
+{{- end }}
+{{- if .existingSecret }}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ . }}
+  valueFrom: {secretKeyRef: {name: {{ $.Values.objectStore.existingSecret }}, key: {{ . }}}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "windlass.hasOnlineStore" -}}
+{{- if or .Values.onlineStore.existingSecret .Values.onlineStore.url .Values.redis.enabled }}true{{ end -}}
+{{- end -}}
+
+{{/* The Secret with the address of the online store. */}}
+{{- define "windlass.onlineSecret" -}}
+{{ .Values.onlineStore.existingSecret | default (printf "%s-online-store" (include "windlass.fullname" .)) }}
+{{- end -}}
+
+{{/* Environment of the online store. */}}
+{{- define "windlass.onlineEnv" -}}
+{{- if include "windlass.hasOnlineStore" . }}
+- {name: WINDLASS_ONLINE_STORE, value: redis}
+- name: WINDLASS_REDIS_URL
+  valueFrom: {secretKeyRef: {name: {{ include "windlass.onlineSecret" . }}, key: {{ .Values.onlineStore.key }}}}
+{{- end }}
+{{- end -}}
+
+{{/* How versions are served: what is stated, and what follows from the other parts of the chart where nothing is. */}}
+{{- define "windlass.serving" -}}
+{{- $found := dict "serviceAccount" (include "windlass.name" (dict "root" . "name" "models")) }}
+{{- if .Values.models.volume.name }}
+{{- $_ := set $found "storage" (printf "pvc://%s/{model}/{version}" .Values.models.volume.name) }}
+{{- end }}
+{{- with .Values.priorityClasses.serving }}{{ $_ := set $found "priorityClass" . }}{{ end }}
+{{- with .Values.imagePullSecrets }}{{ $_ := set $found "imagePullSecrets" . }}{{ end }}
+{{- with .Values.scheduling.nodeSelector }}{{ $_ := set $found "nodeSelector" . }}{{ end }}
+{{- with .Values.scheduling.tolerations }}{{ $_ := set $found "tolerations" . }}{{ end }}
+{{- if .Values.collector.enabled }}
+{{- $_ := set $found "payload" (dict "url" (printf "http://%s-collector:8088/" (include "windlass.fullname" .))) }}
+{{- end }}
+{{- if include "windlass.hasOnlineStore" . }}
+{{- $_ := set $found "online" (dict "secret" (include "windlass.onlineSecret" .) "key" .Values.onlineStore.key) }}
+{{- end }}
+{{- $found = mergeOverwrite $found (deepCopy .Values.operator.serving) }}
+{{- if not $found.storage }}
+{{- fail "nobody says where bundles lie: set operator.serving.storage to an address with {model} and {version}, for example s3://models/{model}/{version}, or models.volume.name" }}
+{{- end }}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{- define "windlass.gatewayNamespace" -}}
+{{- if .Values.gateway.create }}{{ .Release.Namespace }}{{ else }}{{ .Values.gateway.namespace | default .Release.Namespace }}{{ end -}}
+{{- end -}}
+
+{{/* Port of an address; that of its scheme where it names none. */}}
+{{- define "windlass.port" -}}
+{{- $found := urlParse . -}}
+{{- $named := regexFind ":[0-9]+$" $found.host -}}
+{{- if $named }}{{ trimPrefix ":" $named }}{{ else if eq $found.scheme "https" }}443{{ else if hasPrefix "redis" $found.scheme }}6379{{ else }}80{{ end -}}
+{{- end -}}

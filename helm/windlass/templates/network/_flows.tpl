@@ -1,0 +1,135 @@
+{{/* What each part is asked by and asks. */}}
+
+{{- define "windlass.models.ingress" }}
+- from:
+    {{- include "windlass.peer.namespace" .Values.gateway.proxyNamespace | nindent 4 }}
+    {{- include "windlass.peer.ours" . | nindent 4 }}
+    {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
+    # serverless mode: the activator and the autoscaler
+    {{- include "windlass.peer.namespace" "knative-serving" | nindent 4 }}
+  # the server, its gRPC port, KServe's agent, Knative's queue proxy
+  {{- include "windlass.ports" (list 8080 8081 9081 8012 8013 8022 9090 9091) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.models.egress" }}
+{{- include "windlass.egress.collector" . }}
+{{- include "windlass.egress.onlineStore" . }}
+{{- if hasPrefix "pvc://" (include "windlass.serving" . | fromYaml).storage }}
+{{- include "windlass.egress.data" . }}
+{{- else }}
+{{ include "windlass.egress.external" . }}
+{{- end }}
+{{- end }}
+
+{{- define "windlass.training.egress" }}
+{{- include "windlass.egress.mlflow" . }}
+{{- include "windlass.egress.onlineStore" . }}
+{{- include "windlass.egress.data" . }}
+{{- end }}
+
+{{- define "windlass.operator.ingress" }}
+{{- include "windlass.ingress.scrape" (dict "root" . "port" 8080) }}
+- from:
+    {{- include "windlass.peer.part" (dict "root" . "name" "test") | nindent 4 }}
+  {{- include "windlass.ports" (list 8080) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.operator.egress" }}
+{{- include "windlass.egress.apiServer" . }}
+{{- include "windlass.egress.prometheus" . }}
+{{- include "windlass.egress.mlflow" . }}
+{{- end }}
+
+{{- define "windlass.test.egress" }}
+{{- include "windlass.egress.apiServer" . }}
+- to:
+    {{- include "windlass.peer.ours" . | nindent 4 }}
+  {{- include "windlass.ports" (list 8080 8088 5000 6566) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.collector.ingress" }}
+- from:
+    {{- include "windlass.peer.models" . | nindent 4 }}
+    {{- include "windlass.peer.ours" . | nindent 4 }}
+    {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
+    {{- include "windlass.peer.callers" . | trim | nindent 4 }}
+  {{- include "windlass.ports" (list 8088) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.analysis.egress" }}
+{{- include "windlass.egress.prometheus" . }}
+{{- include "windlass.egress.data" . }}
+{{- end }}
+
+{{- define "windlass.retrain.ingress" }}
+# Alertmanager sends, Prometheus scrapes; who sends events is among the callers
+- from:
+    {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
+    {{- include "windlass.peer.ours" . | nindent 4 }}
+    {{- include "windlass.peer.callers" . | trim | nindent 4 }}
+  {{- include "windlass.ports" (list 8080) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.retrain.egress" }}
+{{- include "windlass.egress.apiServer" . }}
+{{- if .Values.kubeflow.url }}
+- to:
+    {{- include "windlass.peer.namespace" .Values.kubeflow.namespace | nindent 4 }}
+  {{- include "windlass.ports" (list (include "windlass.port" .Values.kubeflow.url)) | nindent 2 }}
+{{- end }}
+{{- include "windlass.egress.mlflow" . }}
+{{- include "windlass.egress.onlineStore" . }}
+{{- include "windlass.egress.data" . }}
+{{- end }}
+
+{{- define "windlass.mlflow.ingress" }}
+- from:
+    {{- include "windlass.peer.ours" . | nindent 4 }}
+    {{- include "windlass.peer.namespace" .Values.kubeflow.namespace | nindent 4 }}
+    {{- include "windlass.peer.callers" . | trim | nindent 4 }}
+  {{- include "windlass.ports" (list 5000) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.mlflow.egress" }}
+{{- if or .Values.objectStore.url .Values.mlflow.databaseSecret }}
+{{- include "windlass.egress.external" . }}
+{{- end }}
+{{- end }}
+
+{{- define "windlass.redis.ingress" }}
+- from:
+    {{- include "windlass.peer.models" . | nindent 4 }}
+    {{- include "windlass.peer.ours" . | nindent 4 }}
+    {{- include "windlass.peer.namespace" .Values.kubeflow.namespace | nindent 4 }}
+  {{- include "windlass.ports" (list 6379) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.features.ingress" }}
+- from:
+    {{- include "windlass.peer.ours" . | nindent 4 }}
+    {{- include "windlass.peer.callers" . | trim | nindent 4 }}
+  {{- include "windlass.ports" (list 6566) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.features.egress" }}
+{{- include "windlass.egress.onlineStore" . }}
+{{- include "windlass.egress.data" . }}
+{{- end }}
+
+{{- define "windlass.ray.ingress" }}
+# head and workers speak on ports that they choose
+- from:
+    {{- include "windlass.peer.part" (dict "root" . "name" "ray") | nindent 4 }}
+- from:
+    {{- include "windlass.peer.ours" . | nindent 4 }}
+    {{- include "windlass.peer.namespace" .Values.kubeflow.namespace | nindent 4 }}
+    {{- include "windlass.peer.callers" . | trim | nindent 4 }}
+  {{- include "windlass.ports" (list 8265 10001) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.ray.egress" }}
+- to:
+    {{- include "windlass.peer.part" (dict "root" . "name" "ray") | nindent 4 }}
+{{- include "windlass.egress.mlflow" . }}
+{{- include "windlass.egress.data" . }}
+{{- end }}

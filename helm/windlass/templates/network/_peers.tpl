@@ -1,0 +1,139 @@
+{{/* Whole rules and single peers of NetworkPolicies. */}}
+
+{{- define "windlass.peer.namespace" -}}
+- namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: {{ . }}}
+{{- end -}}
+
+{{- define "windlass.peer.part" -}}
+- podSelector:
+    matchLabels:
+      {{- include "windlass.selector" . | nindent 6 }}
+{{- end -}}
+
+{{/* Every pod of ours, jobs included. */}}
+{{- define "windlass.peer.ours" -}}
+- podSelector:
+    matchLabels: {app.kubernetes.io/part-of: windlass}
+{{- end -}}
+
+{{- define "windlass.peer.models" -}}
+- podSelector:
+    matchExpressions:
+      - {key: serving.kserve.io/inferenceservice, operator: Exists}
+{{- end -}}
+
+{{- define "windlass.peer.callers" -}}
+{{- range .Values.networkPolicies.callers }}
+{{ include "windlass.peer.namespace" . }}
+{{- end }}
+{{- end -}}
+
+{{- define "windlass.ports" -}}
+ports:
+  {{- range . }}
+  - {protocol: TCP, port: {{ int . }}}
+  {{- end }}
+{{- end -}}
+
+{{- define "windlass.egress.apiServer" -}}
+- to:
+    {{- range .Values.networkPolicies.apiServer.cidrs }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  {{- include "windlass.ports" .Values.networkPolicies.apiServer.ports | nindent 2 }}
+{{- end -}}
+
+{{- define "windlass.egress.external" -}}
+{{- $ports := .Values.networkPolicies.external.ports }}
+{{- with .Values.objectStore.endpoint }}{{ $ports = append $ports (include "windlass.port" . | int) | uniq }}{{ end }}
+- to:
+    {{- range .Values.networkPolicies.external.cidrs }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  {{- include "windlass.ports" $ports | nindent 2 }}
+{{- end -}}
+
+{{- define "windlass.egress.prometheus" -}}
+{{- if .Values.prometheus.url }}
+- to:
+    {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
+  {{- include "windlass.ports" (list (include "windlass.port" .Values.prometheus.url)) | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "windlass.egress.mlflow" -}}
+{{- if .Values.mlflow.enabled }}
+- to:
+    {{- include "windlass.peer.part" (dict "root" . "name" "mlflow") | nindent 4 }}
+  {{- include "windlass.ports" (list 5000) | nindent 2 }}
+{{- else if .Values.mlflow.url }}
+- to:
+    {{- include "windlass.peer.namespace" .Values.mlflow.namespace | nindent 4 }}
+  {{- include "windlass.ports" (list (include "windlass.port" .Values.mlflow.url)) | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "windlass.egress.onlineStore" -}}
+{{- if .Values.redis.enabled }}
+- to:
+    {{- include "windlass.peer.part" (dict "root" . "name" "redis") | nindent 4 }}
+  {{- include "windlass.ports" (list 6379) | nindent 2 }}
+{{- else if or .Values.onlineStore.url .Values.onlineStore.existingSecret }}
+{{- $ports := list 6379 }}
+{{- with .Values.onlineStore.url }}{{ $ports = list (include "windlass.port" .) }}{{ end }}
+- to:
+    {{- range .Values.networkPolicies.external.cidrs }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  {{- include "windlass.ports" $ports | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "windlass.egress.data" -}}
+{{- if .Values.objectStore.url }}
+{{ include "windlass.egress.external" . }}
+{{- end }}
+{{- end -}}
+
+{{- define "windlass.egress.collector" -}}
+{{- if .Values.collector.enabled }}
+- to:
+    {{- include "windlass.peer.part" (dict "root" . "name" "collector") | nindent 4 }}
+  {{- include "windlass.ports" (list 8088) | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Prometheus scrapes. */}}
+{{- define "windlass.ingress.scrape" -}}
+- from:
+    {{- include "windlass.peer.namespace" .root.Values.prometheus.namespace | nindent 4 }}
+  {{- include "windlass.ports" (list .port) | nindent 2 }}
+{{- end -}}
+
+{{/* The policy of one part: (dict "root" $ "name" "x" "ingress" TEXT "egress" TEXT). */}}
+{{- define "windlass.policy" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  {{- include "windlass.metadata" . | nindent 2 }}
+spec:
+  podSelector:
+    {{- if .selector }}
+    {{- .selector | nindent 4 }}
+    {{- else }}
+    matchLabels:
+      {{- include "windlass.selector" . | nindent 6 }}
+    {{- end }}
+  {{- $ingress := .ingress | default "" | trim }}
+  {{- $egress := .egress | default "" | trim }}
+  policyTypes: [Ingress, Egress]
+  {{- with $ingress }}
+  ingress:
+    {{- . | nindent 4 }}
+  {{- end }}
+  {{- with $egress }}
+  egress:
+    {{- . | nindent 4 }}
+  {{- end }}
+{{- end -}}
