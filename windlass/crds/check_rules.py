@@ -18,7 +18,6 @@ from windlass.crds.rule import Rule, text, texts
 _UNTYPED = ("bound", "minimumDetectableEffect")
 #: Below 100, as a text: `2%`, `0.5%`.
 _PERCENT = r"^\+?(0*[0-9]{1,2}(\.[0-9]*)?|\.[0-9]+)%$"
-_DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 
 
 def attach(item: dict[str, Any]) -> None:
@@ -26,9 +25,9 @@ def attach(item: dict[str, Any]) -> None:
     rule.attach(item, _rules())
     properties = item["properties"]
     properties["bound"] |= {
-        "pattern": f"{_PERCENT}|{_DURATION}",
+        "pattern": f"{_PERCENT}|{rule.DURATION}",
         "maxLength": 64,
-        **_neither_list_nor_mapping(),
+        **_a_number_or_a_text(),
     }
     properties["minimumDetectableEffect"] |= {
         "minimum": 0,
@@ -37,7 +36,7 @@ def attach(item: dict[str, Any]) -> None:
         "exclusiveMaximum": True,
         "pattern": r"^\+?(0*[0-9]{1,3}(\.[0-9]*)?|\.[0-9]+)%$",
         "maxLength": 64,
-        **_neither_list_nor_mapping(),
+        **_a_number_or_a_text(),
     }
     item["allOf"] = list(_bounds())
 
@@ -83,31 +82,41 @@ def _rules() -> Iterator[Rule]:
 
 
 def _bounds() -> Iterator[dict[str, Any]]:
-    """In an order that tells: of alternatives that all fail, an API server shows the first one's reason."""
-    bounded, unbounded = _split(lambda metric: "bound" in metric.fields)
+    """Of alternatives that all fail an API server shows the one of which most holds, the first where several do."""
     relative = {"required": ["relativeToChampion"], "properties": {"relativeToChampion": {"enum": [True]}}}
-    # a check of a rate or a latency has a bound, or the champion for one
-    yield {"anyOf": [{"required": ["bound"]}, relative, _metric(unbounded)]}
-    yield {"anyOf": [_metric(bounded), {"not": {"required": ["bound"]}}]}
-    effect = _knowing("minimumDetectableEffect")
-    yield {"anyOf": [_metric(effect), {"not": {"required": ["minimumDetectableEffect"]}}]}
-    latencies, others = _split(lambda metric: metric.unit == "latency")
-    a_duration = {
-        "pattern": _DURATION,
-        # no number is both, so a number is refused: 50 could be seconds
-        "minimum": 1,
-        "maximum": 0,
+    bounded, shares = _knowing("bound"), _with(lambda metric: metric.unit == "share")
+    latencies = _with(lambda metric: metric.unit == "latency")
+    stated = {
+        "required": ["bound"],
+        "properties": {name: {"minLength": 1} for name in ("name", "metric", "source")},
     }
-    yield {"anyOf": [_metric(latencies, bound=a_duration), _metric(others)]}
-    a_percentage = {"pattern": _PERCENT, "minimum": 0, "maximum": 100, "exclusiveMaximum": True}
-    yield {"anyOf": [_metric(others, bound=a_percentage), _metric(latencies)]}
-    above_nothing = {"pattern": "[1-9]", "minimum": 0, "exclusiveMinimum": True}
-    # a bound of 0 cannot be judged from a sample, but no more than the champion's can
-    yield {"anyOf": [{"properties": {"bound": above_nothing}}, relative, _metric(latencies)]}
+    # a check of a rate or a latency has a bound, or the champion for one
+    yield {"anyOf": [stated, relative, _not_of(bounded)]}
+    for name in _UNTYPED:
+        unknown = [metric for metric in METRICS if metric not in _knowing(name)]
+        yield {"anyOf": [_field(name, f"nothing: this metric has no {name}"), _not_of(unknown)]}
+    a_duration = {"pattern": rule.DURATION, **_NO_NUMBER}
+    yield {"anyOf": [_field("bound", "a duration, for example 50ms", a_duration), _not_of(latencies)]}
+    a_share = {"pattern": _PERCENT, "minimum": 0, "maximum": 100, "exclusiveMaximum": True}
+    yield {
+        "anyOf": [_field("bound", "a percentage below 100, for example 2 or 0.5", a_share), _not_of(shares)]
+    }
+    # nothing cannot be judged from a sample, but no more than the champion has can
+    positive = {"pattern": "[1-9]", "minimum": 0, "exclusiveMinimum": True}
+    yield {"anyOf": [_field("bound", "more than 0, for example 0.1", positive), relative, _not_of(shares)]}
 
 
-def _metric(names: list[str], **more: dict[str, Any]) -> dict[str, Any]:
-    return {"properties": {"metric": {"enum": names}, **more}}
+#: No number is both.
+_NO_NUMBER = {"minimum": 1, "maximum": 0}
+
+
+def _field(name: str, words: str, allowed: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A field that is absent or as allowed; the words take the place of the values that an API server proposes."""
+    return {"properties": {name: {"anyOf": [{"enum": [words]}, *filter(None, [allowed])]}}}
+
+
+def _not_of(metrics: list[str]) -> dict[str, Any]:
+    return {"not": {"properties": {"metric": {"enum": metrics}}}}
 
 
 def _of_kind(kind: str) -> list[str]:
@@ -126,10 +135,6 @@ def _with(wanted: Callable[[Metric], bool]) -> list[str]:
     return [name for name, metric in METRICS.items() if wanted(metric)]
 
 
-def _split(wanted: Callable[[Metric], bool]) -> tuple[list[str], list[str]]:
-    return _with(wanted), _with(lambda metric: not wanted(metric))
-
-
 def _possible(of: Callable[[Metric], tuple[str, ...]]) -> str:
     """Which metrics have which, the ones with the same together: `errorRate, latencyP50: envoy, prometheus`."""
     alike: dict[tuple[str, ...], list[str]] = {}
@@ -138,5 +143,12 @@ def _possible(of: Callable[[Metric], tuple[str, ...]]) -> str:
     return "; ".join(f"{', '.join(names)}: {' or '.join(found)}" for found, names in alike.items())
 
 
-def _neither_list_nor_mapping() -> dict[str, int]:
-    return {"minItems": 1, "maxItems": 0, "minProperties": 1, "maxProperties": 0}
+def _a_number_or_a_text() -> dict[str, Any]:
+    """No list, mapping or flag: of each of them two statements cannot both hold."""
+    return {
+        "minItems": 1,
+        "maxItems": 0,
+        "minProperties": 1,
+        "maxProperties": 0,
+        "not": {"enum": [True, False]},
+    }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from serving.release.metrics import METRICS
 from serving.release.rules import SUPPORTED
-from windlass.crds.rule import Rule, text, texts
+from windlass.crds.rule import Rule, duration, text, texts
 
 NAME = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 _NAME_REMEDY = "use up to 63 letters, digits, dots, dashes and underscores, a letter or digit at both ends"
@@ -149,6 +149,7 @@ def _allocation() -> Iterator[Rule]:
 
 def of_a_template() -> Iterator[Rule]:
     """Rules of what does not depend on who is released."""
+    yield duration("inconclusiveAfter")
     yield from _backends()
     yield from _steps()
     yield from _what_checks_compare()

@@ -1,4 +1,4 @@
-"""The definition of RetrainPolicy, whose document `windlass.local.retraining.policy` reads."""
+"""The definition of RetrainPolicy, whose document `windlass.retrain_policy` reads."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def _spec() -> dict[str, Any]:
 
 def _rules() -> tuple[Rule, ...]:
     return (
-        rule.not_too_long("cooldown"),
-        rule.not_too_long("schedule"),
+        rule.duration("cooldown"),
+        rule.duration("schedule"),
         Rule(
             "schedule",
             'self.matches("[1-9]")',

@@ -9,6 +9,7 @@ from typing import Any
 
 from serving.release.durations import LONGEST
 
+DURATION = "^([0-9]+([.][0-9]+)?(ms|s|m|h|d))+$"
 VALIDATIONS = "x-kubernetes-validations"
 
 
@@ -66,11 +67,11 @@ def seconds(duration: str) -> str:
     return "(" + " + ".join(parts) + ")"
 
 
-def not_too_long(at: str) -> Rule:
-    """A duration that some calendar reaches the end of."""
+def duration(at: str) -> Rule:
+    """A duration, and one that some calendar reaches the end of."""
     longest = f"{LONGEST.total_seconds():.1f}"
     return Rule(
         at,
-        f"{seconds('self')} <= {longest}",
-        f"a duration of more than {LONGEST.days} days is none that ends; write at most {LONGEST.days}d",
+        f"self.matches({text(DURATION)}) && {seconds('self')} <= {longest}",
+        f"write a duration like 50ms, 30s, 10m, 24h or 3d, of at most {LONGEST.days}d",
     )

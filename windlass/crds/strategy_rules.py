@@ -10,7 +10,7 @@ from serving.release.fields import default_of, document_name
 from serving.release.people import schema as documents
 from serving.release.release import STRATEGY_CLASSES, Bandit, Experiment
 from windlass.crds import rule
-from windlass.crds.rule import Rule, not_too_long, seconds, text, texts
+from windlass.crds.rule import Rule, duration, seconds, text, texts
 
 _HEADER_NAME = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 _HEADER_VALUE = "^[!-~]([ -~]*[!-~])?$"
@@ -26,7 +26,7 @@ def _rules(schema: dict[str, Any]) -> Iterator[Rule]:
     yield from _owners()
     yield from _stated()
     for at in _durations(schema, ""):
-        yield not_too_long(at)
+        yield duration(at)
     yield Rule(
         "steps",
         "self.map(s, s.weight).isSorted() && self.all(s, self.exists_one(t, t.weight == s.weight))",

@@ -148,7 +148,12 @@ def _check() -> dict[str, Any]:
 
 def _object(of: type) -> dict[str, Any]:
     forms = fields.forms(of)
-    required = [name for name, (field, _) in forms.items() if fields.default_of(field) is MISSING]
+    # the reader leaves it to its caller whether anything at all is stated
+    required = [
+        name
+        for name, (field, form) in forms.items()
+        if fields.default_of(field) is MISSING and form.kind != "any"
+    ]
     found: dict[str, Any] = {
         "type": "object",
         "properties": {name: _form(form, fields.default_of(field)) for name, (field, form) in forms.items()},
