@@ -47,6 +47,7 @@ GROUPS = (
     "backup",
     "restore",
     "bench",
+    "render",
     "manifests",
     "new",
 )

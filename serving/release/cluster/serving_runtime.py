@@ -43,14 +43,6 @@ def documents(image: str = IMAGE) -> list[Document]:
     return [_runtime("Standard", image), _runtime("Serverless", image)]
 
 
-def text(image: str = IMAGE) -> str:
-    """Both as the YAML of manifests/serving/runtimes.yaml."""
-    import yaml
-
-    head = "# Made by `windlass render --runtimes`; serving/release/cluster/serving_runtime.py says why it is so.\n"
-    return head + yaml.safe_dump_all(documents(image), sort_keys=False, allow_unicode=True, width=120)
-
-
 def attempts(seconds: int) -> int:
     """How often the start-up probe may fail before a start has taken `seconds`."""
     return -(-seconds // _PROBE_SECONDS)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from serving.release.cluster import inference_service, naming
 from serving.release.cluster.inference_service import RENDERED
 from serving.release.cluster.serving_options import ServingOptions, parse
 from serving.runtime import __main__ as runtime
+from windlass.cli.app import run
 from windlass.errors import UsageError
 
 STORAGE = "s3://models/{model}/{version}"
@@ -208,3 +212,38 @@ def test_one_service_for_all_versions_takes_the_predictor_alone() -> None:
     """Verify that what the backends kserve and knative put into their InferenceService is what stands in ours."""
     alone = inference_service.predictor("flights", "12", options())
     assert alone == {key: value for key, value in predictor().items() if key != "annotations"}
+
+
+def test_the_command_line_prints_what_the_operator_applies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that `windlass render` reads the options and prints the same objects."""
+    file = tmp_path / "serving.yaml"
+    file.write_text(f"storage: {STORAGE}\nworkers: 3\n")
+    assert run(["render", "flights", "12", "--options", str(file)]) == 0
+    printed = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert printed == inference_service.render("flights", "12", options(workers=3))
+    assert run(["render", "flights", "12", "--storage", STORAGE, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == inference_service.render(
+        "flights", "12", options()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["flights", "12"], "--options FILE or --storage", id="nothing-says-where"),
+        pytest.param(["flights", "--storage", STORAGE], "name a model and a version", id="no-version"),
+        pytest.param(["flights", "12", "--runtimes"], "leave one out", id="a-model-and-the-runtimes"),
+        pytest.param(["--runtimes", "--options", "x.yaml"], "not allowed with", id="options-of-the-runtimes"),
+        pytest.param(
+            ["f", "1", "--storage", STORAGE, "--image", "i:1"], "in the options", id="image-of-a-version"
+        ),
+    ],
+)
+def test_a_command_that_cannot_be_meant(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that it is refused with exit code 2 and a remedy."""
+    assert run(["render", *arguments]) == 2
+    assert words in capsys.readouterr().err

@@ -10,14 +10,17 @@ import yaml
 
 from serving.release.cluster import serving_runtime
 from serving.runtime import __main__ as runtime
+from windlass.cli.app import run
 
 ROOT = Path(__file__).parents[5]
 RUNTIMES = {document["metadata"]["name"]: document for document in serving_runtime.documents()}
 
 
-def test_the_committed_file_is_what_is_made() -> None:
-    """Verify that `windlass render --runtimes` would write the file as it is."""
-    assert (ROOT / "manifests/serving/runtimes.yaml").read_text() == serving_runtime.text()
+def test_the_committed_files_are_what_is_made(tmp_path: Path) -> None:
+    """Verify that `windlass render --runtimes --out manifests/serving` would change nothing."""
+    assert run(["render", "--runtimes", "--out", str(tmp_path)]) == 0
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert made == {path.name: path.read_text() for path in (ROOT / "manifests/serving").iterdir()}
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
