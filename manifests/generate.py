@@ -11,7 +11,7 @@ import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ HEADER = "# Written by `make manifests` from helm/windlass; change that instead.
 RESTRICTED = "restricted"
 
 COMPONENTS = ("gateway", "monitoring", "ray", "serverless")
+#: Of `copies`, below the chart's files.
+CHART_COPIES = ("crds", "serving", "dashboards")
 Document = dict[str, Any]
 
 
@@ -213,10 +215,8 @@ def _stale(wanted: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _left_over(wanted: Mapping[str, str]) -> list[str]:
+def _left_over(wanted: Mapping[str, str], folders: Iterable[Path]) -> list[str]:
     """Files of an earlier chart: nobody would see that they mean nothing any more."""
-    folders = [HERE / "base", *(HERE / "components" / name for name in COMPONENTS), HERE / "overlays"]
-    folders += [CHART / "files" / name for name in ("crds", "serving", "dashboards")]
     there = {
         str(file.relative_to(ROOT)) for folder in folders for file in folder.rglob("*") if file.is_file()
     }
@@ -231,26 +231,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     try:
-        wrong = _stale(copied := copies())
+        copied = copies()
         if not arguments.check:
-            for place in wrong:
-                write_text(ROOT / place, copied[place])
+            # before helm renders them
+            _put(copied, (CHART / "files" / name for name in CHART_COPIES))
         wanted = copied | files()
     except WindlassError as error:
         print(f"manifests: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    wrong = _stale(wanted)
-    spare = _left_over(wanted)
+    folders = [CHART / "files" / name for name in CHART_COPIES]
+    folders += [HERE / "base", *(HERE / "components" / name for name in COMPONENTS), HERE / "overlays"]
     if arguments.check:
-        for place in [*wrong, *spare]:
+        wrong = [*_stale(wanted), *_left_over(wanted, folders)]
+        for place in wrong:
             print(f"{place} is not up to date; run make manifests", file=sys.stderr)  # noqa: T201
-        return 1 if wrong or spare else 0
-    for place in wrong:
+        return 1 if wrong else 0
+    written, removed = _put(wanted, folders)
+    print(f"{len(wanted)} files, {written} of them written, {removed} removed")  # noqa: T201
+    return 0
+
+
+def _put(wanted: Mapping[str, str], folders: Iterable[Path]) -> tuple[int, int]:
+    stale = _stale(wanted)
+    for place in stale:
         write_text(ROOT / place, wanted[place])
+    spare = _left_over(wanted, folders)
     for place in spare:
         (ROOT / place).unlink()
-    print(f"{len(wanted)} files, {len(wrong)} of them written, {len(spare)} removed")  # noqa: T201
-    return 0
+    return len(stale), len(spare)
 
 
 if __name__ == "__main__":
