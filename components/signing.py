@@ -25,6 +25,8 @@ SIGNATURE = "model.sig"
 SIGNING_KEY = "WINDLASS_SIGNING_KEY"
 VERIFY_KEY = "WINDLASS_VERIFY_KEY"
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
+MOUNTED = Path("/etc/windlass/signing")
+"""Where a pod finds `verify.pem`, and where it may sign `signing.pem`, unless the environment names others."""
 PASSWORD = "WINDLASS_SIGNING_KEY_PASSWORD"  # noqa: S105 - the variable's name
 
 
@@ -43,7 +45,7 @@ class Keys:
 
 
 def keys(settings: Settings, environ: Mapping[str, str] | None = None) -> Keys:
-    """Return the pair that the environment names, else the home's own, which the first call makes.
+    """Return the pair that the environment names, else that of `MOUNTED`, else the home's, which the first call makes.
 
     Raises:
         UsageError: a file is missing, or a private key is named without its public key.
@@ -57,6 +59,10 @@ def keys(settings: Settings, environ: Mapping[str, str] | None = None) -> Keys:
         private = Path(env[SIGNING_KEY]).resolve() if SIGNING_KEY in env else None
         password = env[PASSWORD].encode() if PASSWORD in env else None
         pair = Keys(Path(env[VERIFY_KEY]).resolve(), private, password)
+    elif (MOUNTED / "verify.pem").is_file():
+        private = MOUNTED / "signing.pem"
+        password = env[PASSWORD].encode() if PASSWORD in env else None
+        pair = Keys(MOUNTED / "verify.pem", private if private.is_file() else None, password)
     else:
         folder = settings.home / "keys"
         pair = Keys(folder / "verify.pem", folder / "signing.pem")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from pipelines import compile as compiling
+from pipelines import pods
 from windlass import __version__
 from windlass.cli import app
 from windlass.errors import WindlassError
@@ -22,9 +24,24 @@ def compiled() -> str:
     return compiling.render()
 
 
+def documents(text: str) -> tuple[Any, Any]:
+    """The pipeline, and what its pods get."""
+    pipeline, platform = yaml.safe_load_all(text)
+    return pipeline, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
 def executors(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(text)["deploymentSpec"]["executors"]
+    found: dict[str, Any] = documents(text)[0]["deploymentSpec"]["executors"]
     return {name: e["container"] for name, e in found.items()}
+
+
+def tasks(text: str) -> dict[str, Any]:
+    """Tasks by name, those inside the exit handler among them."""
+    pipeline = documents(text)[0]
+    inside = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    outside = pipeline["root"]["dag"]["tasks"]
+    assert set(outside) == {"exit-handler-1", "report"}
+    return {**inside, "report": outside["report"]}
 
 
 def test_another_process_compiles_the_same_bytes(compiled: str) -> None:
@@ -49,9 +66,7 @@ def test_the_kept_file_is_up_to_date(compiled: str) -> None:
 
 def test_every_step_runs_our_image_of_this_version_and_installs_nothing(compiled: str) -> None:
     steps = executors(compiled)
-    assert set(steps) == {
-        f"exec-{n}" for n in ("validate", "training-set", "tune-and-train", "evaluate-and-gate", "register")
-    }
+    assert set(steps) == {f"exec-{n}" for n in pods.EVERY}
     for container in steps.values():
         assert container["image"] == f"windlass/training:{__version__}"
         assert "pip" not in " ".join(container["command"][:-1])
@@ -59,18 +74,37 @@ def test_every_step_runs_our_image_of_this_version_and_installs_nothing(compiled
 
 def test_no_step_depends_on_a_condition(compiled: str) -> None:
     """Verify that no gate is a branch: KFP's local runner runs or skips these wrongly."""
-    tasks = yaml.safe_load(compiled)["root"]["dag"]["tasks"]
-    assert all("triggerPolicy" not in task and "componentRef" in task for task in tasks.values())
+    found = tasks(compiled)
+    last = found.pop("report")
+    assert all("triggerPolicy" not in task and "componentRef" in task for task in found.values())
+    # it runs whatever became of the others, and is told what did
+    assert last["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert last["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
 
 
-def test_steps_that_ask_the_registry_are_never_taken_from_kfps_cache(compiled: str) -> None:
-    tasks = yaml.safe_load(compiled)["root"]["dag"]["tasks"]
-    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
-    assert cached == {"validate", "training-set", "tune-and-train"}
+def test_only_steps_whose_inputs_are_all_that_they_read_are_taken_from_kfps_cache(compiled: str) -> None:
+    """Verify that neither a source's new rows nor another champion is overlooked because the arguments are the same."""
+    found = {n for n, task in tasks(compiled).items() if task["cachingOptions"].get("enableCache")}
+    assert found == {"training-set", "tune-and-train"}
+
+
+def test_the_steps_work_on_what_the_first_found_not_on_what_was_left_out(compiled: str) -> None:
+    for name in ("training-set", "register"):
+        given = tasks(compiled)[name]["inputs"]["parameters"]
+        for argument in ("start", "end"):
+            assert given[argument]["taskOutputParameter"]["producerTask"] == "validate"
+    inputs = documents(compiled)[0]["root"]["inputDefinitions"]["parameters"]
+    assert [n for n, p in inputs.items() if not p.get("isOptional")] == ["workload"]
+
+
+def test_a_recurring_runs_version_is_named_by_kubeflows_own_id(compiled: str) -> None:
+    for name in ("register", "report"):
+        job = tasks(compiled)[name]["inputs"]["parameters"]["job"]
+        assert job == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
 
 
 def test_parameters_are_plain_strings_and_numbers(compiled: str) -> None:
-    inputs = yaml.safe_load(compiled)["root"]["inputDefinitions"]["parameters"]
+    inputs = documents(compiled)[0]["root"]["inputDefinitions"]["parameters"]
     kinds = {name: p["parameterType"] for name, p in inputs.items()}
     assert kinds == {
         "workload": "STRING", "start": "STRING", "end": "STRING", "run_id": "STRING", "data": "STRING",
@@ -79,7 +113,7 @@ def test_parameters_are_plain_strings_and_numbers(compiled: str) -> None:
 
 
 def test_the_image_is_an_argument() -> None:
-    text = compiling.render("registry.example/team/training:7")
+    text = compiling.render(replace(pods.DEFAULT, image="registry.example/team/training:7"))
     assert {c["image"] for c in executors(text).values()} == {"registry.example/team/training:7"}
 
 

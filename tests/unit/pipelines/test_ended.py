@@ -1,0 +1,89 @@
+"""The exit task's word: sent to the trigger as it takes it, and never a reason for the run to fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from monitoring.collector import cloudevents
+from pipelines import ended
+
+
+class Taker:
+    """A server that keeps what is posted and answers `status`."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.posts: list[tuple[str, dict[str, str], bytes]] = []
+        taker = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: Any) -> None:
+                """Nobody reads it."""
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                taker.posts.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(taker.status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def taker() -> Iterator[Taker]:
+    made = Taker()
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+def test_a_run_that_failed_is_told_with_its_error(taker: Taker) -> None:
+    env = {ended.URL: taker.url + "/", ended.TOKEN: "of-the-senders\n"}
+    assert ended.tell("flights", "retrain-flights-1", "7d3c", "FAILED", "out of memory", env)
+    ((path, headers, body),) = taker.posts
+    assert (path, headers["authorization"]) == ("/events", "Bearer of-the-senders")
+    (event,) = cloudevents.parse(headers, body)
+    assert (event.type, event.id) == (ended.EVENT, "7d3c/FAILED")
+    assert event.data == {
+        "workload": "flights", "run": "retrain-flights-1", "job": "7d3c", "state": "FAILED", "error": "out of memory",
+    }  # fmt: skip
+
+
+def test_a_run_without_a_name_is_known_by_kubeflows_id(taker: Taker) -> None:
+    assert ended.tell("flights", "", "7d3c", "SUCCEEDED", "", {ended.URL: taker.url})
+    (event,) = cloudevents.parse(*taker.posts[0][1:])
+    assert event.data["run"] == "7d3c"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        pytest.param(None, "is not set: nobody else is told", id="nobody-named"),
+        pytest.param("trigger:8080", "is no address", id="no-address"),
+        pytest.param("file:///etc/passwd", "is no address", id="no-web-address"),
+        pytest.param("http://127.0.0.1:9", "does not answer", id="nobody-there"),
+    ],
+)
+def test_what_cannot_be_told_stands_in_the_log(
+    capsys: pytest.CaptureFixture[str], url: str | None, said: str
+) -> None:
+    env = {} if url is None else {ended.URL: url}
+    assert not ended.tell("flights", "t1", "7d3c", "FAILED", "why", env)
+    err = capsys.readouterr().err
+    assert "run t1 of flights ended FAILED: why" in err and said in err
+
+
+def test_a_refusal_stands_in_the_log(taker: Taker, capsys: pytest.CaptureFixture[str]) -> None:
+    taker.status = 401
+    assert not ended.tell("flights", "t1", "7d3c", "FAILED", "", {ended.URL: taker.url})
+    assert "answers 401" in capsys.readouterr().err
