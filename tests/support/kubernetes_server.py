@@ -1,8 +1,8 @@
 """An API server of a test's own: real HTTP, and of Kubernetes' wire what the release engine speaks.
 
-Objects with resourceVersion and generation, server-side apply, merge patches that conflict, `Status` errors, the
-defaults of an HTTPRoute, and the status that controllers write. What was asked is kept for the test to read, and
-answers may be put in front of the real ones.
+Objects with resourceVersion and generation, server-side apply, merge and JSON patches that conflict, lists in pages,
+watches, `Status` errors, the defaults of an HTTPRoute, and the status that controllers write. What was asked is kept
+for the test to read, and answers may be put in front of the real ones.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Asked:
     content_type: str
     body: Any
     authorization: str | None = None
+    accept: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,16 @@ class KubernetesServer:
     #: message of a 403 for what it names, None for what may be done
     forbids: Callable[[Asked], str | None] = lambda asked: None
     version: int = 100
+    #: what a watch tells, oldest first; and the version before which all is forgotten
+    changes: list[tuple[str, Object]] = field(default_factory=list)
+    forgotten: int = 0
 
     def put(self, path: str, content: Object) -> Object:
         """Create or replace an object, as somebody else would."""
         old = self.objects.get(path)
         self.version += 1
         content = copy.deepcopy(content)
-        namespace, name = path.split("/")[5], path.split("/")[7]
+        *_, namespace, _, name = path.split("/")
         generation = 1
         if old is not None:
             changed = old.get("spec") != content.get("spec")
@@ -77,12 +81,21 @@ class KubernetesServer:
             **content.get("metadata", {}),
             "name": name,
             "namespace": namespace,
+            "uid": old["metadata"]["uid"] if old is not None else f"uid-{self.version}",
             "resourceVersion": str(self.version),
             "generation": generation,
         }
         self.objects[path] = {**content, "status": status}
         self.control(path)
+        self.changes.append(("ADDED" if old is None else "MODIFIED", copy.deepcopy(self.objects[path])))
         return self.objects[path]
+
+    def remove(self, path: str) -> None:
+        """Delete an object, as somebody else would."""
+        self.version += 1
+        gone = self.objects.pop(path)
+        gone["metadata"]["resourceVersion"] = str(self.version)
+        self.changes.append(("DELETED", gone))
 
     def control(self, path: str) -> None:
         for controller in self.controllers:
@@ -122,6 +135,9 @@ def running() -> Iterator[KubernetesServer]:
         def do_PATCH(self) -> None:
             self.answer()
 
+        def do_POST(self) -> None:
+            self.answer()
+
         def do_DELETE(self) -> None:
             self.answer()
 
@@ -136,6 +152,7 @@ def running() -> Iterator[KubernetesServer]:
                 self.headers.get("Content-Type", ""),
                 json.loads(body) if body else None,
                 self.headers.get("Authorization"),
+                self.headers.get("Accept", ""),
             )
             state.asked.append(asked)
             if state.scripted:
@@ -146,7 +163,12 @@ def running() -> Iterator[KubernetesServer]:
                     return
                 self.send(scripted.status, scripted.body, scripted.content_type)
                 return
-            status, found = _answer(state, asked)
+            status, found = answer(state, asked)
+            if isinstance(found, list):
+                self.send(
+                    status, b"".join(json.dumps(line).encode() + b"\n" for line in found), "application/json"
+                )
+                return
             self.send(status, json.dumps(found).encode(), "application/json")
 
         def send(self, status: int, body: bytes, content_type: str) -> None:
@@ -174,38 +196,148 @@ def status(code: int, message: str) -> Object:
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
 
 
-def _answer(state: KubernetesServer, asked: Asked) -> tuple[int, Object]:
-    live = state.objects.get(asked.path)
-    plural = asked.path.split("/")[6]
+def answer(state: KubernetesServer, asked: Asked) -> tuple[int, Any]:
+    """Status and object; of a watch, its lines."""
+    path = asked.path.split("/")
+    plural = path[path.index("namespaces") + 2]
+    named = len(path) > path.index("namespaces") + 3
     forbidden = state.forbids(asked)
     if forbidden is not None:
         return 403, status(403, forbidden)
     if plural in state.dropped:
         return 404, status(404, "the server could not find the requested resource")
+    if asked.method == "POST":
+        return _created(state, asked, plural)
+    if not named:
+        return _watched(state, asked) if asked.query.get("watch") else _listed(state, asked)
+    live = state.objects.get(asked.path.removesuffix("/status"))
+    if live is None and (asked.method != "PATCH" or asked.content_type != "application/apply-patch+yaml"):
+        return 404, status(404, f"{plural} {path[-1]!r} not found")
     if asked.method == "GET":
-        if live is None:
-            return 404, status(404, f"{plural} {asked.path.split('/')[7]!r} not found")
         state.control(asked.path)
         return 200, live
     if asked.method == "DELETE":
-        if live is None:
-            return 404, status(404, "not found")
-        del state.objects[asked.path]
+        assert live is not None
+        wanted = ((asked.body or {}).get("preconditions") or {}).get("uid")
+        if wanted not in (None, live["metadata"]["uid"]):
+            return 409, status(409, f"Precondition failed: UID in precondition: {wanted}")
+        state.remove(asked.path)
         return 200, status(200, "deleted")
-    wanted = asked.body.get("metadata", {}).get("resourceVersion")
+    return _patched(state, asked, plural, live)
+
+
+def _created(state: KubernetesServer, asked: Asked, plural: str) -> tuple[int, Object]:
+    path = f"{asked.path}/{asked.body['metadata']['name']}"
+    if path in state.objects:
+        return 409, status(409, f"{plural} {path.rpartition('/')[2]!r} already exists")
+    return 201, state.put(path, _defaulted(plural, asked.body))
+
+
+def _patched(state: KubernetesServer, asked: Asked, plural: str, live: Object | None) -> tuple[int, Object]:
+    body = asked.body
+    if asked.content_type == "application/json-patch+json":
+        assert live is not None
+        try:
+            content = _operated(live, body)
+        except (KeyError, IndexError, ValueError) as error:
+            return 422, status(
+                422, f"the server rejected our request due to an error in our request: {error}"
+            )
+        body = content
+    wanted = body.get("metadata", {}).get("resourceVersion")
     if wanted is not None and (live is None or wanted != live["metadata"]["resourceVersion"]):
         return 409, status(
             409, "the object has been modified; please apply your changes to the latest version"
         )
+    if asked.path.endswith("/status"):
+        if live is None:
+            return 404, status(404, "not found")
+        path = asked.path.removesuffix("/status")
+        live["status"] = _merged(live.get("status", {}), body.get("status", {}))
+        return 200, state.put(path, live)
     if asked.content_type == "application/apply-patch+yaml":
-        content = _defaulted(plural, {**(live or {}), **asked.body})
-    elif live is None:
-        return 404, status(404, "not found")
-    else:
-        content = _merged(live, asked.body)
+        content = _defaulted(plural, {**(live or {}), **body})
+    elif asked.content_type != "application/json-patch+json":
+        content = _merged(live, body)
     for name in state.dropped & set(content.get("spec", {})):
         content["spec"] = {key: value for key, value in content["spec"].items() if key != name}
-    return 200, state.put(asked.path, content)
+    return 200, _shown(state.put(asked.path, content), asked)
+
+
+def _operated(live: Object, operations: list[Object]) -> Object:
+    """RFC 6902, as far as `add`, `replace` and `remove` go; an index must be there, or for `add` the next."""
+    found = copy.deepcopy(live)
+    for operation in operations:
+        *way, last = (key.replace("~1", "/").replace("~0", "~") for key in operation["path"].split("/")[1:])
+        place: Any = found
+        for key in way:
+            place = place[int(key)] if isinstance(place, list) else place[key]
+        if isinstance(place, list):
+            index = len(place) if last == "-" else int(last)
+            if index > len(place) - (operation["op"] != "add"):
+                raise IndexError(f"index {index} of {operation['path']}")
+            if operation["op"] != "add":
+                del place[index]
+            if operation["op"] != "remove":
+                place.insert(index, operation["value"])
+        elif operation["op"] == "remove":
+            del place[last]
+        elif operation["op"] == "replace" and last not in place:
+            raise KeyError(operation["path"])
+        else:
+            place[last] = operation["value"]
+    return found
+
+
+def _listed(state: KubernetesServer, asked: Asked) -> tuple[int, Object]:
+    """In pages; what is to come is named by the path to go on after."""
+    wanted = [path for path in sorted(state.objects) if _chosen(state.objects[path], path, asked)]
+    after, version = "", str(state.version)
+    if "continue" in asked.query:
+        version, _, after = asked.query["continue"].partition(" ")
+        if int(version) < state.forgotten:
+            return 410, status(410, "The provided continue parameter is too old")
+    wanted = [path for path in wanted if path > after]
+    limit = int(asked.query.get("limit") or len(wanted) or 1)
+    metadata = {"resourceVersion": version}
+    if len(wanted) > limit:
+        metadata["continue"] = f"{version} {wanted[limit - 1]}"
+    return 200, {
+        "kind": "List",
+        "metadata": metadata,
+        "items": [_shown(state.objects[path], asked) for path in wanted[:limit]],
+    }
+
+
+def _watched(state: KubernetesServer, asked: Asked) -> tuple[int, Any]:
+    """What happened since then; the time of the watch is over at once."""
+    since = int(asked.query["resourceVersion"])
+    if since < state.forgotten:
+        return 200, [{"type": "ERROR", "object": status(410, f"too old resource version: {since}")}]
+    prefix = f"{asked.path}/"
+    lines = [
+        {"type": kind, "object": found}
+        for kind, found in state.changes
+        if int(found["metadata"]["resourceVersion"]) > since
+        and _chosen(found, prefix + found["metadata"]["name"], asked)
+    ]
+    bookmark = {"metadata": {"resourceVersion": str(state.version)}}
+    return 200, [*lines, {"type": "BOOKMARK", "object": bookmark}]
+
+
+def _chosen(found: Object, path: str, asked: Asked) -> bool:
+    labels = found["metadata"].get("labels") or {}
+    for term in filter(None, asked.query.get("labelSelector", "").split(",")):
+        key, equals, value = term.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    return path.startswith(f"{asked.path}/")
+
+
+def _shown(found: Object, asked: Asked) -> Object:
+    if "as=PartialObjectMetadata" not in asked.accept:
+        return found
+    return {"kind": "PartialObjectMetadata", "metadata": found["metadata"]}
 
 
 def _merged(old: Any, patch: Any) -> Any:

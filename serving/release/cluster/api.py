@@ -1,67 +1,82 @@
-"""The door to the Kubernetes API: read, apply, patch and delete one custom object, and say plainly what went wrong.
+"""The door to the Kubernetes API: objects read, listed, watched, written and deleted; what went wrong said plainly.
 
 The one importer of `kubernetes`. Of that package we take what is hard (kubeconfig, service accounts, certificates,
 exec credentials) and speak the rest ourselves: its `CustomObjectsApi` cannot send a server-side apply, decodes errors
 into text, and takes a timeout of 1.5 for none at all. Answers are told apart by what a caller can do about them: the
 API server is not there (`UnreachableError`: try again), it refused (`RejectedError`: say why), somebody else wrote
-meanwhile (`ConflictError`: read again).
+meanwhile (`ConflictError`: read again), it has forgotten (`ExpiredError`: list again).
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from serving.release.backend import RejectedError, UnreachableError
+from serving.release.cluster import answers
+from serving.release.cluster.answers import Change, ConflictError, ExpiredError, Object
+from serving.release.cluster.kinds import (
+    ENVOY_EXTENSION_POLICY,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    REVISION,
+    Kind,
+)
 from windlass.errors import UsageError
 
-Object = dict[str, Any]
+__all__ = [
+    "APPLY",
+    "ENVOY_EXTENSION_POLICY",
+    "FIELD_MANAGER",
+    "HTTP_ROUTE",
+    "INFERENCE_SERVICE",
+    "MERGE",
+    "ONCE",
+    "PAUSES",
+    "REVISION",
+    "Change",
+    "ConflictError",
+    "ExpiredError",
+    "Kind",
+    "KubernetesApi",
+    "Listing",
+    "Object",
+    "difference",
+]
 
 #: Who we are in `metadata.managedFields`.
 FIELD_MANAGER = "windlass-release"
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+PATCH = "application/json-patch+json"
+
+JSON = "application/json"
+#: An answer without spec and status, and a list of such; a server that cannot do it sends all.
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 #: Pauses before the second and every further try, in seconds; no jitter: one engine writes, not a herd.
 PAUSES = (0.2, 0.4, 0.8, 1.6)
+#: The pauses of what must not be repeated without a look in between.
+ONCE: tuple[float, ...] = ()
 
 #: Answers that another try may change: overload, a leader that is elected anew, a cache that is too old.
 _PASSING = frozenset({410, 429, 500, 502, 503, 504})
 
-
-class ConflictError(UnreachableError):
-    """Somebody wrote the object since it was read; read it again, or let the caller try all of it again."""
+#: How often a list is begun again that expired half-way.
+_LISTS = 3
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of object and where the API server keeps it."""
+class Listing:
+    """Objects of a kind as they were together, and the version to watch from."""
 
-    group: str
+    items: Sequence[Object]
     version: str
-    plural: str
-    kind: str
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}"
-
-    def path(self, namespace: str, name: str) -> str:
-        return f"/apis/{self.api_version}/namespaces/{quote(namespace)}/{self.plural}/{quote(name)}"
-
-
-HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
-ENVOY_EXTENSION_POLICY = Kind(
-    "gateway.envoyproxy.io", "v1alpha1", "envoyextensionpolicies", "EnvoyExtensionPolicy"
-)
-INFERENCE_SERVICE = Kind("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService")
-REVISION = Kind("serving.knative.dev", "v1", "revisions", "Revision")
 
 
 class KubernetesApi:
@@ -79,6 +94,10 @@ class KubernetesApi:
         self._client = client
         self._timeout_s = timeout_s
         self._sleep = sleep
+
+    def within(self, timeout_s: float) -> KubernetesApi:
+        """The same API server, asked by somebody who waits so long for each answer."""
+        return KubernetesApi(self._client, timeout_s=timeout_s, sleep=self._sleep)
 
     @classmethod
     def connect(
@@ -117,19 +136,148 @@ class KubernetesApi:
             ) from error
         return cls(client.ApiClient(settings), timeout_s=timeout_s, sleep=sleep)
 
-    def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+    def get(
+        self, kind: Kind, namespace: str, name: str, *, pauses: Sequence[float] = PAUSES
+    ) -> Object | None:
         """The object, None where there is none (or no such kind).
+
+        Args:
+            pauses: between tries while the API server does not answer.
 
         Raises:
             UnreachableError, RejectedError.
         """
-        return self._request("GET", kind, namespace, name)
+        return self._request("GET", kind, namespace, name, pauses=pauses)
 
-    def apply(self, kind: Kind, namespace: str, name: str, content: Mapping[str, Any]) -> Object:
+    def all(
+        self, kind: Kind, namespace: str, *, labels: str = "", limit: int = 500, metadata_only: bool = False
+    ) -> Listing:
+        """All objects of a kind, read page by page, as they were at one moment.
+
+        Args:
+            labels: a label selector; empty for all.
+            limit: objects in one page.
+            metadata_only: spec and status stay where they are.
+
+        Raises:
+            RejectedError: there is no such kind (an empty list would say that there is nothing to do), or no right.
+            UnreachableError: no answer, or the pages expired each time.
+        """
+        accept = METADATA_LIST if metadata_only else JSON
+        for _ in range(_LISTS):
+            items: list[Object] = []
+            query = [("limit", str(limit))] + ([("labelSelector", labels)] if labels else [])
+            try:
+                while True:
+                    page = self._request("GET", kind, namespace, query=query, accept=accept, expires=True)
+                    if page is None:
+                        raise _unknown(kind, namespace)
+                    items += page.get("items") or ()
+                    metadata = page["metadata"]
+                    if not metadata.get("continue"):
+                        return Listing(items, str(metadata["resourceVersion"]))
+                    query = [("continue", metadata["continue"])] + [q for q in query if q[0] != "continue"]
+            except ExpiredError as error:
+                expired = error
+        raise UnreachableError(f"{expired} (at each of {_LISTS} tries)")
+
+    def watch(
+        self, kind: Kind, namespace: str, version: str, *, timeout_s: float = 300.0, labels: str = ""
+    ) -> Iterator[Change]:
+        """What happens to objects of a kind after `version`, until the server's time for it is over.
+
+        The caller goes on from the last change's version. The server is told to end the watch after `timeout_s`; a
+        connection that died without a word is noticed `KubernetesApi.timeout_s` later.
+
+        Raises:
+            ExpiredError: that version is forgotten; list again.
+            UnreachableError, RejectedError.
+        """
+        what = kind.named(namespace)
+        query = [
+            ("watch", "true"),
+            ("resourceVersion", version),
+            ("allowWatchBookmarks", "true"),
+            ("timeoutSeconds", str(max(1, round(timeout_s)))),
+        ]
+        path = kind.path(namespace)
+        for line in self._stream(path, query + ([("labelSelector", labels)] if labels else []), timeout_s):
+            if isinstance(line, int):
+                raise _unknown(kind, namespace)
+            yield answers.change(what, line)
+
+    def create(
+        self, kind: Kind, namespace: str, content: Mapping[str, Any], *, pauses: Sequence[float] = ONCE
+    ) -> Object:
+        """Create an object; `content` carries its name.
+
+        Not repeated by itself: where an answer was lost, the second try would meet the first one's object.
+
+        Raises:
+            ConflictError: there is one of that name.
+            UnreachableError: no answer; it may be there all the same.
+            RejectedError.
+        """
+        name = content["metadata"]["name"]
+        metadata = {**content["metadata"], "namespace": namespace}
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, **content, "metadata": metadata}
+        try:
+            created = self._request("POST", kind, namespace, body=body, query=_BY_US, pauses=pauses)
+        except ConflictError as error:
+            raise ConflictError(f"{kind.named(namespace, name)}: {error}") from error
+        if created is None:
+            raise _unknown(kind, namespace)
+        return created
+
+    def patch(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        operations: Sequence[Mapping[str, Any]],
+        *,
+        version: str | None = None,
+        metadata_only: bool = False,
+        pauses: Sequence[float] = ONCE,
+    ) -> Object | None:
+        """Carry JSON patch operations (RFC 6902) out, all or none; None where there is no such object.
+
+        Args:
+            version: the object's resourceVersion that they are meant for; None for whatever is there.
+            metadata_only: return no spec and status.
+            pauses: between tries; by itself it is tried once, since most operations must not be repeated blindly.
+
+        Raises:
+            ConflictError: the object has another version.
+            UnreachableError: no answer; it may have happened all the same.
+            RejectedError: an operation cannot be carried out, or its outcome is no such object.
+        """
+        body = list(operations)
+        if version is not None:
+            # a `test` that fails is refused as any other bad patch is; this is told as the conflict it is
+            body.insert(0, {"op": "replace", "path": "/metadata/resourceVersion", "value": version})
+        return self._request(
+            "PATCH",
+            kind,
+            namespace,
+            name,
+            body=body,
+            content_type=PATCH,
+            accept=METADATA if metadata_only else JSON,
+            query=_BY_US,
+            pauses=pauses,
+        )
+
+    def apply(
+        self, kind: Kind, namespace: str, name: str, content: Mapping[str, Any], *, subresource: str = ""
+    ) -> Object:
         """Make the fields in `content` (metadata, spec) so, and ours; those that we gave up go, others' stay.
 
         Server-side apply with force: a field that somebody edited by hand is taken back. Where `content` carries
         `metadata.resourceVersion`, it holds for that version alone.
+
+        Args:
+            subresource: `status`, to write that and nothing else of an object that exists.
 
         Raises:
             ConflictError: the object has another resourceVersion.
@@ -137,13 +285,20 @@ class KubernetesApi:
         """
         metadata = {**content.get("metadata", {}), "name": name, "namespace": namespace}
         body = {"apiVersion": kind.api_version, "kind": kind.kind, **content, "metadata": metadata}
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
-        applied = self._request("PATCH", kind, namespace, name, body=body, content_type=APPLY, query=query)
+        applied = self._request(
+            "PATCH",
+            kind,
+            namespace,
+            name,
+            subresource=subresource,
+            body=body,
+            content_type=APPLY,
+            query=[*_BY_US, ("force", "true")],
+        )
+        if applied is None and subresource:
+            raise RejectedError(f"{kind.named(namespace, name)}: it is gone, and its {subresource} with it")
         if applied is None:
-            raise RejectedError(
-                f"{_named(kind, namespace, name)}: the API server knows no {kind.api_version} {kind.kind} or no such "
-                "namespace; install the CRD, or name the namespace of the models"
-            )
+            raise _unknown(kind, namespace, name)
         return applied
 
     def update(
@@ -172,7 +327,7 @@ class KubernetesApi:
                     name,
                     body={**patch, "metadata": metadata},
                     content_type=MERGE,
-                    query=[("fieldManager", FIELD_MANAGER)],
+                    query=_BY_US,
                 )
             except ConflictError:
                 if pause is None:
@@ -180,77 +335,148 @@ class KubernetesApi:
                 self._sleep(pause)
         raise AssertionError("the last try returns or raises")
 
-    def delete(self, kind: Kind, namespace: str, name: str) -> None:
+    def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
         """Delete the object; one that is gone already is fine.
 
+        Args:
+            uid: of the very object that is meant; another one of the name stays.
+
         Raises:
+            ConflictError: another one has the name.
             UnreachableError, RejectedError.
         """
-        self._request("DELETE", kind, namespace, name)
+        body = None if uid is None else {"preconditions": {"uid": uid}}
+        self._request("DELETE", kind, namespace, name, body=body)
 
     def _request(
         self,
         method: str,
         kind: Kind,
         namespace: str,
-        name: str,
+        name: str = "",
         *,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-        query: list[tuple[str, str]] | None = None,
+        subresource: str = "",
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        query: Sequence[tuple[str, str]] = (),
+        pauses: Sequence[float] = PAUSES,
+        expires: bool = False,
     ) -> Object | None:
-        what = _named(kind, namespace, name)
+        what, path = kind.named(namespace, name), kind.path(namespace, name, subresource)
         problem = ""
-        for pause in (*PAUSES, None):
+        for pause in (*pauses, None):
             try:
-                status, content = self._send(
-                    method, kind.path(namespace, name), body, content_type, query or []
-                )
+                status, content = self._send(method, path, body, content_type, accept, query)
             except UnreachableError as error:
                 problem = str(error)
             else:
                 if status < 300 or status == 404:
-                    return _decoded(what, content) if status < 300 else None
+                    return answers.decoded(what, content) if status < 300 else None
                 if status == 409:
-                    raise ConflictError(f"{what}: {_message(content)}; it is read again")
-                problem = f"the API server answered {status}: {_message(content)}"
+                    raise ConflictError(f"{what}: {answers.message(content)}; it is read again")
+                if status == 410 and expires:
+                    raise ExpiredError(f"{what}: {answers.message(content)}; list again")
+                problem = f"the API server answered {status}: {answers.message(content)}"
                 if status not in _PASSING:
-                    raise RejectedError(f"{what}: {problem}{_remedy(status)}")
+                    raise RejectedError(f"{what}: {problem}{answers.remedy(status)}")
             if pause is not None:
                 self._sleep(pause)
-        raise UnreachableError(f"{what}: {problem} (at each of {len(PAUSES) + 1} tries)")
+        tries = f" (at each of {len(pauses) + 1} tries)" if pauses else ""
+        raise UnreachableError(f"{what}: {problem}{tries}")
+
+    def _stream(self, path: str, query: Sequence[tuple[str, str]], timeout_s: float) -> Iterator[bytes | int]:
+        """Lines of an answer as they come; the number 404 where there is nothing to answer with."""
+        from urllib3.exceptions import HTTPError
+
+        try:
+            answer = self._call("GET", path, query, read_timeout_s=timeout_s + self._timeout_s)
+        except _Answered as error:
+            if error.status == 404:
+                yield 404
+                return
+            problem = f"{path}: the API server answered {error.status}: {answers.message(error.content)}"
+            if error.status == 410:
+                raise ExpiredError(f"{problem}; list again") from error
+            if error.status in _PASSING:
+                raise UnreachableError(problem) from error
+            raise RejectedError(f"{problem}{answers.remedy(error.status)}") from error
+        begun = b""
+        try:
+            for chunk in answer.stream(2**16):
+                *lines, begun = (begun + chunk).split(b"\n")
+                yield from lines
+        except (HTTPError, OSError) as error:
+            raise UnreachableError(f"{self._client.configuration.host}: the watch broke: {error}") from error
+        finally:
+            # what is still on its way would be the next request's answer
+            answer.close()
 
     def _send(
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None,
+        body: Any,
         content_type: str,
-        query: list[tuple[str, str]],
+        accept: str,
+        query: Sequence[tuple[str, str]],
     ) -> tuple[int, bytes]:
+        from urllib3.exceptions import HTTPError
+
+        try:
+            answer = self._call(method, path, query, body=body, content_type=content_type, accept=accept)
+            return int(answer.status), bytes(answer.data)
+        except _Answered as error:
+            return error.status, error.content
+        except (HTTPError, OSError) as error:
+            raise UnreachableError(f"{self._client.configuration.host} does not answer: {error}") from error
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        *,
+        body: Any = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        read_timeout_s: float | None = None,
+    ) -> Any:
+        """The answer, of which nothing but its head has been read."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
-            answer, status, _ = self._client.call_api(
+            answer, _, _ = self._client.call_api(
                 path,
                 method,
-                query_params=query,
-                header_params={"Accept": "application/json", "Content-Type": content_type},
+                query_params=list(query),
+                header_params={"Accept": accept, "Content-Type": content_type},
                 body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
-                _request_timeout=(self._timeout_s, self._timeout_s),
+                _request_timeout=(self._timeout_s, read_timeout_s or self._timeout_s),
             )
-            return int(status), bytes(answer.data)
+            return answer
         except ApiException as error:
             if error.status:
-                return int(error.status), error.body if isinstance(error.body, bytes) else str(
-                    error.body
-                ).encode()
+                content = error.body if isinstance(error.body, bytes) else str(error.body).encode()
+                raise _Answered(int(error.status), content) from error
             raise UnreachableError(f"{self._client.configuration.host}: {error.reason}") from error
         except (HTTPError, OSError) as error:
             raise UnreachableError(f"{self._client.configuration.host} does not answer: {error}") from error
+
+
+_BY_US = (("fieldManager", FIELD_MANAGER),)
+
+
+class _Answered(Exception):  # noqa: N818 - an answer
+    """The API server answered, and not with what was asked for."""
+
+    def __init__(self, status: int, content: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.content = content
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
@@ -267,33 +493,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
     return patch
 
 
-def _named(kind: Kind, namespace: str, name: str) -> str:
-    return f"{kind.kind} {namespace}/{name}"
-
-
-def _decoded(what: str, content: bytes) -> Object:
-    try:
-        found = json.loads(content)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        # a portal in between that asks for a login answers 200 with a page
-        raise UnreachableError(
-            f"{what}: what answered is no Kubernetes API ({content[:60]!r}); check the address in the kubeconfig"
-        )
-    return found
-
-
-def _message(content: bytes) -> str:
-    """What a `Status` says, else the beginning of whatever came."""
-    try:
-        found = json.loads(content)
-        return str(found["message"])
-    except (ValueError, KeyError, TypeError):
-        return content[:120].decode(errors="replace").strip() or "nothing"
-
-
-def _remedy(status: int) -> str:
-    if status in (401, 403):
-        return "; give the engine's service account the rights of the role windlass-release"
-    return ""
+def _unknown(kind: Kind, namespace: str, name: str = "") -> RejectedError:
+    return RejectedError(
+        f"{kind.named(namespace, name)}: the API server knows no {kind.api_version} {kind.kind} or no such "
+        "namespace; install the CRD, or name the namespace of the models"
+    )
