@@ -30,6 +30,7 @@ GROUPS = (
     "down",
     "status",
     "predict",
+    "score",
     "train",
     "pipeline",
     "export",
