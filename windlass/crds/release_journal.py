@@ -39,14 +39,20 @@ def crd() -> dict[str, Any]:
             },
             "records": {
                 "type": "array",
-                "description": "one JSON text a record, oldest first; they are only ever added to",
+                "description": "JSON texts, pieces of them, or many packed together; the oldest first",
                 "items": {"type": "string"},
                 "x-kubernetes-list-type": "atomic",
             },
+            "writer": {"type": "string", "description": "the process that adds to it"},
+            "full": {"type": "boolean", "description": "nothing is added to it any more"},
             "queue": {
                 "type": "object",
-                "description": "documents of releases that wait for their turn",
+                "description": "of a release that waits for its turn: since when, and its document",
                 "x-kubernetes-preserve-unknown-fields": True,
+                "properties": {
+                    "at": {"type": "string"},
+                    "document": {"type": "string", "description": "JSON"},
+                },
             },
         },
         "x-kubernetes-preserve-unknown-fields": True,

@@ -27,9 +27,9 @@ _PAIRED = texts(name for name, metric in METRICS.items() if metric.paired)
 
 _VERSIONS = {"candidate": "[self.candidate]", "candidates": "self.candidates", "champion": "[self.champion]"}
 
-#: `<model>-<version>-predictor` and `windlass-<model>-predictor` name Services, of 63 characters at most.
-_LONGEST_TOGETHER = 52
-_LONGEST_MODEL = 44
+#: `windlass-<model>-predictor` and `<model>-v<version>-predictor` would name Services, of 63 characters at most.
+LONGEST_MODEL = 44
+LONGEST_TOGETHER = 51
 
 
 def of_the_object() -> Iterator[Rule]:
@@ -97,19 +97,20 @@ def _servers() -> Iterator[Rule]:
     """On a cluster a model and a version are the names of a Service."""
     yield Rule(
         "",
-        f'self.backend == "local" || (size(self.model) <= {_LONGEST_MODEL} && '
+        f'self.backend == "local" || (size(self.model) <= {LONGEST_MODEL} && '
         'self.model.matches("^[a-z]([-a-z0-9]*[a-z0-9])?$"))',
         "names a Service on a cluster: use lower case letters, digits and dashes, a letter first, "
-        f"{_LONGEST_MODEL} characters at most",
+        f"{LONGEST_MODEL} characters at most",
         ".model",
     )
+    numbers = 10 ** (LONGEST_TOGETHER - LONGEST_MODEL)
     for name, of in _VERSIONS.items():
         yield Rule(
             "",
-            f'self.backend == "local" || !has(self.{name}) || {of}.all(v, type(v) == int || '
-            f'(size(self.model) + size(v) <= {_LONGEST_TOGETHER} && !v.matches("[._A-Z]")))',
+            f'self.backend == "local" || !has(self.{name}) || {of}.all(v, type(v) == int ? v < {numbers} : '
+            f'(size(self.model) + size(v) <= {LONGEST_TOGETHER} && !v.matches("[._A-Z]")))',
             "names a Service on a cluster: use lower case letters, digits and dashes, "
-            f"{_LONGEST_TOGETHER} characters at most with the model",
+            f"{LONGEST_TOGETHER} characters at most with the model",
             f".{name}",
         )
 
