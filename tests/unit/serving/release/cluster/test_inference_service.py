@@ -16,6 +16,8 @@ from serving.runtime import __main__ as runtime
 from windlass.cli.app import run
 from windlass.errors import UsageError
 
+ROOT = Path(__file__).parents[5]
+SAMPLES = sorted((ROOT / "manifests/samples/kserve/options").glob("*.yaml"))
 STORAGE = "s3://models/{model}/{version}"
 
 
@@ -227,6 +229,17 @@ def test_the_command_line_prints_what_the_operator_applies(
     assert json.loads(capsys.readouterr().out)["items"] == inference_service.render(
         "flights", "12", options()
     )
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[path.stem for path in SAMPLES])
+def test_a_sample_is_what_its_first_line_prints(
+    sample: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that the rendered samples are up to date with their options."""
+    monkeypatch.chdir(ROOT)
+    command, rendered = (sample.parents[1] / sample.name).read_text().split("\n", 1)
+    assert run(command.removeprefix("# windlass ").split()) == 0
+    assert capsys.readouterr().out == rendered
 
 
 @pytest.mark.parametrize(
