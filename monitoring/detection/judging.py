@@ -32,7 +32,7 @@ from monitoring.detection.result import (
 from monitoring.detection.rows import DAY_S, Matured, Rows, days_of
 from monitoring.detection.spans import Evidence, Question
 from monitoring.detection.state import DayRecord, DetectionState
-from monitoring.detection.statistics import DayTable, by_day, is_brief
+from monitoring.detection.statistics import DayTable, by_day, is_brief, is_even
 from monitoring.detection.summary import drift_check, quality_check
 from windlass.errors import UsageError, WindlassError
 
@@ -210,6 +210,9 @@ def _predictions(
         noise=measure.noise,
         spending=np.array([s.spending * each for s in measure.statistics]),
         threshold=np.array([spans.smallest(s.unit, policy) for s in measure.statistics]),
+        freedom=np.where(
+            [is_even(s) for s in measure.statistics], measure.noise.normal_freedom, measure.noise.freedom
+        ),
         brief=np.array([is_brief(s, measure.view) for s in measure.statistics]),
     )
     learned, seen = _weighed(known.records, known.end, question, policy, reference)
@@ -233,6 +236,7 @@ def _label(
         noise=baseline.labels,
         spending=np.array(SPENDING) * each,
         threshold=np.full(len(LABEL_STATISTICS), policy.smallest_effect),
+        freedom=baseline.labels.freedom,
         brief=np.zeros(len(LABEL_STATISTICS), dtype=np.bool_),
     )
     # up to when they should have come, and not up to the last one: labels that stopped say nothing of today

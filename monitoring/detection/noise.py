@@ -3,7 +3,8 @@
 Weeks are the unit: the reference is cut into weeks, each week is measured by what was fitted without it, and the mean
 square of its statistics is their variance. Rows of a day are not independent and neither are neighbouring days; weeks
 nearly are, and what dependence is left between them is estimated and kept. A statistic whose worst week lies further
-out than normal noise would put it (storms) has its deviation raised until that week fits.
+out than normal noise would put it (storms) has its deviation raised until that week fits, and how well forty weeks tell
+a deviation follows from their kurtosis: what is calm but for a few weeks will have others.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ GAPS = 1.6
 FLOOR = 0.0005
 LEAST_CORRELATION = 0.1
 MOST_CORRELATION = 0.9
+LEAST_FREEDOM = 6.0
+NORMAL_KURTOSIS = 3.0
 SMALLEST_PART = 0.2
 """Share of the variance of weeks that is never taken for the noise of drawing rows."""
 
@@ -37,6 +40,7 @@ class Noise:
         within: standard deviation of one row within its day.
         correlation: between neighbouring weeks.
         worst: `SPANS` × statistics: deviation that the worst span of so many days would be expected of.
+        kurtosis: of the means of weeks, about zero.
         weeks: independent weeks behind it.
     """
 
@@ -44,12 +48,21 @@ class Noise:
     within: Floats
     correlation: Floats
     worst: Floats
+    kurtosis: Floats
     weeks: float
 
     @property
-    def freedom(self) -> float:
-        """Degrees of freedom of `between`."""
+    def normal_freedom(self) -> float:
+        """Degrees of freedom of `between` where weeks are normal."""
         return max(self.weeks - 1.0, 2.0)
+
+    @property
+    def freedom(self) -> Floats:
+        """Degrees of freedom of `between`: the variance of a variance is (kurtosis - 1) / weeks (Box, 1953)."""
+        most = self.normal_freedom
+        weeks = self.weeks * (NORMAL_KURTOSIS - 1) / (np.maximum(self.kurtosis, NORMAL_KURTOSIS) - 1)
+        freedom: Floats = np.clip(weeks - 1.0, min(LEAST_FREEDOM, most), most)
+        return freedom
 
     def deviation(self, days: float, rows: Floats) -> Floats:
         """Standard deviation of the mean over a span of `days`, with `rows` behind each statistic."""
@@ -86,6 +99,8 @@ def learn(table: DayTable, weights: NDArray[np.int64]) -> Noise:
         within=np.sqrt(inside),
         correlation=_correlation(means, first),
         worst=np.array(worst),
+        kurtosis=np.square(np.square(means)).mean(axis=0)
+        / np.maximum(np.square(square), np.finfo(float).tiny),
         weeks=len(table.days) / WEEK,
     )
 
@@ -98,6 +113,7 @@ def without_times(squares: Floats, rows: int) -> Noise:
         within=np.zeros(len(deviation)),
         correlation=np.full(len(deviation), LEAST_CORRELATION),
         worst=np.zeros((len(SPANS), len(deviation))),
+        kurtosis=np.full(len(deviation), NORMAL_KURTOSIS),
         weeks=max(rows / WEEK, 3.0),
     )
 

@@ -37,7 +37,7 @@ class DetectionPolicy:
             week-ago one where the state remembers enough days, else training.
     """
 
-    false_alarms_per_month: float = 0.1
+    false_alarms_per_month: float = 0.15
     window: timedelta = timedelta(days=14)
     step: timedelta = timedelta(days=7)
     smallest_effect: float = 0.05

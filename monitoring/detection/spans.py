@@ -51,6 +51,7 @@ class Question:
         centre: its mean at training.
         spending: expected false alarms of each statistic at this look, over all spans.
         threshold: effect from which each matters.
+        freedom: degrees of freedom of its noise.
         brief: statistics that a single day may move: no storm does, and a day of it is a fault.
     """
 
@@ -59,6 +60,7 @@ class Question:
     noise: Noise
     spending: Floats
     threshold: Floats
+    freedom: Floats
     brief: NDArray[np.bool_]
 
 
@@ -103,7 +105,7 @@ def weigh(
             effect, lasts = effect - earlier, lasts - earlier_lasts
             deviation = np.hypot(deviation, question.noise.deviation(len(before), earlier_rows))
         effect = np.where(question.brief, effect, lasting.smaller(effect, lasts))
-        critical = _critical(question.spending / len(policy.spans), question.noise.freedom)
+        critical = _critical(question.spending / len(policy.spans), question.freedom)
         width = critical * deviation
         evidence = np.where(
             rows >= policy.minimum_rows, (np.abs(effect) - question.threshold) / width, np.nan
@@ -137,7 +139,7 @@ def _means(records: Sequence[DayRecord], question: Question) -> tuple[Floats, Fl
     return effect, lasting.trimmed(sums / np.maximum(counts, 1.0) - question.centre, counts), rows
 
 
-def _critical(spending: Floats, freedom: float) -> Floats:
+def _critical(spending: Floats, freedom: Floats) -> Floats:
     from scipy.special import stdtrit
 
     quantiles: Floats = stdtrit(freedom, 1 - np.minimum(spending, 0.5) / 2)

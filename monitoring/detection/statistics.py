@@ -134,6 +134,11 @@ def _numeric(scale: ColumnScale, predicted: float) -> list[str]:
     return kinds
 
 
+def is_even(statistic: Statistic) -> bool:
+    """Whether its noise is taken for normal: quality and the spread hardly ever ring for nothing, and must be sharp."""
+    return statistic.kind in QUALITY or statistic.kind == WITHIN
+
+
 def is_brief(statistic: Statistic, view: View) -> bool:
     """Whether one day of it is a fault: no storm makes new categories, other units, or gaps where there are none."""
     if statistic.kind == NULLS:

@@ -28,7 +28,7 @@ from windlass import atomic
 from windlass.errors import WindlassError
 
 FILE = "detection.npz"
-FORMAT = 1
+FORMAT = 2
 CLASSES: dict[str, type[Any]] = {
     c.__name__: c for c in (Baseline, Measure, View, ColumnScale, Design, Noise, Statistic, Ranking)
 }

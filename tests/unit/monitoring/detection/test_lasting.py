@@ -59,9 +59,15 @@ def test_what_is_nearer_to_zero_lasts_and_nothing_does_where_few_days_point_the_
 def asked(effects: list[float], *, brief: bool) -> spans.Evidence:
     """The evidence of days with these means, with noise of 0.1 a week and nothing else."""
     one = np.ones(1)
-    noise = Noise(0.1 * one, 0 * one, 0 * one, np.zeros((len(SPANS), 1)), weeks=40.0)
+    noise = Noise(0.1 * one, 0 * one, 0 * one, np.zeros((len(SPANS), 1)), 3 * one, weeks=40.0)
     question = Question(
-        np.zeros(1, dtype=np.int64), 0 * one, noise, 1e-4 * one, 0.05 * one, np.array([brief])
+        weights=np.zeros(1, dtype=np.int64),
+        centre=0 * one,
+        noise=noise,
+        spending=1e-4 * one,
+        threshold=0.05 * one,
+        freedom=noise.freedom,
+        brief=np.array([brief]),
     )
     records = [DayRecord(day, (1000.0,), (1000.0 * e,)) for day, e in enumerate(effects)]
     return spans.weigh(records, len(effects), question, DetectionPolicy(), week_ago=False)
