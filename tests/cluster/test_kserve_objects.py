@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import serving_variants
 import yaml
 
 from serving.release.backend import RejectedError
@@ -44,48 +45,6 @@ PLURALS = {
     "PersistentVolumeClaim": "persistentvolumeclaims",
     "Job": "jobs",
 }
-EVERYTHING = {
-    "storage": STORAGE,
-    "image": "registry.example/windlass/serving@sha256:" + 64 * "a",
-    "imagePullSecrets": ["pull"],
-    "serviceAccount": "windlass-models",
-    "storageContainer": "windlass-restricted",
-    "workers": 4,
-    "resources": {"cpu": "2", "memory": "2Gi", "cpuLimit": "4", "memoryLimit": "3Gi"},
-    "online": {"secret": "windlass-online-store"},
-    "payload": {"url": "http://windlass-collector:8088/", "mode": "response"},
-    "verifyKey": {"secret": "keys", "key": "own.pem"},
-    "priorityClass": "windlass-serving",
-    "tmp": "2Gi",
-    "startSeconds": 600,
-    "stopSeconds": 30,
-    "arguments": ["--deadline-ms", "200"],
-    "environment": [{"name": "A", "value": "1"}, {"name": "B", "secret": {"secret": "s", "key": "k"}}],
-    "nodeSelector": {"pool": "serving"},
-    "tolerations": [{"key": "serving", "operator": "Exists", "effect": "NoSchedule"}],
-}
-KEDA = {
-    "scaler": "keda",
-    "metric": "concurrency",
-    "prometheus": "http://prometheus.monitoring:9090",
-    "authentication": "prometheus",
-    "labels": {"namespace": "prod"},
-}
-VARIANTS = [
-    pytest.param({"storage": STORAGE}, id="s3"),
-    pytest.param({"storage": "pvc://models/{model}/{version}"}, id="pvc"),
-    pytest.param({"storage": "oci+native://registry.example/{model}:{version}"}, id="oci"),
-    pytest.param({"storage": STORAGE, "scaling": {"metric": "memory", "target": 80}}, id="hpa-memory"),
-    pytest.param({"storage": STORAGE, "scaling": KEDA}, id="keda-concurrency"),
-    pytest.param({"storage": STORAGE, "scaling": {"scaler": "none", "minReplicas": 3}}, id="fixed"),
-    pytest.param(
-        {"storage": STORAGE, "mode": "Serverless", "scaling": {"minReplicas": 0}}, id="serverless-to-zero"
-    ),
-    pytest.param(
-        {"storage": STORAGE, "payload": {"url": "http://collector/", "sender": "kserve"}}, id="kserve-logger"
-    ),
-    pytest.param(EVERYTHING, id="everything"),
-]
 
 
 def options(**stated: Any) -> ServingOptions:
@@ -144,7 +103,7 @@ def taken(server: ApiServer, document: dict[str, Any], namespace: str = NAMESPAC
     return answer
 
 
-@pytest.mark.parametrize("stated", VARIANTS)
+@pytest.mark.parametrize("stated", serving_variants.STATED.values(), ids=serving_variants.STATED)
 def test_kserves_crd_takes_every_field_that_is_rendered(server: ApiServer, stated: dict[str, Any]) -> None:
     """Verify that no field is unknown to KServe 0.20, and that none is dropped or changed."""
     for document in inference_service.render("flights", "12", parse(stated)):
@@ -225,7 +184,7 @@ def pod_of(server: ApiServer, tmp_path: Path, stated: dict[str, Any]) -> dict[st
     [
         pytest.param({"storage": "pvc://models/{model}/{version}"}, id="pvc"),
         pytest.param({"storage": STORAGE, "mode": "Serverless"}, id="serverless"),
-        pytest.param(EVERYTHING, id="everything"),
+        pytest.param(serving_variants.EVERYTHING, id="everything"),
     ],
 )
 def test_the_pods_are_restricted(server: ApiServer, tmp_path: Path, stated: dict[str, Any]) -> None:
@@ -260,7 +219,7 @@ def test_the_batch_jobs_pod_is_restricted(server: ApiServer) -> None:
 
 def test_a_key_of_ones_own_takes_the_place_of_the_runtimes(server: ApiServer, tmp_path: Path) -> None:
     """Verify that the server reads the stated key, and only that is mounted where it looks."""
-    spec = pod_of(server, tmp_path, EVERYTHING)["spec"]
+    spec = pod_of(server, tmp_path, serving_variants.EVERYTHING)["spec"]
     mounts = {mount["mountPath"]: mount["name"] for mount in spec["containers"][0]["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     assert volumes[mounts["/etc/windlass/verify"]]["secret"] == {"secretName": "keys"}
