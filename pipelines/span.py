@@ -80,6 +80,24 @@ def of(configured: Settings, workload: Workload, detail: Mapping[str, Any], file
     return Span(start, end, None if path is None else str(path), named)
 
 
+def arguments(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a pipeline's run, for a signal's detail: what it leaves out is left out, and found by the first step.
+
+    Raises:
+        UsageError: the ends are no dates, or reversed.
+    """
+    start, end, version = (detail.get(name) for name in ("from", "to", "data_version"))
+    if start is not None and end is not None:
+        window.parse(start, end)
+    found = {
+        "start": start,
+        "end": end,
+        "data": None if version is None else VERSION + version,
+        "trials": detail.get("trials"),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def asked(workload: str, start: str, end: str, source: str) -> Asked:
     """The arguments of a run, with what was left out found on this machine.
 

@@ -32,12 +32,17 @@ class Repository:
         self.root = settings.home / "data"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """One process at a time: DVC refuses a second one, and a version must not mix two additions."""
+    def locked(self, *, dvc: bool = True) -> Iterator[None]:
+        """One process at a time: DVC refuses a second one, and a version must not mix two additions.
+
+        Args:
+            dvc: whether it is for a use of DVC; who only reads what others made needs none.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            self._prepare()
+            if dvc:
+                self._prepare()
             yield
 
     def folder(self, workload: str) -> Path:

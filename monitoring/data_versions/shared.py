@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from monitoring.data_versions import version
 from monitoring.data_versions.version import Version
+from windlass.errors import WindlassError
 from windlass.journal import Journal
 from windlass.objectstore import ObjectStore
 from windlass.settings import Settings
@@ -42,3 +46,27 @@ def fetch(settings: Settings, workload: str) -> int:
 
 def _prefix(workload: str) -> str:
     return f"data-versions/{workload}/"
+
+
+@contextlib.contextmanager
+def partitions(settings: Settings, found: Version) -> Iterator[Path]:
+    """Yield a folder with a version's partitions, read as DVC keeps them in the object store, without DVC.
+
+    So a pod that trains needs nothing but the bucket; each file is held to its MD5.
+
+    Raises:
+        WindlassError: one is not there, or is not what the version says.
+    """
+    store = ObjectStore(settings)
+    with tempfile.TemporaryDirectory() as name:
+        for partition in found.partitions:
+            path = Path(name) / partition.file
+            store.download(f"dvc/files/md5/{partition.md5[:2]}/{partition.md5[2:]}", path)
+            with path.open("rb") as file:
+                md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            if md5 != partition.md5:
+                raise WindlassError(
+                    f"partition {partition.name} of data version {found.id} in {settings.object_store} has the MD5 "
+                    f"{md5} instead of {partition.md5}; bring it back with `dvc push` from a machine that has it"
+                )
+        yield Path(name)

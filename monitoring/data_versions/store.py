@@ -7,6 +7,7 @@ made as if nothing had been.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -88,7 +89,7 @@ class DataVersions:
         """All versions, those of other machines included; the head last."""
         if self._settings.object_store is None:
             return version.versions(self._settings, self._workload.name)
-        with self._repository.locked():
+        with self._repository.locked(dvc=False):
             shared.fetch(self._settings, self._workload.name)
             return version.versions(self._settings, self._workload.name)
 
@@ -101,7 +102,12 @@ class DataVersions:
         path = self._settings.home / "data-versions" / self._workload.name / f"{found.id}.parquet"
         if data_version.of_file(path) == found.id:
             return path
-        with self._repository.locked(), self._repository.at(self._workload.name, found.id) as folder:
+        with contextlib.ExitStack() as held:
+            if self._settings.object_store is None:
+                held.enter_context(self._repository.locked())
+                folder = held.enter_context(self._repository.at(self._workload.name, found.id))
+            else:
+                folder = held.enter_context(shared.partitions(self._settings, found))
             written = rows.join([folder / p.file for p in found.partitions], found.id, path)
         if written != found.rows:
             path.unlink()

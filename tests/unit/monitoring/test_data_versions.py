@@ -27,6 +27,7 @@ from windlass.cli import app
 from windlass.contract import Workload
 from windlass.errors import DataError, UsageError, WindlassError
 from windlass.journal import read
+from windlass.objectstore import ObjectStore
 from windlass.settings import Settings, load
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
@@ -342,6 +343,37 @@ def test_another_machine_has_the_versions_through_s3(
     assert span.of(here, sales, {}).data_version == third.id, (
         "and a drift here is answered by the newest data"
     )
+
+
+def test_a_pod_without_dvc_reads_versions_from_the_bucket_and_holds_them_to_their_md5(
+    settings: Settings, sales: Workload, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify a training step without DVC: it finds the newest version, fetches it, and refuses another file."""
+    here = Settings(settings.home, settings.project, object_store="s3://versions/pod", s3_endpoint=bucket)
+    made = DataVersions(here, sales).add(lambda: JANUARY, "january", check, NOW).version
+    pod = replace(here, home=tmp_path / "pod", dvc="/nowhere/dvc")
+    for name, value in {
+        "WINDLASS_HOME": str(pod.home),
+        "WINDLASS_PROJECT": str(pod.project),
+        "WINDLASS_OBJECT_STORE": "s3://versions/pod",
+        "WINDLASS_S3_ENDPOINT": bucket,
+        "WINDLASS_DVC": "/nowhere/dvc",
+    }.items():
+        monkeypatch.setenv(name, value)
+    asked = span.asked("sales", "", "", "")
+    assert asked == span.Asked(made.start[:10], made.end[:10], f"data-version:{made.id}")
+    path = Path(span.file_of("sales", asked.data))
+    assert path.is_relative_to(pod.home) and data_version.of_file(path) == made.id
+    pd.testing.assert_frame_equal(sales.source.load(path), JANUARY)
+    path.unlink()
+    (partition,) = made.partitions
+    key = f"dvc/files/md5/{partition.md5[:2]}/{partition.md5[2:]}"
+    ObjectStore(here).write(key, b"somebody else's")
+    with pytest.raises(WindlassError, match=f"instead of {partition.md5}"):
+        span.file_of("sales", asked.data)
+    ObjectStore(here).remove(key)
+    with pytest.raises(WindlassError, match="cannot download"):
+        span.file_of("sales", asked.data)
 
 
 def test_two_machines_that_add_at_once_do_not_leave_each_other_s_rows_out(
