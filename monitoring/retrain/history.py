@@ -45,6 +45,7 @@ class History:
         jumps: how often the wall clock was set.
         counts: signals by (kind, rule).
         succeeded_at: when a run last ended with a version.
+        decision: the newest one about a signal, as it is shown.
     """
 
     triggers: dict[str, PastTrigger] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class History:
     jumps: int = 0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     succeeded_at: datetime | None = None
+    decision: Mapping[str, Any] | None = None
 
     @property
     def past(self) -> tuple[PastTrigger, ...]:
@@ -90,6 +92,8 @@ class History:
         signal = signal_of(record)
         cause, key = signal.cause, key_of(signal)
         self.counts[signal.kind, record["rule"]] += 1
+        shown = {"rule": record["rule"], "reason": record["reason"], "at": record["at"]}
+        self.decision = {"accepted": accepted, **shown}
         if signal.kind == "newData" and record["rule"] not in TRAINED_ON:
             self.rows[cause] = rows_of(signal.detail, "new_rows")
         if accepted:

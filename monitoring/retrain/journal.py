@@ -217,6 +217,15 @@ class Trigger:
         """Accepted triggers of the workload, oldest first."""
         return self.state().past
 
+    def newest(self) -> dict[str, Any]:
+        """The newest accepted trigger and the newest decision; empty where there are none."""
+        state = self.state()
+        last = max(state.past, key=lambda p: p.at, default=None)
+        return {
+            **({} if last is None else {"lastTrigger": last.id, "lastTriggeredAt": last.at.isoformat()}),
+            **({} if state.decision is None else {"decision": state.decision}),
+        }
+
     def state(self) -> History:
         """All that the journal says of the workload; do not change it."""
         if not self._path.exists():

@@ -16,7 +16,7 @@ from monitoring.collector.http import Request, Response, error, route
 from monitoring.retrain.service import alertmanager, events
 from monitoring.retrain.service.core import Service
 from monitoring.retrain.service.metrics import Metrics
-from monitoring.retrain.service.notice import Notice
+from monitoring.retrain.service.notice import Notice, RunEnded
 from windlass.errors import UsageError, WindlassError
 
 
@@ -78,6 +78,7 @@ class App:
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
             "/metrics": ("GET", self._metrics),
+            "/policies": ("GET", self._policies),
         }
 
     async def __call__(self, request: Request) -> Response:
@@ -106,11 +107,17 @@ class App:
 
     async def _events(self, request: Request) -> Response:
         try:
-            notices = events.parse(request.headers, request.body, self._service.now().at)
+            told = events.parse(request.headers, request.body, self._service.now().at)
         except UsageError as problem:
             return self._invalid(str(problem))
+        notices = [each for each in told if isinstance(each, Notice)]
         strange = self._service.unknown(notices)
-        return self._invalid("; ".join(strange)) if strange else await self._taken(notices, ())
+        if strange:
+            return self._invalid("; ".join(strange))
+        for each in told:
+            if isinstance(each, RunEnded):
+                self._service.run_ended(each)
+        return await self._taken(notices, ())
 
     async def _taken(self, notices: Sequence[Notice], problems: Sequence[str]) -> Response:
         try:
@@ -134,6 +141,9 @@ class App:
         if self._is_ready():
             return Response(200, b'{"status":"ready"}')
         return error(503, "what an earlier process left is being recovered")
+
+    async def _policies(self, request: Request) -> Response:
+        return Response(200, _encoded(await asyncio.to_thread(self._service.account)))
 
     async def _metrics(self, request: Request) -> Response:
         text = await asyncio.to_thread(generate_latest, self._registry)

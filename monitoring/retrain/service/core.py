@@ -9,20 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from monitoring.retrain import clock
 from monitoring.retrain.clock import Reading
 from monitoring.retrain.following import Platform, follow
 from monitoring.retrain.journal import Trigger
-from monitoring.retrain.service.notice import Notice
+from monitoring.retrain.service.notice import Notice, RunEnded
 from monitoring.retrain.signals import Signal, incident
 from windlass.errors import UsageError, WindlassError
 
 Say = Callable[[str], None]
+
+
+class PolicySource(Protocol):
+    """Where policies come from that change while the service runs."""
+
+    def refresh(self) -> None:
+        """Take up what has changed; called at the beginning of each turn."""
+
+    def said(self) -> dict[str, Any]:
+        """What is in force."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class Service:
         read: gives both clocks; see `clock.read`.
         say: told in sentences of what happened.
         follow_every_s: how often runs and releases are asked for, by the clock that nobody sets.
+        policies: what they are decided under, where that may change; see `PolicySource`.
     """
 
     def __init__(
@@ -70,11 +82,15 @@ class Service:
         *,
         read: Callable[[], Reading] = clock.read,
         follow_every_s: float = 1.0,
+        policies: PolicySource | None = None,
     ) -> None:
         self.watched = watched
         self._read = read
         self._say = say
         self._follow_every_s = follow_every_s
+        self._policies = policies
+        #: runs of Kubeflow that were told to have ended, by (workload, state)
+        self.ended: Counter[tuple[str, str]] = Counter()
         self._followed: dict[str, float] = {}
         self._scheduled: dict[str, float] = {}
         self._said: dict[str, str] = {}
@@ -146,11 +162,27 @@ class Service:
             "trigger": decision.trigger,
         }
 
+    def run_ended(self, ended: RunEnded) -> None:
+        """Take an exit task's word. A run of ours is asked for at the next turn: the word alone closes nothing."""
+        known = ended.workload if ended.workload in self.watched else "unknown"
+        self.ended[known, ended.state] += 1
+        self._followed.pop(ended.workload, None)
+        if ended.state != "SUCCEEDED":
+            why = f": {ended.error}" if ended.error else ""
+            self.say(f"{ended.workload}: run {ended.run} ended {ended.state}{why}")
+
+    def account(self) -> dict[str, Any]:
+        """What is in force, and the newest trigger and decision of each workload, for who shows them."""
+        said: dict[str, Any] = {} if self._policies is None else self._policies.said()
+        return {**said, "workloads": {name: w.trigger.newest() for name, w in sorted(self.watched.items())}}
+
     # --- what is done by itself
 
     def turn(self) -> None:
         """Go on with everything that is open; what fails is said once and tried again at the next turn."""
         with self._turning:
+            if self._policies is not None:
+                self._policies.refresh()
             for name, watched in self.watched.items():
                 for part in (self._clocks, self._submit, self._follow, self._schedule, self._reconsider):
                     key = f"{name}/{part.__name__}"

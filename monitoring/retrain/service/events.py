@@ -1,4 +1,6 @@
-"""CloudEvents of type `dev.windlass.retrain.signal` as notices. Pure: the service journals what this reads.
+"""CloudEvents as notices. Pure: the service journals what this reads.
+
+A signal is of type `dev.windlass.retrain.signal`; `dev.windlass.pipeline.ended` is the word of a run's exit task.
 
 The data of an event: `workload` and `kind`; of the kinds that say that something is wrong also `champion`, and `ended`
 where it is over; of the others `cause` (default: the event's own id). `at` is when it began (default: the event's
@@ -15,18 +17,21 @@ from typing import Any
 from monitoring.collector import cloudevents
 from monitoring.collector.cloudevents import Event
 from monitoring.retrain.history import FINGERPRINT
-from monitoring.retrain.service.notice import Notice, kind, moment, text
+from monitoring.retrain.service.notice import Notice, RunEnded, kind, moment, text
 from monitoring.retrain.signals import INCIDENTS
 from windlass.errors import UsageError
 
 TYPE = "dev.windlass.retrain.signal"
+ENDED = "dev.windlass.pipeline.ended"
+STATES = ("SUCCEEDED", "FAILED", "CANCELLED", "CANCELED", "SKIPPED")
+LARGEST_ERROR = 2000
 KNOWN = ("workload", "kind", "champion", "cause", "at", "ended", "detail")
 LARGEST_DETAIL = 64 * 1024
 DEEPEST_DETAIL = 32
 
 
-def parse(headers: Mapping[str, str], body: bytes, now: datetime) -> tuple[Notice, ...]:
-    """The notices of a POST in any of the three content modes; one that is wrong refuses all.
+def parse(headers: Mapping[str, str], body: bytes, now: datetime) -> tuple[Notice | RunEnded, ...]:
+    """What a POST in any of the three content modes tells; one event that is wrong refuses all.
 
     Args:
         headers: by names in lower case.
@@ -35,12 +40,31 @@ def parse(headers: Mapping[str, str], body: bytes, now: datetime) -> tuple[Notic
     Raises:
         UsageError: it is no such event; the field, its value and the remedy are named.
     """
-    return tuple(_notice(event, now) for event in cloudevents.parse(headers, body))
+    events = cloudevents.parse(headers, body)
+    return tuple(_ended(e) if e.type == ENDED else _notice(e, now) for e in events)
+
+
+def _ended(event: Event) -> RunEnded:
+    data = event.data
+    if not isinstance(data, dict):
+        raise UsageError(f"data = {data!r}: must be an object with workload, run and state")
+    state = text(data.get("state"), "data.state")
+    if state not in STATES:
+        raise UsageError(f"data.state = {state!r}: use one of {', '.join(STATES)}")
+    error = data.get("error") or ""
+    if not isinstance(error, str):
+        raise UsageError(f"data.error = {error!r}: must be a text")
+    return RunEnded(
+        text(data.get("workload"), "data.workload"),
+        text(data.get("run"), "data.run"),
+        state,
+        " ".join(error.split())[:LARGEST_ERROR],
+    )
 
 
 def _notice(event: Event, now: datetime) -> Notice:
     if event.type != TYPE:
-        raise UsageError(f"type = {event.type!r}: this takes events of type {TYPE}")
+        raise UsageError(f"type = {event.type!r}: this takes events of type {TYPE} and {ENDED}")
     data = event.data
     if not isinstance(data, dict):
         raise UsageError(f"data = {data!r}: must be an object with workload and kind")

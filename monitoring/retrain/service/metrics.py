@@ -64,6 +64,14 @@ class Metrics(Collector):
         # every workload's journal notes the same jumps
         jumps.add_metric([], max((state.jumps for state in states.values()), default=0))
         yield jumps
+        ended = CounterMetricFamily(
+            "windlass_retrain_runs_ended",
+            "Pipeline runs that their exit task told of, since the process began",
+            labels=["model", "state"],
+        )
+        for (name, outcome), count in sorted(self._service.ended.items()):
+            ended.add_metric([name, outcome], count)
+        yield ended
         requests = CounterMetricFamily(
             "windlass_retrain_webhook_requests",
             "Requests with signals, by what became of them",

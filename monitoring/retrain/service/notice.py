@@ -34,6 +34,21 @@ class Notice:
     detail: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class RunEnded:
+    """A pipeline run that ended, as its exit task tells it.
+
+    Attributes:
+        run: the trigger's id where a trigger started it, else Kubeflow's id.
+        state: SUCCEEDED, FAILED or CANCELLED.
+    """
+
+    workload: str
+    run: str
+    state: str
+    error: str
+
+
 def kind(value: Any, path: str, *, incidents: bool = False) -> Kind:
     """A kind of signal.
 

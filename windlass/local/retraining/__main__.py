@@ -17,19 +17,30 @@ from monitoring.retrain import journal
 from monitoring.retrain.service.app import Token
 from monitoring.retrain.service.core import Service, Watched
 from monitoring.retrain.service.server import require_safe, serve
+from pipelines.compile import COMPILED, FILE, stated, write
 from pipelines.submit_kfp import Address, KfpRuns
+from serving.release.cluster.api import KubernetesApi
 from windlass import catalog, settings, telemetry
 from windlass import retrain_policy as policy
 from windlass.contract import RetrainPolicy, Workload
 from windlass.errors import UsageError, WindlassError
+from windlass.local.retraining.cluster_releases import ClusterReleases, Objects
+from windlass.local.retraining.policies import Policies, PolicyFolder
 from windlass.local.retraining.surroundings import OnKubeflow, Surroundings
 from windlass.settings import Settings
 
 KFP_EVERY_S = 15.0
 
 
-def address(environ: Mapping[str, str]) -> Address | None:
-    """Where Kubeflow Pipelines is, from `WINDLASS_KFP_*`; None where runs stay on this machine."""
+def address(environ: Mapping[str, str], scratch: Path) -> Address | None:
+    """Where Kubeflow Pipelines is, from `WINDLASS_KFP_*`; None where runs stay on this machine.
+
+    Args:
+        scratch: where the pipeline is compiled to, where `WINDLASS_PIPELINE_CONFIG` or `_IMAGE` state its pods.
+
+    Raises:
+        UsageError: a setting cannot be meant.
+    """
     host = environ.get("WINDLASS_KFP_HOST")
     if not host:
         return None
@@ -38,19 +49,38 @@ def address(environ: Mapping[str, str]) -> Address | None:
             f"WINDLASS_KFP_HOST={host!r} is no address; use for example http://ml-pipeline.kubeflow:8888"
         )
     token = environ.get("WINDLASS_KFP_TOKEN_FILE")
+    package = COMPILED / FILE
+    config, image = environ.get("WINDLASS_PIPELINE_CONFIG"), environ.get("WINDLASS_PIPELINE_IMAGE")
+    if config or image:
+        package = scratch / FILE
+        write(package, stated(Path(config) if config else None, image or None))
     return Address(
         host=host.rstrip("/"),
         namespace=environ.get("WINDLASS_KFP_NAMESPACE") or None,
         token_file=Path(token) if token else None,
         experiment=environ.get("WINDLASS_KFP_EXPERIMENT") or Address.experiment,
         service_account=environ.get("WINDLASS_KFP_SERVICE_ACCOUNT") or None,
+        package=package,
     )
 
 
-def watched(configured: Settings, workload: Workload, where: Address | None) -> Watched:
+def objects(environ: Mapping[str, str]) -> Objects | None:
+    """The Release objects of `WINDLASS_RELEASE_NAMESPACE`; None where releases are those of this machine.
+
+    Raises:
+        UsageError: there is no cluster to have them.
+    """
+    namespace = environ.get("WINDLASS_RELEASE_NAMESPACE")
+    return Objects(KubernetesApi.connect(), namespace) if namespace else None
+
+
+def watched(
+    configured: Settings, workload: Workload, where: Address | None, released: Objects | None = None
+) -> Watched:
     """The trigger of one workload with what is around it."""
     runs = None if where is None else OnKubeflow(configured, workload, KfpRuns(where))
-    around = Surroundings(configured, workload, runs)
+    releases = None if released is None else ClusterReleases(released, workload.name)
+    around = Surroundings(configured, workload, runs, releases)
     trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), around.submit)
     return Watched(trigger, around)
 
@@ -81,6 +111,27 @@ def workloads(configured: Settings, names: list[str], policies: list[Path]) -> l
             continue
         known.append(replace(workload, retrain=stated.get(name, workload.retrain)))
     return known
+
+
+def policies(
+    known: list[Workload], named: list[Path], triggers: Mapping[str, Watched], environ: Mapping[str, str]
+) -> Policies:
+    """What the triggers decide under: policies of `WINDLASS_RETRAIN_POLICIES` over the workloads' own."""
+    folder = environ.get("WINDLASS_RETRAIN_POLICIES")
+
+    def put(name: str, found: RetrainPolicy) -> None:
+        triggers[name].trigger.policy = found
+        around = triggers[name].platform
+        assert isinstance(around, Surroundings)  # noqa: S101 - `watched` makes no other
+        around.release_plan = found.release
+
+    return Policies(
+        {w.name: w.retrain for w in known},
+        frozenset(policy.load(path)[0] for path in named),
+        PolicyFolder(Path(folder), say) if folder else None,
+        put,
+        say,
+    )
 
 
 def say(text: str) -> None:
@@ -118,16 +169,19 @@ def main(argv: list[str] | None = None) -> int:
         configured = settings.load()
         if arguments.home is not None:
             configured = replace(configured, home=arguments.home.resolve())
-        where = address(os.environ)
+        where = address(os.environ, configured.run_dir / "pipeline")
         token = None if arguments.insecure_no_auth else _token(arguments.token_file)
         require_safe(arguments.host, token)
+        known = workloads(configured, arguments.workload, arguments.policy)
+        released = objects(os.environ)
+        triggers = {w.name: watched(configured, w, where, released) for w in known}
+        under = policies(known, arguments.policy, triggers, os.environ)
+        under.refresh()
         service = Service(
-            {
-                w.name: watched(configured, w, where)
-                for w in workloads(configured, arguments.workload, arguments.policy)
-            },
+            triggers,
             say,
             follow_every_s=1.0 if where is None else KFP_EVERY_S,
+            policies=under,
         )
         asyncio.run(serve(service, token, arguments.host, arguments.port))
     except WindlassError as error:

@@ -14,13 +14,8 @@ from monitoring.retrain.signals import Signal
 from pipelines import span
 from pipelines.submit_kfp import KfpRuns
 from pipelines.submit_local import LocalRuns
-from serving.release import rollback, spec
-from serving.release.journal import history, mailbox, refusals
-from serving.release.people import operations
-from serving.release.people.running import Platform
-from windlass.clock import SystemClock
 from windlass.contract import Workload
-from windlass.local import state
+from windlass.local.retraining.releases import LocalReleases, Releases
 from windlass.settings import Settings
 
 
@@ -56,16 +51,9 @@ class OnKubeflow:
         self._runs = runs
 
     def submit(self, trigger: str, signal: Signal) -> str:
-        found = span.of(self._settings, self._workload, signal.detail)
-        arguments = {
-            "workload": self._workload.name,
-            "start": found.start,
-            "end": found.end,
-            "run_id": trigger,
-            "data": found.data or "",
-        }
-        trials = signal.detail.get("trials")
-        return self._runs.submit(trigger, arguments | ({"trials": trials} if trials else {}))
+        # what is left out the first step finds, where the data is: a trigger need not read it
+        arguments = {"workload": self._workload.name, "run_id": trigger}
+        return self._runs.submit(trigger, arguments | span.arguments(signal.detail))
 
     def run(self, trigger: str) -> Ended | None:
         found = self._runs.find(trigger)
@@ -80,6 +68,7 @@ class OnKubeflow:
         registered = made[0]
         passed = registered.state != REJECTED
         result = {
+            "run_id": trigger,
             "version": registered.version,
             "passed": passed,
             "champion": registered.tags.get("compared_with") or None,
@@ -93,12 +82,22 @@ class Surroundings:
 
     Args:
         runs: None for this machine.
+        releases: None for this machine.
     """
 
-    def __init__(self, settings: Settings, workload: Workload, runs: Runs | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        workload: Workload,
+        runs: Runs | None = None,
+        releases: Releases | None = None,
+    ) -> None:
         self._settings = settings
         self._workload = workload
         self._runs = runs or OnThisMachine(settings, workload)
+        self._releases = releases or LocalReleases(settings, workload.name)
+        #: strategy and checks of a candidate's release; empty for the workload's own
+        self.release_plan: Mapping[str, Any] = workload.retrain.release
         #: what was handed over, by version
         self.handed_over: dict[str, dict[str, Any]] = {}
 
@@ -112,12 +111,7 @@ class Surroundings:
         return Registry(self._settings).champion(self._workload.name)
 
     def live_release(self) -> bool:
-        """Whether a release is being judged, or lies in the platform's letter box."""
-        newest = history.newest(self._journals, self._workload.name)
-        if newest is not None and newest.state.live:
-            return True
-        letters = mailbox.submissions(mailbox.inbox(self._settings))
-        return any(letter.model == self._workload.name for _, letter in letters)
+        return self._releases.live()
 
     def data_refused(self) -> bool:
         return data_versions.refusal(self._settings, self._workload.name) is not None
@@ -129,14 +123,13 @@ class Surroundings:
         withheld = self.withheld(version)
         if withheld is not None:
             return withheld
-        planned = self._workload.retrain.release or self._workload.release
-        document = release_request.document(replace(self._workload, release=planned), version, champion)
-        wanted = spec.parse(document)
-        if any(name == wanted.name for _, name, _ in history.files(self._journals, wanted.model)):
-            return None  # it was handed over, and begun
-        described = state.running(self._settings)
-        running = Platform(described is not None, tuple((described or {}).get("models", ())))
-        self.handed_over[version] = operations.apply(self._settings, wanted, SystemClock(), running)
+        planned = replace(self._workload, release=self.release_plan or self._workload.release)
+        document = release_request.document(planned, version, champion)
+        done = self._releases.hand_over(document, result.get("run_id"))
+        if isinstance(done, str):
+            return f"version {version}: {done}"
+        if done is not None:
+            self.handed_over[version] = done
         return None
 
     def withheld(self, version: str) -> str | None:
@@ -146,7 +139,7 @@ class Surroundings:
         judged against another champion: what users were taken off must not come back by a schedule.
         """
         model = self._workload.name
-        gone = rollback.withdrawn(self._settings, model)
+        gone = self._releases.withdrawn()
         if not gone:
             return None
         known = {v.version: v.tags.get("candidate_content") for v in Registry(self._settings).versions(model)}
@@ -161,30 +154,9 @@ class Surroundings:
         return None
 
     def outcome(self, version: str) -> Outcome | None:
-        model = self._workload.name
-        for _, _, file in reversed(history.files(self._journals, model)):
-            found = history.read(file)
-            if found is None or version not in found.release.candidates:
-                continue
-            if found.state.live:
-                return None
-            reason = (found.last or {}).get("reason")
-            why = f": {reason}" if reason else ""
-            helped = found.state.phase == "Promoted" and self._took_over(found, version)
-            return Outcome(helped, f"release {found.release.name}: {found.state.phase}{why}")
-        waiting = f"{model.replace('_', '-')}-{version}"
-        for refusal in refusals.find(self._settings, model, waiting):
-            return Outcome(False, f"release {waiting} was refused: {refusal.reason}")
-        if self.champion() == version:
+        released, found = self._releases.outcome(version)
+        if not released and self.champion() == version:
             return Outcome(
                 True, f"version {version} is the champion: a person put it there without a release"
             )
-        return None
-
-    def _took_over(self, found: history.History, version: str) -> bool:
-        """Whether it was this candidate that was promoted."""
-        return len(found.release.candidates) == 1 or found.state.weights.get(version, 0) > 0
-
-    @property
-    def _journals(self) -> Any:
-        return self._settings.journal_dir / "releases"
+        return found

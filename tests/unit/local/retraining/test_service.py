@@ -46,20 +46,35 @@ def test_it_does_not_start_where_anybody_could_send(
 
 
 def test_kubeflow_is_found_by_settings(tmp_path: Path) -> None:
-    assert address({}) is None
+    assert address({}, tmp_path) is None
     found = address(
         {
             "WINDLASS_KFP_HOST": "http://ml-pipeline.kubeflow:8888/",
             "WINDLASS_KFP_NAMESPACE": "team-a",
             "WINDLASS_KFP_TOKEN_FILE": str(tmp_path / "token"),
             "WINDLASS_KFP_EXPERIMENT": "nightly",
-        }
+        },
+        tmp_path,
     )
     assert found is not None
     assert (found.host, found.namespace) == ("http://ml-pipeline.kubeflow:8888", "team-a")
     assert (found.token_file, found.experiment) == (tmp_path / "token", "nightly")
     with pytest.raises(UsageError, match="is no address"):
-        address({"WINDLASS_KFP_HOST": "ml-pipeline"})
+        address({"WINDLASS_KFP_HOST": "ml-pipeline"}, tmp_path)
+
+
+def test_what_a_namespaces_pods_get_is_compiled_at_the_start(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("image: ours:1\nnodeSelector: {pool: training}\n")
+    env = {"WINDLASS_KFP_HOST": "http://kfp", "WINDLASS_PIPELINE_CONFIG": str(config)}
+    for image, expected in (("", "ours:1"), ("ours@sha256:0f", "ours@sha256:0f")):
+        found = address({**env, "WINDLASS_PIPELINE_IMAGE": image}, tmp_path / "run")
+        assert found is not None
+        text = found.package.read_text()
+        assert f"image: {expected}\n" in text and "pool: training" in text
+    config.write_text("nodes: {}\n")
+    with pytest.raises(UsageError, match=r"nodes = .*unknown field"):
+        address(env, tmp_path / "run")
 
 
 def test_a_policy_names_its_workload(tmp_path: Path) -> None:

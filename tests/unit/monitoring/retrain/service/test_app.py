@@ -250,3 +250,65 @@ def test_an_address_that_is_none_is_named(tmp_path: Path, host: str, port: int) 
     (tmp_path / "token").write_text(TOKEN)
     with pytest.raises(UsageError, match=rf"--host {host} --port {port} cannot be listened on"):
         asyncio.run(serve(service(tmp_path, RetrainPolicy()), Token(tmp_path / "token"), host, port))
+
+
+ENDED = {
+    "specversion": "1.0",
+    "id": "7d3c/FAILED",
+    "source": "/kubeflow/pipelines",
+    "type": "dev.windlass.pipeline.ended",
+    "data": {
+        "workload": MODEL,
+        "run": "weekly-1",
+        "job": "7d3c",
+        "state": "FAILED",
+        "error": "out of\nmemory",
+    },
+}
+
+
+def posted(app: App, event: dict[str, Any]) -> Any:
+    headers = {"content-type": "application/cloudevents+json"}
+    return asyncio.run(app(Request("POST", "/events", json.dumps(event).encode(), headers)))
+
+
+def test_a_run_that_nobody_follows_is_counted_and_said_when_it_fails(tmp_path: Path) -> None:
+    """Verify the word of an exit task: of a scheduled run there is no other."""
+    said: list[str] = []
+    made = service(tmp_path, RetrainPolicy(), said.append)
+    app = App(made, None, lambda: None, lambda: True)
+    assert posted(app, ENDED).status == 200
+    assert said == [f"{MODEL}: run weekly-1 ended FAILED: out of memory"]
+    assert posted(app, {**ENDED, "data": {**ENDED["data"], "state": "SUCCEEDED"}}).status == 200
+    assert posted(app, {**ENDED, "data": {**ENDED["data"], "workload": "nobody"}}).status == 200
+    page = asyncio.run(app(Request("GET", "/metrics", b""))).body.decode()
+    for model, state in ((MODEL, "FAILED"), (MODEL, "SUCCEEDED"), ("unknown", "FAILED")):
+        assert f'windlass_retrain_runs_ended_total{{model="{model}",state="{state}"}} 1.0' in page
+    assert made.watched[MODEL].trigger.history() == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        pytest.param({"state": "DONE"}, "use one of SUCCEEDED", id="state"),
+        pytest.param({"run": ""}, "data.run", id="run"),
+        pytest.param({"workload": None}, "data.workload", id="workload"),
+        pytest.param({"error": 7}, "data.error", id="error"),
+    ],
+)
+def test_a_word_about_a_run_that_cannot_be_meant_is_refused(tmp_path: Path, changed: Any, said: str) -> None:
+    app = App(service(tmp_path, RetrainPolicy()), None, lambda: None, lambda: True)
+    answer = posted(app, {**ENDED, "data": {**ENDED["data"], **changed}})
+    assert answer.status == 400 and said in answer.body.decode()
+
+
+def test_it_says_what_was_decided_last(served: Served) -> None:
+    """Verify what the operator shows on a RetrainPolicy: no token is needed, as for the metrics."""
+    served.ask("POST", "/alertmanager", firing(), BEARER)
+    status, answer = served.ask("GET", "/policies", b"", {})
+    told = json.loads(answer)["workloads"][MODEL]
+    newest = [r for r in records(served) if r["event"] in ("accepted", "refused")][-1]
+    assert status == 200
+    assert told["decision"] == {
+        "accepted": False, "rule": newest["rule"], "reason": newest["reason"], "at": newest["at"],
+    }  # fmt: skip

@@ -17,7 +17,7 @@ from monitoring.retrain.following import Ended, Outcome, judged
 from monitoring.retrain.journal import Trigger
 from monitoring.retrain.service.core import Service, Watched
 from monitoring.retrain.service.metrics import Metrics
-from monitoring.retrain.service.notice import Notice
+from monitoring.retrain.service.notice import Notice, RunEnded
 from monitoring.retrain.signals import Signal
 from windlass.contract import RetrainPolicy
 from windlass.errors import UsageError, WindlassError
@@ -344,3 +344,42 @@ def test_a_real_run_of_a_process_is_followed(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         service.turn()
     assert platform.released == ["4"]
+
+
+def test_an_exit_tasks_word_has_the_run_asked_for_at_once_and_closes_nothing(tmp_path: Path) -> None:
+    """Verify that the run is looked up before its time, and that a word which is wrong ends no trigger."""
+    m = made(tmp_path)
+    m.turn()
+    m.drift()
+    m.turn()
+    m.turn()
+    m.service.run_ended(RunEnded(MODEL, m.platform.submitted[0], "FAILED", "says who"))
+    m.turn()
+    assert not m.trigger.history()[0].finished, "the run itself goes on"
+    m.platform.ended = Ended(CANDIDATE, None, 90.0)
+    m.turn()
+    assert not m.trigger.history()[0].finished, "it was asked for a moment ago"
+    m.service.run_ended(RunEnded(MODEL, m.platform.submitted[0], "SUCCEEDED", ""))
+    m.turn()
+    assert m.trigger.history()[0].version == "4"
+
+
+def test_a_policy_that_changes_is_in_force_from_the_next_turn(tmp_path: Path) -> None:
+    m = made(tmp_path, signals=("manual",))
+
+    class Source:
+        def refresh(self) -> None:
+            m.trigger.policy = RetrainPolicy(cooldown=timedelta(days=1))
+
+        def said(self) -> dict[str, Any]:
+            return {"policies": {MODEL: {"name": "p", "generation": 2}}}
+
+    watched = {MODEL: Watched(m.trigger, m.platform)}
+    m.service = Service(watched, m.said.append, read=m.times, policies=Source())
+    assert m.drift()["rule"] == "kind"
+    m.turn()
+    m.times.hours += 1
+    assert m.drift()["accepted"]
+    told = m.service.account()
+    assert told["policies"][MODEL]["generation"] == 2
+    assert told["workloads"][MODEL]["lastTrigger"] == m.trigger.history()[0].id
