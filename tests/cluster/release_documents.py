@@ -271,7 +271,7 @@ VALUES: tuple[Any, ...] = (
     None, 0, 1, 3, 12, 50, 100, 101, -1, 0.5, True, False, "", "2%", "100%", "0%", "50ms", "0s", "1d", "40000d", "abc",
     "a b", "x-windlass-version", [], {}, [1], {"header": "x"}, "canary", "blueGreen", "shadow", "experiment", "bandit",
     "local", "gateway", "kserve", "knative", "envoy", "prometheus", "predictions", "feedback", "guardrail", "decision",
-    "secondary", *METRICS,
+    "secondary", "schedule", "manual", ["manual"], *METRICS,
 )  # fmt: skip
 
 #: Fields that may be stated where they do not belong.
@@ -279,16 +279,17 @@ NAMES = (
     "candidate", "candidates", "champion", "gateway", "backend", "steps", "mirror", "match", "keepWarm", "smoke",
     "percent", "minSamples", "minDuration", "maxDuration", "unit", "allocation", "salt", "period", "outcomeDelay",
     "policy", "floor", "update", "epsilon", "context", "bound", "relativeToChampion", "margin", "method", "direction",
-    "minimumDetectableEffect", "valueType", "covariate", "weight", "header", "cookie", "value", "onConflict",
+    "minimumDetectableEffect", "valueType", "covariate", "weight", "header", "cookie", "value", "onConflict", "signals",
+    "schedule", "cooldown", "budget", "newRows", "release",
 )  # fmt: skip
 
 
 @st.composite
-def mistaken(draw: st.DrawFn) -> Document:
-    """A valid document in which one or two fields were changed, removed or taken from elsewhere."""
-    document = copy.deepcopy(draw(releases()))
+def mistaken(draw: st.DrawFn, documents: st.SearchStrategy[Document]) -> Document:
+    """One of the documents, in which one or two fields were changed, removed or taken from elsewhere."""
+    document = copy.deepcopy(draw(documents))
     for _ in range(draw(st.integers(1, 2))):
-        places = list(_places(document["spec"]))
+        places = list(_places(document["spec"])) or [(document, "spec")]
         holder, key = draw(st.sampled_from(places))
         how = draw(st.sampled_from(("change", "remove", "add")))
         if how == "add" and isinstance(holder, dict):
