@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from serving.release.people import schema
+from serving.release.state import Phase
 from windlass.crds import check_rules, limits, release_rules, rule, strategy_rules
 from windlass.crds.definition import AGE, Column, Names, definition, root
 
@@ -81,7 +82,7 @@ def status() -> dict[str, Any]:
         "description": "how the release stands, written by the operator",
         "properties": {
             "observedGeneration": {"type": "integer", "format": "int64"},
-            "phase": {**_TEXT, "description": "Queued, Pending, Progressing, Paused, Promoted, …"},
+            "phase": {**_TEXT, "description": f"Queued, {', '.join(get_args(Phase))}, or Refused"},
             "step": {"type": "integer", "description": "counted from 1"},
             "steps": {"type": "integer"},
             "champion": {**_TEXT, "description": "the version that candidates are compared with"},
