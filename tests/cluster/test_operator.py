@@ -1,0 +1,370 @@
+"""The operator on a real API server: releases from `kubectl apply` to their end, whatever is killed in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitoring.rules.watch import watching
+from serving.release.cluster.api import KubernetesApi
+from serving.release.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, RELEASE
+from serving.release.cluster.store import ClusterStore
+from tests.cluster import operator_stage as stage
+from tests.cluster.api_server import ApiServer
+from tests.cluster.operator_stage import Controllers, Operator, Traffic, eventually
+from tests.cluster.tools.build import BUILD_S
+from windlass.errors import WindlassError
+
+pytestmark = [pytest.mark.timeout(2 * BUILD_S), pytest.mark.slow]
+
+ENDED = ("Promoted", "RolledBack", "Aborted", "Refused")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with ApiServer(tmp_path_factory.mktemp("operator") / "api") as running:
+        stage.install(running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Traffic:
+    return Traffic()
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory, traffic: Traffic) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    with traffic.served() as page, watching(folder, {"windlass-serving": [page]}, groups=()) as watch:
+        yield watch.prometheus
+
+
+class Team:
+    """A namespace with operators, and its releases as a person sees them."""
+
+    def __init__(self, server: ApiServer, name: str, folder: Path, traffic: Traffic, prometheus: str) -> None:
+        self.server, self.name, self.traffic = server, name, traffic
+        self.controllers = Controllers(server, name)
+        self._kubeconfig = stage.namespace(server, name)
+        self._folder = folder
+        self._api = KubernetesApi.connect(server.kubeconfig)
+        self._env = {"WINDLASS_PROMETHEUS_URL": prometheus, "WINDLASS_SCRAPE_INTERVAL": "500ms"}
+        self._operators: list[Operator] = []
+
+    def operator(self, name: str = "one", **env: str) -> Operator:
+        made = Operator(
+            self._kubeconfig, self.name, self._folder / f"{name}.log", **self._env, POD_NAME=name, **env
+        )
+        self._operators.append(made)
+        return made.start()
+
+    def close(self) -> None:
+        for operator in self._operators:
+            operator.kill()
+
+    def apply(self, document: dict[str, Any]) -> None:
+        stage.apply(self.server, self.name, document)
+
+    def release(self, name: str) -> dict[str, Any]:
+        found = stage.get(self.server, self.name, name)
+        assert found is not None, f"{name} is gone"
+        return found
+
+    def status(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.release(name).get("status", {})
+        return found
+
+    def conditions(self, name: str) -> dict[str, tuple[str, str]]:
+        return {c["type"]: (c["status"], c["reason"]) for c in self.status(name)["conditions"]}
+
+    def until(self, name: str, *phases: str, step: int | None = None) -> dict[str, Any]:
+        """The status once the release is in one of the phases, and no earlier than at a step."""
+
+        def there() -> dict[str, Any] | None:
+            assert any(operator.running for operator in self._operators), self.logs()
+            said = self.status(name)
+            ended = said.get("phase") in ENDED and said.get("phase") not in phases
+            assert not ended, f"{name} is {said['phase']}: {said.get('message')}\n{self.logs()}"
+            far = step is None or said.get("step", 0) >= step
+            return said if said.get("phase") in phases and far else None
+
+        try:
+            return dict(eventually(there, f"{name} becomes {' or '.join(phases)}"))
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}\n{json.dumps(self.status(name), indent=1)}\n{self.logs()}"
+            ) from None
+
+    def weights(self, model: str) -> dict[str, int]:
+        return {v: weight for v, weight in self.controllers.weights.get(model, {}).items() if weight}
+
+    def events(self, name: str) -> list[str]:
+        listed = self.server.request("GET", f"/apis/events.k8s.io/v1/namespaces/{self.name}/events")
+        found = [e for e in listed["items"] if e["regarding"]["name"] == name]
+        return [e["reason"] for e in sorted(found, key=lambda e: e["eventTime"])]
+
+    def journal(self, name: str) -> list[dict[str, Any]]:
+        store = ClusterStore(self._api, self.name, None)
+        entries = [entry for model in store.models() for entry in store.entries(model) if entry.name == name]
+        return [dict(record) for entry in entries for record in store.records(entry)]
+
+    def acts(self, name: str) -> list[str]:
+        """What was decided and done, in order, each once for each time."""
+        return [r["action"] for r in self.journal(name) if r["kind"] == "decision" and r["acts"]]
+
+    def versions(self, model: str) -> set[str]:
+        listed = self.server.request("GET", INFERENCE_SERVICE.path(self.name))
+        return {
+            o["metadata"]["labels"]["windlass.dev/version"]
+            for o in listed["items"]
+            if o["metadata"]["labels"]["windlass.dev/model"] == model
+        }
+
+    def command(self, name: str, value: str) -> None:
+        self.server.kubectl(
+            "annotate",
+            "-n",
+            self.name,
+            "release",
+            name,
+            f"windlass.dev/command={value}",
+            "windlass.dev/by=ana",
+        )
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {o.log.name}\n{o.said()[-3000:]}" for o in self._operators)
+
+
+@pytest.fixture
+def team(
+    server: ApiServer, tmp_path: Path, traffic: Traffic, prometheus: str, request: pytest.FixtureRequest
+) -> Iterator[Team]:
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
+    made = Team(server, name, tmp_path, traffic, prometheus)
+    with contextlib.closing(made), made.controllers:
+        traffic.controllers.append(made.controllers)
+        yield made
+        traffic.controllers.remove(made.controllers)
+
+
+def test_a_good_version_is_promoted(team: Team) -> None:
+    """Verify every word on the way of a release that nothing is wrong with, under the rights of the chart's Role."""
+    operator = team.operator()
+    team.apply(stage.release("flights-13", "flights", "13", "12"))
+    going = team.until("flights-13", "Progressing", step=1)
+    assert going["weights"] == {"12": 80, "13": 20} and going["steps"] == 2 and going["champion"] == "12"
+    assert team.release("flights-13")["metadata"]["finalizers"] == ["windlass.dev/traffic"]
+    assert team.conditions("flights-13") == {
+        "Progressing": ("True", "Judging"),
+        "Available": ("True", "InForce"),
+        "Degraded": ("False", "Well"),
+    }
+    done = team.until("flights-13", "Promoted")
+    assert done["weights"] == {"13": 100} and team.weights("flights") == {"13": 100}
+    assert done["observedGeneration"] == 1 and done["decision"]["action"] == "promote" and done["finishedAt"]
+    assert {check["name"]: check["verdict"] for check in done["checks"]}["errors"] == "PASS"
+    assert team.conditions("flights-13")["Progressing"] == ("False", "Promoted")
+    assert team.acts("flights-13") == ["start", "advance", "promote"]
+    assert team.events("flights-13") == ["Started", "Advanced", "Promoted"]
+    assert team.versions("flights") == {"12", "13"}  # going back is one change
+    eventually(lambda: not team.release("flights-13")["metadata"].get("finalizers"), "the object is free")
+    metadata = team.release("flights-13")["metadata"]
+    ours = {m["manager"] for m in metadata["managedFields"] if "status" in m.get("fieldsV1", {}).get("f:status", {})
+            or m.get("subresource") == "status"}  # fmt: skip
+    assert ours == {"windlass-release"}
+    assert not [key for key in metadata.get("annotations", {}) if "kopf" in key]
+    route = stage.get(team.server, team.name, "windlass-flights", HTTP_ROUTE)
+    assert route is not None and route["metadata"]["annotations"]["windlass.dev/champion"] == "13"
+    # the next one finds its champion by that mark
+    team.apply(stage.release("flights-14", "flights", "14"))
+    assert team.until("flights-14", "Promoted")["champion"] == "13"
+    assert eventually(lambda: team.versions("flights") == {"13", "14"}, "12 is retired")
+    assert operator.stop() == 0
+
+
+def test_a_sabotaged_version_is_rolled_back(team: Team) -> None:
+    """Verify that a version whose requests fail gets no traffic any more and loses its servers."""
+    team.operator()
+    team.traffic.failing["weather", "2"] = 3
+    team.apply(stage.release("weather-2", "weather", "2", "1"))
+    done = team.until("weather-2", "RolledBack")
+    assert done["weights"] == {"1": 100} and team.weights("weather") == {"1": 100}
+    assert {check["name"]: check["verdict"] for check in done["checks"]}["errors"] == "FAIL"
+    assert eventually(lambda: team.versions("weather") == {"1"}, "the loser's servers go")
+    assert team.events("weather-2")[-1] == "RolledBack"
+
+
+def test_deleting_a_live_release_leaves_the_champion(team: Team) -> None:
+    """Verify that the object goes once the traffic is with the champion, and a finished one goes at once."""
+    operator = team.operator()
+    document = stage.release("trains-2", "trains", "2", "1")
+    document["spec"]["strategy"]["steps"][0]["minSamples"] = 1_000_000
+    team.apply(document)
+    team.until("trains-2", "Progressing", step=1)
+    team.server.kubectl("delete", "-n", team.name, "release", "trains-2", "--timeout=60s")
+    assert team.weights("trains") == {"1": 100}
+    assert team.acts("trains-2") == ["start", "abort"]
+    assert eventually(lambda: team.versions("trains") == {"1"}, "the loser's servers go")
+    team.apply(stage.release("trains-3", "trains", "3", "1"))
+    team.until("trains-3", "Promoted")
+    eventually(lambda: not team.release("trains-3")["metadata"].get("finalizers"), "the object is free")
+    operator.kill()
+    team.server.kubectl("delete", "-n", team.name, "release", "trains-3", "--timeout=5s")
+
+
+def test_an_operator_that_is_killed_goes_on_where_it_was(team: Team) -> None:
+    """Verify that kill -9 in the middle changes nothing of the outcome and repeats no step."""
+    operator = team.operator()
+    team.apply(stage.release("taxis-2", "taxis", "2", "1"))
+    team.until("taxis-2", "Progressing", step=1)
+    operator.kill()
+    before = team.journal("taxis-2")
+    operator.start()
+    done = team.until("taxis-2", "Promoted")
+    assert team.acts("taxis-2") == ["start", "advance", "promote"] and done["weights"] == {"2": 100}
+    after = team.journal("taxis-2")
+    assert after[: len(before)] == before
+    decided = [record["seq"] for record in after if record["kind"] == "decision"]
+    assert decided == list(range(1, len(decided) + 1))
+    arms = [
+        r["evidence"]["arms"] for r in after if r["kind"] == "decision" and (r["evidence"] or {}).get("arms")
+    ]
+    counts = [arm["2"]["requests"] for arm in arms if "2" in arm]
+    assert counts == sorted(counts)  # what was counted before the kill is not counted anew
+    assert team.events("taxis-2") == ["Started", "Advanced", "Promoted"]
+
+
+def test_a_leader_that_falls_silent_is_replaced(team: Team) -> None:
+    """Verify that the standby takes over, and that the old leader, once it runs again, does nothing and ends."""
+    first = team.operator("first")
+    document = stage.release("ships-2", "ships", "2", "1")
+    document["spec"]["strategy"]["steps"][1]["minSamples"] = 4_000
+    eventually(lambda: "this replica leads" in first.said(), "the first leads")
+    second = team.operator("second")
+    team.apply(document)
+    team.until("ships-2", "Progressing", step=1)
+    assert "this replica leads" not in second.said()
+    os.kill(first.pid, signal.SIGSTOP)
+    eventually(lambda: "this replica leads" in second.said(), "the second leads")
+    done = team.until("ships-2", "Promoted")
+    os.kill(first.pid, signal.SIGCONT)
+    assert first.wait() == 1 and "acts no more" in first.said()
+    assert team.acts("ships-2") == ["start", "advance", "promote"] and done["weights"] == {"2": 100}
+    # a handover in order needs no patience: the lease is given back
+    third = team.operator("third")
+    third.address()
+    assert second.stop() == 0
+    eventually(lambda: "this replica leads" in third.said(), "the third leads", 10)
+
+
+def test_an_api_server_that_is_away_loses_nothing(team: Team) -> None:
+    """Verify that an outage in the middle delays a release and changes nothing of it."""
+    operator = team.operator()
+    team.apply(stage.release("buses-2", "buses", "2", "1"))
+    team.until("buses-2", "Progressing", step=1)
+    team.server.stop()
+    time.sleep(5.0)
+    team.server.start()
+    done = team.until("buses-2", "Promoted")
+    assert team.acts("buses-2") == ["start", "advance", "promote"] and done["weights"] == {"2": 100}
+    # what comes after it is heard
+    team.apply(stage.release("buses-3", "buses", "3"))
+    team.until("buses-3", "Promoted")
+    assert operator.stop() == 0
+
+
+def test_commands_are_carried_out_once(team: Team) -> None:
+    """Verify pause, resume, what is no command, and a rollback after the promotion, each by annotation."""
+    team.operator()
+    team.apply(stage.release("planes-2", "planes", "2", "1"))
+    team.until("planes-2", "Progressing", step=1)
+    team.command("planes-2", "pause")
+    paused = team.until("planes-2", "Paused")
+    assert paused["handledCommand"] == "pause"
+
+    def gone() -> bool:
+        return "windlass.dev/command" not in team.release("planes-2")["metadata"].get("annotations", {})
+
+    eventually(gone, "the command is taken off")
+    team.command("planes-2", "fly")
+    eventually(lambda: "CommandRefused" in team.events("planes-2"), "it is refused")
+    eventually(gone, "the command is taken off")
+    assert team.status("planes-2")["phase"] == "Paused"
+    team.command("planes-2", "resume")
+    team.until("planes-2", "Promoted")
+    eventually(gone, "the command is taken off")
+    team.command("planes-2", "rollback")
+    eventually(lambda: team.status("planes-2")["phase"] == "RolledBack", "it is taken back")
+    done = team.status("planes-2")
+    assert team.weights("planes") == {"1": 100} and done["handledCommand"] == "rollback"
+    pauses = [r for r in team.journal("planes-2") if r["kind"] == "decision" and r["action"] == "pause"]
+    assert [record["reason"] for record in pauses] == ["paused by ana"]
+
+
+def test_what_cannot_be_done_is_refused_with_its_reason(team: Team) -> None:
+    """Verify that a release that this operator cannot carry out says so and holds nobody up."""
+    team.operator()
+    local = stage.release("cars-2", "cars", "2", "1", backend="local")
+    unstarted = stage.release("carts-2", "carts", "2")
+    shadow = stage.release("vans-2", "vans", "2", "1", strategy={"type": "shadow", "percent": 100})
+    shadow["spec"]["checks"] = [
+        {"name": "same", "kind": "guardrail", "metric": "disagreement", "source": "predictions", "bound": 5}
+    ]
+    for document, reason, words in (
+        (local, "NotSupported", "windlass up"),
+        (shadow, "NotSupported", "prediction logs"),
+        (unstarted, "Refused", "has no champion"),
+    ):
+        name = document["metadata"]["name"]
+        team.apply(document)
+        said = team.until(name, "Refused")
+        assert words in said["message"]
+        assert team.conditions(name)["Degraded"] == ("True", reason)
+        assert team.events(name) == [reason]
+        assert not team.release(name)["metadata"].get("finalizers")
+    with pytest.raises(WindlassError, match="leave it as it is"):
+        team.server.kubectl(
+            *("patch", "release", "cars-2", "-n", team.name, "--type=merge"),
+            *("-p", '{"spec": {"backend": "gateway"}}'),
+        )
+
+
+def test_a_release_waits_for_servers_and_for_others(team: Team) -> None:
+    """Verify that a version without servers gets nothing, that a second release queues or is refused, and an edited
+    route is put back."""
+    team.operator()
+    team.controllers.broken.add("boats-2")
+    first = stage.release("boats-2", "boats", "2", "1")
+    first["spec"]["strategy"]["steps"][0]["minSamples"] = 2_000
+    team.apply(first)
+    waits = team.until("boats-2", "Pending")
+    eventually(lambda: "version 2" in team.status("boats-2").get("message", ""), "it says what it waits for")
+    assert team.weights("boats") == {} and waits["phase"] == "Pending"
+    team.controllers.broken.clear()
+    team.controllers.again("boats-2")
+    team.until("boats-2", "Progressing", step=1)
+    team.apply(stage.release("boats-3", "boats", "3", onConflict="queue"))
+    team.apply(stage.release("boats-4", "boats", "4"))
+    team.until("boats-3", "Queued")
+    assert "release 'boats-2' is live" in team.until("boats-4", "Refused")["message"]
+    path = HTTP_ROUTE.path(team.name, "windlass-boats")
+    team.server.kubectl(
+        *("patch", "httproute", "windlass-boats", "-n", team.name, "--type=json"),
+        *("-p", '[{"op": "replace", "path": "/spec/rules/0/backendRefs/0/weight", "value": 5}]'),
+    )
+    eventually(lambda: "TrafficRepaired" in team.events("boats-2"), "the edit is noticed")
+    refs = team.server.request("GET", path)["spec"]["rules"][0]["backendRefs"]
+    assert [ref["weight"] for ref in refs] == [80, 20]
+    team.until("boats-2", "Promoted")
+    assert team.until("boats-3", "Promoted")["champion"] == "2"
+    kinds = {o["metadata"]["name"]: o["status"]["phase"] for o in
+             team.server.request("GET", RELEASE.path(team.name))["items"]}  # fmt: skip
+    assert kinds == {"boats-2": "Promoted", "boats-3": "Promoted", "boats-4": "Refused"}

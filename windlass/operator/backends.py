@@ -1,0 +1,113 @@
+"""Who splits the traffic of a model, and what of it need not be asked at every look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from serving.release.backend import TrafficBackend
+from serving.release.cluster import inference_service
+from serving.release.cluster.api import KubernetesApi
+from serving.release.cluster.gateway import GatewayBackend
+from serving.release.cluster.knative import KnativeBackend
+from serving.release.cluster.kserve import KServeBackend
+from serving.release.cluster.serving_options import ServingOptions
+from serving.release.release import Gateway, Release
+from serving.release.traffic import Traffic
+
+#: How long what the wire showed is believed where a watch tells of every change, and where none does.
+TOLD_S = 60.0
+UNTOLD_S = 10.0
+
+
+class Backends:
+    """The backends of one namespace's models."""
+
+    def __init__(self, api: KubernetesApi, namespace: str, gateway: Gateway, options: ServingOptions) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._gateway = gateway
+        self._options = options
+
+    def of(self, release: Release) -> Remembered:
+        """The backend that a release asks for."""
+        if release.backend == "kserve":
+            return Remembered(KServeBackend(self._api, self._namespace, self._predictor), UNTOLD_S)
+        if release.backend == "knative":
+            return Remembered(KnativeBackend(self._api, self._namespace, self._predictor), UNTOLD_S)
+        gateway = self.gateway_of(release)
+        return Remembered(GatewayBackend(self._api, self._namespace, gateway), TOLD_S)
+
+    def gateway_of(self, release: Release) -> Gateway:
+        """The Gateway of a release with backend `gateway`."""
+        return release.gateway or self._gateway
+
+    def _predictor(self, model: str, version: str) -> dict[str, Any]:
+        return inference_service.predictor(model, version, self._options)
+
+
+class Remembered:
+    """A backend that is not asked twice what is in force while nothing has changed.
+
+    A release is looked at every few seconds, and a look asks what is on the wire; a watch on the routes tells when it
+    must be asked anew.
+    """
+
+    def __init__(
+        self, backend: TrafficBackend, for_s: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._backend = backend
+        self._for_s = for_s
+        self._clock = clock
+        self._known: tuple[float, Traffic | None] | None = None
+        self._changes = 0
+
+    def set_traffic(self, model: str, traffic: Traffic) -> None:
+        self.forget()
+        self._backend.set_traffic(model, traffic)
+
+    def traffic(self, model: str) -> Traffic | None:
+        now, known, changes = self._clock(), self._known, self._changes
+        if known is not None and now - known[0] < self._for_s:
+            return known[1]
+        found = self._backend.traffic(model)
+        # an answer may be older than a change that was told while it was on its way
+        if changes == self._changes:
+            self._known = (now, found)
+        return found
+
+    @property
+    def changes(self) -> int:
+        """Rises with every change that was told."""
+        return self._changes
+
+    def forget(self) -> None:
+        """Ask at the next look: something has changed, or may have. May be called by any thread."""
+        self._changes += 1
+        self._known = None
+
+
+class Chosen:
+    """The backend of a model's newest release; releases of one model may ask for different ones."""
+
+    def __init__(self) -> None:
+        self._backend: Remembered | None = None
+
+    def use(self, backend: Remembered) -> None:
+        self._backend = backend
+
+    @property
+    def backend(self) -> Remembered:
+        assert self._backend is not None  # noqa: S101 - chosen before anything is done
+        return self._backend
+
+    def set_traffic(self, model: str, traffic: Traffic) -> None:
+        self.backend.set_traffic(model, traffic)
+
+    def traffic(self, model: str) -> Traffic | None:
+        return self.backend.traffic(model)
+
+    def forget(self) -> None:
+        if self._backend is not None:
+            self._backend.forget()

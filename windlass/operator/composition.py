@@ -1,0 +1,119 @@
+"""The operator put together out of its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serving.release.cluster import serving_options
+from serving.release.cluster.servers import Servers
+from serving.release.cluster.store import ClusterStore
+from serving.release.people.exporter import Exporter
+from serving.release.prometheus.client import Prometheus
+from windlass.clock import SystemClock
+from windlass.operator import champions, handlers
+from windlass.operator.backends import Backends
+from windlass.operator.champions import Alias, Champions
+from windlass.operator.fenced_api import FencedApi
+from windlass.operator.leadership import Leadership
+from windlass.operator.metrics import Metrics
+from windlass.operator.page import Page
+from windlass.operator.place import Place
+from windlass.operator.process import Process
+from windlass.operator.reconciler import Reconciler
+from windlass.operator.releases import Objects, Releases
+from windlass.operator.settings import Settings
+from windlass.operator.telling import Teller
+
+#: A look may not wait longer for Prometheus: other models' releases have their turns too.
+PROMETHEUS_S = 5.0
+#: Longest wait for the API server's answer.
+API_S = 10.0
+#: Journals of so many finished releases of a model are kept.
+KEEP = 50
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every reconciler is made of.
+
+    Attributes:
+        api: fenced: it sends nothing once this replica leads no more.
+    """
+
+    settings: Settings
+    api: FencedApi
+    metrics: Metrics
+
+
+def releases(context: Context) -> Reconciler:
+    """The reconciler of Releases."""
+    settings, api = context.settings, context.api
+    objects, exporter, clock = Objects(), Exporter(context.metrics.registry), SystemClock()
+    options = (
+        serving_options.parse({})
+        if settings.serving_options is None
+        else serving_options.load(settings.serving_options)
+    )
+    alias = (
+        None if settings.mlflow_url is None else Alias(settings.mlflow_url, headers=champions.authorization())
+    )
+    prometheus = (
+        None
+        if settings.prometheus_url is None
+        else Prometheus(settings.prometheus_url, timeout_s=PROMETHEUS_S)
+    )
+    context.metrics.show_phases(objects.phases)
+    places = {
+        namespace: Place(
+            namespace=namespace,
+            settings=settings,
+            api=api,
+            clock=clock,
+            store=ClusterStore(api, namespace, settings.identity, keep=KEEP),
+            servers=Servers(api, namespace, options),
+            backends=Backends(api, namespace, settings.gateway, options),
+            champions=Champions(api, namespace, alias),
+            teller=Teller(api, settings.identity, clock, objects.learn, objects.drop),
+            exporter=exporter,
+            metrics=context.metrics,
+            prometheus=prometheus,
+        )
+        for namespace in settings.namespaces
+    }
+    return Releases(objects, places)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A process and its page."""
+
+    process: Process
+    page: Page
+
+
+def build(
+    settings: Settings, leadership: Leadership, reconcilers: Sequence[Reconciler], metrics: Metrics
+) -> Operator:
+    """Put the process together; it listens at its port from here on."""
+    process = Process(
+        reconcilers,
+        leadership,
+        metrics,
+        lambda watched, heard, stop: handlers.watch(
+            watched, settings.namespaces, heard, stop, kubeconfig=settings.kubeconfig
+        ),
+    )
+    page = Page(metrics.registry, settings.port, healthy=process.healthy, ready=process.ready)
+    return Operator(process, page)
+
+
+def connect(settings: Settings) -> FencedApi:
+    """The API server, not fenced yet.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = FencedApi.connect(settings.kubeconfig, timeout_s=API_S)
+    assert isinstance(found, FencedApi)  # noqa: S101 - it is made of the class that is asked
+    return found

@@ -1,0 +1,130 @@
+"""What a live release's versions answered, look by look, out of Prometheus' counters; nothing is kept on a disk.
+
+Counts are cumulative since the release began. Whoever takes over, or starts again, goes on from the evidence of the
+newest decision in the journal and counts what came after it: Prometheus is asked for the time since then, not for
+weeks. What is scraped at that very moment may be stored a moment later; then one scrape's worth of answers is not
+counted, and nothing is counted twice.
+
+Envoy Gateway calls its clusters after places in the route. When those change, counting begins anew in the same way:
+what was counted under the old names stands, and what comes is counted under the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.journal import evidence_json
+from serving.release.journal.store import Record
+from serving.release.prometheus.client import Prometheus
+from serving.release.prometheus.source import PrometheusSource
+from serving.release.prometheus.templates import RUNTIME, Queries
+from serving.release.statistics.histogram import Histogram
+
+#: Cluster names by version; None where they are called after model and version.
+Places = Mapping[str, tuple[str, ...]]
+
+
+class ReleaseEvidence:
+    """Evidence of one release.
+
+    Args:
+        versions: the champion and the candidates.
+        since: when counting begins.
+        base: what was counted up to `since`; None of a release that has just begun.
+        queries: the set that is asked, for the places that its versions have now.
+        places: where the versions are in the route now; asked at every look.
+        more: further matchers of every query.
+        durations: whether a check needs latencies.
+    """
+
+    def __init__(
+        self,
+        prometheus: Prometheus,
+        model: str,
+        versions: Sequence[str],
+        since: datetime,
+        base: Evidence | None,
+        *,
+        queries: Callable[[Places | None], Queries] = lambda places: RUNTIME,
+        places: Callable[[], Places | None] = lambda: None,
+        more: Mapping[str, str] | None = None,
+        scrape_interval_s: float = 15.0,
+        durations: bool = True,
+    ) -> None:
+        self._prometheus = prometheus
+        self._model = model
+        self._versions = tuple(versions)
+        self._base = base
+        self._queries_of = queries
+        self._places = places
+        self._more = dict(more or {})
+        self._scrape_interval_s = scrape_interval_s
+        self._durations = durations
+        self._at_places: Places | None = None
+        self._since = since
+        self._source: PrometheusSource | None = None
+
+    def look(self, at: datetime) -> Evidence:
+        """Everything counted up to `at`.
+
+        Raises:
+            WindlassError: where the versions are in the route cannot be asked.
+        """
+        places = self._places()
+        if self._source is not None and places != self._at_places:
+            # what the old names counted up to now; it is asked a last time
+            self._base = self._total(self._source.evidence(self._versions, at))
+            self._source, self._since = None, at
+        if self._source is None:
+            self._at_places = places
+            self._source = PrometheusSource(
+                self._prometheus,
+                self._model,
+                self._since,
+                queries=self._queries_of(places),
+                more=self._more,
+                scrape_interval_s=self._scrape_interval_s,
+                durations=self._durations,
+            )
+        return self._total(self._source.evidence(self._versions, at))
+
+    def _total(self, found: Evidence) -> Evidence:
+        if self._base is None:
+            return found
+        arms = dict(found.arms)
+        for version, before in self._base.arms.items():
+            arms[version] = _sum(before, arms.get(version))
+        return replace(found, arms=arms)
+
+
+def newest(records: Iterable[Record]) -> Evidence | None:
+    """The newest evidence of a journal; None where no decision rested on any."""
+    found: Record | None = None
+    for record in records:
+        if record["kind"] == "decision" and record.get("evidence"):
+            told = record["evidence"]
+            # a look at which everything was silent holds what was known before, or nothing yet
+            if told.get("arms") or found is None:
+                found = told
+    # paired values are of no use here, and whole only with those of the records before
+    return None if found is None else evidence_json.from_json({**found, "paired": {}}, {})
+
+
+def _sum(before: ArmEvidence, new: ArmEvidence | None) -> ArmEvidence:
+    if new is None:
+        return before
+    return replace(
+        new,
+        requests=before.requests + new.requests,
+        errors=before.errors + new.errors,
+        latencies=_both(before.latencies, new.latencies),
+    )
+
+
+def _both(one: Histogram | None, other: Histogram | None) -> Histogram | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return one + other

@@ -1,0 +1,135 @@
+"""One namespace: everything that the releases of its models share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from serving.release.backend import RejectedError
+from serving.release.cluster.servers import Servers
+from serving.release.cluster.store import ClusterStore
+from serving.release.decision import Decision
+from serving.release.journal.store import Entry, Record
+from serving.release.people.exporter import Exporter
+from serving.release.prometheus.client import Prometheus
+from serving.release.release import Release
+from serving.release.state import ReleaseState
+from windlass.clock import Clock
+from windlass.operator import status
+from windlass.operator.backends import Backends
+from windlass.operator.champions import Champions
+from windlass.operator.fenced_api import FencedApi
+from windlass.operator.metrics import Metrics
+from windlass.operator.settings import Settings
+from windlass.operator.telling import Teller
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Why a release cannot begin yet; `wrong` where waiting alone will not help."""
+
+    reason: str
+    wrong: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """One namespace and the doors to what it has.
+
+    Attributes:
+        prometheus: None where there is none.
+    """
+
+    namespace: str
+    settings: Settings
+    api: FencedApi
+    clock: Clock
+    store: ClusterStore
+    servers: Servers
+    backends: Backends
+    champions: Champions
+    teller: Teller
+    exporter: Exporter
+    metrics: Metrics
+    prometheus: Prometheus | None
+
+    def waits(self, release: Release, versions: Sequence[str]) -> Waits | None:
+        """Start the servers of `versions`; None once all answer, else what is waited for.
+
+        KServe's own ways have one InferenceService for all versions, which the backend changes.
+
+        Raises:
+            UsageError: a version cannot have servers by its name.
+            UnreachableError, RejectedError.
+        """
+        if release.backend != "gateway":
+            return None
+        found: list[Waits] = []
+        # all of them at once: they start side by side
+        for version in dict.fromkeys(versions):
+            readiness = self.servers.ensure(release.model, version)
+            if not readiness.ready:
+                found.append(Waits(f"version {version}: {readiness.reason}", readiness.ready is False))
+        if not found:
+            return None
+        return Waits("; ".join(each.reason for each in found), any(each.wrong for each in found))
+
+    def retire_losers(self, state: ReleaseState, needed: Collection[str]) -> None:
+        """Take servers away that nobody needs once a release is over: what it gave the traffic to stays, and the
+        champion that was before, so that going back is one change.
+
+        Args:
+            needed: versions of other releases that have not ended.
+
+        Raises:
+            UnreachableError: it is to be tried again.
+        """
+        release = state.release
+        if release.backend != "gateway":
+            return
+        keep = {version for version, weight in state.weights.items() if weight} | {state.champion, *needed}
+        # of what was before this release an earlier end has decided, unless a new champion takes its place
+        gone = self.servers.known(release.model) if state.phase == "Promoted" else release.candidates
+        for version in gone:
+            if version in keep:
+                continue
+            try:
+                self.servers.retire(release.model, version)
+            except RejectedError as error:
+                self.log(
+                    f"release {self.namespace}/{release.name}: version {version} keeps its servers: {error}"
+                )
+
+    def records(self, release: Release) -> list[Record]:
+        """The journal of a release that has begun.
+
+        Raises:
+            UnreachableError, RejectedError.
+        """
+        entry = self._entry(release)
+        return [] if entry is None else list(self.store.records(entry))
+
+    def newest_decision(self, state: ReleaseState) -> Decision | None:
+        """The newest decision as the journal has it, for a status that a crash kept from being written."""
+        found = next((r for r in reversed(self.records(state.release)) if r["kind"] == "decision"), None)
+        if found is None:
+            return None
+        return Decision(
+            found["action"],
+            found["reason"],
+            datetime.fromisoformat(found["at"]),
+            state,
+            found.get("check"),
+            status.verdicts(found["verdicts"]),
+        )
+
+    def log(self, line: str) -> None:
+        LOG.warning("%s", line)
+
+    def _entry(self, release: Release) -> Entry | None:
+        entries = self.store.entries(release.model)
+        return next((entry for entry in reversed(entries) if entry.name == release.name), None)

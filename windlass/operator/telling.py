@@ -1,0 +1,155 @@
+"""Telling a Release what became of it: its status, its Events, its finalizer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from serving.release.backend import RejectedError
+from serving.release.cluster.api import ConflictError, KubernetesApi, Object
+from serving.release.cluster.kinds import EVENT, RELEASE
+from serving.release.people.events import Event
+from windlass.clock import Clock
+from windlass.errors import WindlassError
+from windlass.operator import events, status
+from windlass.operator.fenced_api import DeposedError
+from windlass.operator.marks import COMMAND, FINALIZER
+from windlass.operator.seen import Seen, of_object
+from windlass.operator.status import View
+
+LOG = logging.getLogger(__name__)
+
+
+class Teller:
+    """Writes to the Release objects of one namespace; one model's at a time, from that model's turn.
+
+    Args:
+        instance: this replica, in Events.
+        learn: takes an object as the API server answered it, or (namespace, name) of one that is gone.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        instance: str,
+        clock: Clock,
+        learn: Callable[[Object], object],
+        gone: Callable[[Seen], object],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._instance = instance
+        self._clock = clock
+        self._learn = learn
+        self._gone = gone
+        self._monotonic = monotonic
+        self._written: dict[str, tuple[float, Mapping[str, Any]]] = {}
+
+    def status(self, seen: Seen, view: View) -> Seen:
+        """Write the status where it says something new; the object as it is after that.
+
+        Raises:
+            UnreachableError, RejectedError.
+        """
+        when, before = self._written.get(seen.uid, (float("-inf"), seen.status))
+        known = Seen(**{**vars(seen), "status": before})
+        wanted = status.of(known, view, self._clock.now())
+        now = self._monotonic()
+        if not status.says_more(wanted, before) and (wanted == before or now - when < status.REFRESH_S):
+            return known
+        try:
+            body = self._api.apply(
+                RELEASE, seen.namespace, seen.name, {"status": wanted}, subresource="status"
+            )
+        except RejectedError:
+            if self._api.get(RELEASE, seen.namespace, seen.name) is None:
+                self.forget(seen)
+                self._gone(seen)
+                return known
+            raise
+        self._learn(body)
+        self._written[seen.uid] = (now, wanted)
+        return of_object(body)
+
+    def handled(self, seen: Seen, command: str) -> None:
+        """Note a command in the status and leave all else of it."""
+        _, before = self._written.get(seen.uid, (0.0, seen.status))
+        wanted = {**before, "handledCommand": command}
+        body = self._api.apply(RELEASE, seen.namespace, seen.name, {"status": wanted}, subresource="status")
+        self._learn(body)
+        self._written[seen.uid] = (self._monotonic(), wanted)
+
+    def forget(self, seen: Seen) -> None:
+        """Nothing will be written to it any more."""
+        self._written.pop(seen.uid, None)
+
+    def event(self, seen: Seen, event: Event) -> None:
+        """Post an Event; one that cannot be posted is logged and no more: the journal has it."""
+        news = events.News.of(seen, event)
+        LOG.log(
+            logging.WARNING if news.type == "Warning" else logging.INFO,
+            "release %s/%s: %s: %s",
+            seen.namespace,
+            seen.name,
+            news.reason,
+            news.note,
+        )
+        try:
+            self._api.create(
+                EVENT, seen.namespace, {"metadata": {"name": news.name}, **news.document(self._instance)}
+            )
+        except ConflictError:
+            pass  # told before a crash
+        except DeposedError:
+            raise
+        except WindlassError as error:
+            LOG.warning("release %s/%s: its event is not posted: %s", seen.namespace, seen.name, error)
+
+    def say(self, seen: Seen, reason: str, message: str, *, warning: bool = True) -> None:
+        """Post an Event of the operator's own."""
+        at = self._clock.now().isoformat()
+        self.event(seen, Event(at, "Warning" if warning else "Normal", reason, message))
+
+    def hold(self, seen: Seen) -> Seen:
+        """Put the finalizer on: from here on a deletion waits for the traffic."""
+        if seen.held:
+            return seen
+        # with its uid: an apply would make a deleted object anew
+        content = {"metadata": {"uid": seen.uid, "finalizers": [FINALIZER]}}
+        body = self._api.apply(RELEASE, seen.namespace, seen.name, content)
+        self._learn(body)
+        return of_object(body)
+
+    def free(self, seen: Seen) -> None:
+        """Take the finalizer off; an object that was deleted goes with it."""
+
+        def without(live: Object) -> Object:
+            metadata = dict(live["metadata"])
+            if metadata["uid"] == seen.uid:
+                metadata["finalizers"] = [f for f in metadata.get("finalizers", ()) if f != FINALIZER]
+            return {**live, "metadata": metadata}
+
+        if not seen.held:
+            return
+        body = self._api.update(RELEASE, seen.namespace, seen.name, without)
+        if body is None or seen.deleting:
+            self.forget(seen)
+            self._gone(seen)
+        else:
+            self._learn(body)
+
+    def obeyed(self, seen: Seen) -> None:
+        """Take the command off, if it is still that one."""
+
+        def without(live: Object) -> Object:
+            annotations = dict(live["metadata"].get("annotations") or {})
+            if str(annotations.get(COMMAND, "")).strip() == seen.command:
+                del annotations[COMMAND]
+            return {**live, "metadata": {**live["metadata"], "annotations": annotations}}
+
+        body = self._api.update(RELEASE, seen.namespace, seen.name, without)
+        if body is not None:
+            self._learn(body)

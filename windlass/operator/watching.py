@@ -1,0 +1,120 @@
+"""Watching one live release: what is counted of it, and the smoke requests of blue-green."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from serving.release.cluster import naming
+from serving.release.cluster.kinds import HTTP_ROUTE
+from serving.release.evidence import Evidence, Smoke
+from serving.release.metrics import METRICS
+from serving.release.probe import DirectProber, Probing
+from serving.release.prometheus.templates import RUNTIME, Queries, clusters_of, envoy_gateway
+from serving.release.release import BlueGreen
+from serving.release.state import ReleaseState
+from windlass.operator import evidence
+from windlass.operator.backends import Chosen
+from windlass.operator.evidence import Places, ReleaseEvidence
+from windlass.operator.place import Place
+
+
+class Watching:
+    """Watches until it is closed.
+
+    Raises:
+        UnreachableError, RejectedError: the journal cannot be read.
+    """
+
+    def __init__(self, place: Place, live: ReleaseState, chosen: Chosen) -> None:
+        self.release = live.release
+        self._place = place
+        self._chosen = chosen
+        self._probing: Probing | None = None
+        self._smoke: Smoke | None = None
+        self._places_known: tuple[int, Places] | None = None
+        self._counted = self._counting(live)
+
+    def evidence(self, live: ReleaseState, at: datetime) -> Evidence:
+        """Everything that is known at `at`.
+
+        Raises:
+            UnreachableError, RejectedError: the route, from which the proxies' names follow, cannot be read.
+        """
+        found = Evidence(at) if self._counted is None else self._counted.look(at)
+        self._ask_green(live)
+        return found if self._smoke is None else replace(found, smoke=self._smoke)
+
+    def close(self) -> None:
+        """Send no more smoke requests."""
+        if self._probing is not None:
+            self._probing.stop()
+            self._probing = None
+
+    def _counting(self, live: ReleaseState) -> ReleaseEvidence | None:
+        place, release = self._place, self.release
+        if place.prometheus is None:
+            return None
+        base = evidence.newest(place.records(release))
+        began = live.started_at or place.clock.now()
+        by_place = place.settings.evidence == "envoyGateway"
+        return ReleaseEvidence(
+            place.prometheus,
+            release.model,
+            (live.champion, *release.candidates),
+            began if base is None else base.at,
+            base,
+            queries=_of_the_proxy if by_place else _of_the_servers,
+            places=self._places if by_place else _nowhere,
+            # two namespaces may have models of one name, and one Prometheus; a proxy's clusters bear the namespace
+            more={} if by_place else {"namespace": place.namespace},
+            scrape_interval_s=place.settings.scrape_interval_s,
+            durations=any(METRICS[check.metric].unit == "latency" for check in release.checks),
+        )
+
+    def _places(self) -> Places | None:
+        changes = self._chosen.backend.changes
+        if self._places_known is None or self._places_known[0] != changes:
+            model = self.release.model
+            route = self._place.api.get(HTTP_ROUTE, self._place.namespace, naming.route(model))
+            versions = {
+                naming.predictor(model, v): v for v in (*self.release.candidates, *self._others(route))
+            }
+            self._places_known = (changes, {} if route is None else clusters_of(route, versions))
+        return self._places_known[1]
+
+    def _others(self, route: object) -> list[str]:
+        """Versions that the route names, the champion among them."""
+        found: list[str] = []
+        if isinstance(route, dict):
+            for rule in route["spec"].get("rules", ()):
+                for ref in rule.get("backendRefs", ()):
+                    version = naming.version_of(self.release.model, ref["name"])
+                    if version is not None:
+                        found.append(version)
+        return found
+
+    def _ask_green(self, live: ReleaseState) -> None:
+        """Warm up and smoke the candidate of a blue-green release at its own Service, beside everything else."""
+        strategy = live.release.strategy
+        if not isinstance(strategy, BlueGreen) or live.step != 0 or (self._smoke and self._smoke.tried):
+            return
+        if self._probing is None:
+            service = naming.predictor(self.release.model, self.release.candidate)
+            address = f"{service}.{self._place.namespace}.svc:80"
+            prober = DirectProber(self.release.model, address, None)
+            self._probing = Probing(prober, strategy.smoke, strategy.warm_up)
+        if self._probing.found is not None:
+            self._smoke = self._probing.found
+
+
+def _of_the_servers(places: Places | None) -> Queries:
+    return RUNTIME
+
+
+def _of_the_proxy(places: Places | None) -> Queries:
+    return envoy_gateway(places or {})
+
+
+def _nowhere() -> Places | None:
+    return None
