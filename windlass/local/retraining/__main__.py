@@ -65,12 +65,12 @@ def address(environ: Mapping[str, str], scratch: Path) -> Address | None:
 
 
 def objects(environ: Mapping[str, str]) -> Objects | None:
-    """The Release objects of `WINDLASS_RELEASE_NAMESPACE`; None where releases are those of this machine.
+    """The Release objects of our pod's namespace; None outside of a pod, where releases are those of this machine.
 
     Raises:
         UsageError: there is no cluster to have them.
     """
-    namespace = environ.get("WINDLASS_RELEASE_NAMESPACE")
+    namespace = environ.get("WINDLASS_RELEASE_NAMESPACE") or environ.get("POD_NAMESPACE")
     return Objects(KubernetesApi.connect(), namespace) if namespace else None
 
 

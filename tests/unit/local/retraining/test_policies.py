@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from mounted_folder import MountedFolder
 
 from windlass.contract import RetrainPolicy
 from windlass.local.retraining.policies import Policies, PolicyFolder
@@ -22,35 +22,9 @@ def document(workload: str, cooldown: str, generation: int = 1, name: str = "") 
     )
 
 
-class ConfigMap:
-    """A folder as the kubelet keeps a mounted ConfigMap: links to `..data`, which is a link to a dated folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._count = 0
-        folder.mkdir()
-
-    def put(self, files: Mapping[str, str]) -> None:
-        self._count += 1
-        dated = self.folder / f"..2026_{self._count}"
-        dated.mkdir()
-        for name, text in files.items():
-            (dated / name).write_text(text)
-        link = self.folder / "..data_tmp"
-        link.symlink_to(dated.name)
-        link.replace(self.folder / "..data")
-        for name in files:
-            shown = self.folder / name
-            if not shown.is_symlink():
-                shown.symlink_to(Path("..data") / name)
-        for shown in self.folder.glob("*.yaml"):
-            if shown.name not in files:
-                shown.unlink()
-
-
 @pytest.fixture
-def mounted(tmp_path: Path) -> ConfigMap:
-    return ConfigMap(tmp_path / "policies")
+def mounted(tmp_path: Path) -> MountedFolder:
+    return MountedFolder(tmp_path / "policies")
 
 
 class Watcher:
@@ -71,7 +45,7 @@ class Watcher:
 
 
 def test_a_published_policy_goes_before_the_workloads_own_and_gives_way_when_it_is_deleted(
-    mounted: ConfigMap,
+    mounted: MountedFolder,
 ) -> None:
     watcher = Watcher(mounted.folder)
     assert watcher.cooldown() == timedelta(days=30)
@@ -93,7 +67,7 @@ def test_a_published_policy_goes_before_the_workloads_own_and_gives_way_when_it_
     ]
 
 
-def test_what_did_not_change_is_not_put_again(mounted: ConfigMap) -> None:
+def test_what_did_not_change_is_not_put_again(mounted: MountedFolder) -> None:
     watcher = Watcher(mounted.folder)
     mounted.put({"f.yaml": document("flights", "1h")})
     for _ in range(3):
@@ -115,7 +89,7 @@ def test_what_did_not_change_is_not_put_again(mounted: ConfigMap) -> None:
     ],
 )
 def test_a_broken_file_keeps_the_last_good_one_and_says_so_once(
-    mounted: ConfigMap, broken: str, said: str
+    mounted: MountedFolder, broken: str, said: str
 ) -> None:
     watcher = Watcher(mounted.folder)
     mounted.put({"f.yaml": document("flights", "1h", 4)})
@@ -132,14 +106,14 @@ def test_a_broken_file_keeps_the_last_good_one_and_says_so_once(
     assert watcher.policies.said()["problems"] == {}
 
 
-def test_a_file_that_was_never_good_leaves_the_workloads_own(mounted: ConfigMap) -> None:
+def test_a_file_that_was_never_good_leaves_the_workloads_own(mounted: MountedFolder) -> None:
     watcher = Watcher(mounted.folder)
     mounted.put({"f.yaml": document("flights", "soon")})
     assert watcher.cooldown() == timedelta(days=30)
     assert "the workload's own policy is in force" in watcher.said[0]
 
 
-def test_a_broken_file_that_is_deleted_takes_the_last_good_one_with_it(mounted: ConfigMap) -> None:
+def test_a_broken_file_that_is_deleted_takes_the_last_good_one_with_it(mounted: MountedFolder) -> None:
     watcher = Watcher(mounted.folder)
     mounted.put({"f.yaml": document("flights", "1h")})
     watcher.cooldown()
@@ -150,14 +124,14 @@ def test_a_broken_file_that_is_deleted_takes_the_last_good_one_with_it(mounted: 
     assert watcher.policies.said()["problems"] == {}
 
 
-def test_of_two_files_about_a_workload_the_first_holds(mounted: ConfigMap) -> None:
+def test_of_two_files_about_a_workload_the_first_holds(mounted: MountedFolder) -> None:
     watcher = Watcher(mounted.folder)
     mounted.put({"a.yaml": document("flights", "1h"), "b.yaml": document("flights", "2h")})
     assert watcher.cooldown() == timedelta(hours=1)
     assert "has a policy in a.yaml already" in watcher.policies.said()["problems"]["b.yaml"]
 
 
-def test_a_policy_of_nobodys_workload_is_said_once(mounted: ConfigMap) -> None:
+def test_a_policy_of_nobodys_workload_is_said_once(mounted: MountedFolder) -> None:
     watcher = Watcher(mounted.folder)
     mounted.put({"x.yaml": document("nobody", "1h")})
     for _ in range(3):
@@ -166,7 +140,7 @@ def test_a_policy_of_nobodys_workload_is_said_once(mounted: ConfigMap) -> None:
     assert watcher.policies.said()["unwatched"] == ["nobody"]
 
 
-def test_a_policy_that_was_named_at_the_start_is_not_changed(mounted: ConfigMap) -> None:
+def test_a_policy_that_was_named_at_the_start_is_not_changed(mounted: MountedFolder) -> None:
     watcher = Watcher(mounted.folder, frozenset({"flights"}))
     mounted.put({"f.yaml": document("flights", "1h"), "t.yaml": document("taxis", "1h")})
     watcher.policies.refresh()
