@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from pathlib import Path
 
 import pytest
-from kubernetes_server import KubernetesServer, Scripted, status
+from kubernetes_server import Asked, KubernetesServer, Scripted, status
 
 from serving.release.backend import RejectedError, UnreachableError
 from serving.release.cluster.api import (
     HTTP_ROUTE,
     INFERENCE_SERVICE,
     PAUSES,
+    Change,
     ConflictError,
+    ExpiredError,
     KubernetesApi,
     difference,
 )
@@ -248,6 +251,209 @@ def test_a_kubeconfig_names_the_server(server: KubernetesServer, tmp_path: Path,
     found = api.get(HTTP_ROUTE, "prod", "windlass-flights")
     assert found is not None and found["metadata"]["name"] == "windlass-flights"
     assert server.asked[-1].authorization == "Bearer t"
+
+
+SERVICES = SERVICE.rpartition("/")[0]
+
+
+def test_a_list_is_read_page_by_page(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that all pages are put together, with the version of the moment at which they were begun."""
+    for number in range(7):
+        server.put(f"{SERVICES}/m{number}", {"metadata": {"labels": {"team": "a"}}, "spec": {"n": number}})
+    server.put(f"{SERVICES}/other", {"metadata": {"labels": {"team": "b"}}, "spec": {}})
+    begun = server.version
+    server.forbids = lambda asked: (server.put(PATH, {"spec": {}}), None)[1]  # others write meanwhile
+    found = api.all(INFERENCE_SERVICE, "prod", labels="team=a", limit=3)
+    assert [each["spec"]["n"] for each in found.items] == list(range(7))
+    assert found.version == str(begun + 1)
+    assert [asked.query.get("limit") for asked in server.asked] == ["3"] * 3
+    assert [asked.query.get("labelSelector") for asked in server.asked] == ["team=a"] * 3
+
+
+def test_a_list_of_metadata_leaves_the_rest_where_it_is(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that spec and status are not sent where they are not wanted."""
+    server.put(SERVICE, {"spec": {"large": "x" * 1000}})
+    (found,) = api.all(INFERENCE_SERVICE, "prod", metadata_only=True).items
+    assert found["metadata"]["name"] == "flights" and "spec" not in found
+    assert server.asked[0].accept.startswith("application/json;as=PartialObjectMetadataList;")
+
+
+def test_a_list_that_expired_is_begun_again(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that pages of two moments are never mixed, and that one which always expires is told as such."""
+    for number in range(4):
+        server.put(f"{SERVICES}/m{number}", {"spec": {"n": number}})
+    late = iter([True])
+
+    def forget(asked: Asked) -> None:
+        if "continue" in asked.query and next(late, False):
+            server.put(f"{SERVICES}/m0", {"spec": {"n": 10}})
+            server.forgotten = server.version
+
+    server.forbids = forget
+    assert [each["spec"]["n"] for each in api.all(INFERENCE_SERVICE, "prod", limit=2).items] == [10, 1, 2, 3]
+
+    def always(asked: Asked) -> None:
+        server.forgotten = server.version + 1
+
+    server.forbids = always
+    with pytest.raises(UnreachableError, match=r"continue parameter is too old.*3 tries"):
+        api.all(INFERENCE_SERVICE, "prod", limit=2)
+
+
+def test_no_kind_is_no_empty_list(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that a missing CRD is refused: an empty list would say that there is nothing to do."""
+    assert list(api.all(INFERENCE_SERVICE, "prod").items) == []
+    server.dropped.add("inferenceservices")
+    with pytest.raises(RejectedError, match="install the CRD"):
+        api.all(INFERENCE_SERVICE, "prod")
+    with pytest.raises(RejectedError, match="install the CRD"):
+        list(api.watch(INFERENCE_SERVICE, "prod", "1"))
+
+
+def test_what_is_created_is_new(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that a name which is taken is a conflict, and that a lost answer is not tried again blindly."""
+    content = {"metadata": {"name": "flights"}, "spec": {"n": 1}}
+    assert api.create(INFERENCE_SERVICE, "prod", content)["metadata"]["uid"]
+    assert server.asked[0].path == SERVICES and server.asked[0].body["kind"] == "InferenceService"
+    with pytest.raises(ConflictError, match=r"InferenceService prod/flights: .* already exists"):
+        api.create(INFERENCE_SERVICE, "prod", content)
+    server.scripted.append(failure(503, "apiserver is starting"))
+    with pytest.raises(UnreachableError, match=r"apiserver is starting$"):
+        api.create(INFERENCE_SERVICE, "prod", content)
+    assert len(server.asked) == 3
+
+
+def test_a_patch_holds_for_its_version(
+    server: KubernetesServer, api: KubernetesApi, slept: list[float]
+) -> None:
+    """Verify that operations are carried out all or none, once, and for the version that they were meant for."""
+    server.put(SERVICE, {"spec": {"records": ["a"], "n": 1}})
+    version = server.objects[SERVICE]["metadata"]["resourceVersion"]
+    add = {"op": "add", "path": "/spec/records/-", "value": "b"}
+    found = api.patch(INFERENCE_SERVICE, "prod", "flights", [add], version=version, metadata_only=True)
+    assert found is not None and "spec" not in found
+    assert server.objects[SERVICE]["spec"]["records"] == ["a", "b"]
+    with pytest.raises(ConflictError, match="has been modified"):
+        api.patch(INFERENCE_SERVICE, "prod", "flights", [add], version=version)
+    with pytest.raises(RejectedError, match="422"):
+        api.patch(INFERENCE_SERVICE, "prod", "flights", [add, {"op": "remove", "path": "/spec/none"}])
+    server.scripted.append(failure(500, "etcdserver: leader changed"))
+    with pytest.raises(UnreachableError, match="leader changed"):
+        api.patch(INFERENCE_SERVICE, "prod", "flights", [add])
+    assert server.objects[SERVICE]["spec"]["records"] == ["a", "b"] and slept == []
+    assert api.patch(INFERENCE_SERVICE, "prod", "none", [add]) is None
+
+
+def test_a_status_is_applied_to_its_subresource(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that the spec stays others', and that the status of an object which is gone makes no new one."""
+    server.put(SERVICE, {"spec": {"a": 1}})
+    api.apply(INFERENCE_SERVICE, "prod", "flights", {"status": {"phase": "Running"}}, subresource="status")
+    (asked,) = server.asked
+    assert (asked.path, asked.content_type) == (f"{SERVICE}/status", "application/apply-patch+yaml")
+    assert asked.query == {"fieldManager": "windlass-release", "force": "true"}
+    assert server.objects[SERVICE]["spec"] == {"a": 1}
+    assert server.objects[SERVICE]["status"] == {"phase": "Running"}
+    server.remove(SERVICE)
+    with pytest.raises(RejectedError, match="prod/flights: it is gone, and its status with it"):
+        api.apply(INFERENCE_SERVICE, "prod", "flights", {"status": {}}, subresource="status")
+
+
+def test_only_the_very_object_is_deleted(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that an object of the same name, made meanwhile, stays."""
+    uid = server.put(SERVICE, {"spec": {}})["metadata"]["uid"]
+    server.remove(SERVICE)
+    server.put(SERVICE, {"spec": {}})
+    with pytest.raises(ConflictError, match="UID in precondition"):
+        api.delete(INFERENCE_SERVICE, "prod", "flights", uid=uid)
+    api.delete(INFERENCE_SERVICE, "prod", "flights", uid=server.objects[SERVICE]["metadata"]["uid"])
+    assert SERVICE not in server.objects
+
+
+def test_a_watch_tells_what_happened_since(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that every change comes once and in order, and that the last one's version goes on from there."""
+    server.put(SERVICE, {"metadata": {"labels": {"team": "a"}}, "spec": {"n": 1}})
+    begun = api.all(INFERENCE_SERVICE, "prod").version
+    server.put(SERVICE, {"metadata": {"labels": {"team": "a"}}, "spec": {"n": 2}})
+    server.put(f"{SERVICES}/taxis", {"spec": {"n": 3}})
+    server.remove(SERVICE)
+    seen = list(api.watch(INFERENCE_SERVICE, "prod", begun, timeout_s=240))
+    assert [(each.kind, each.object.get("spec", {}).get("n")) for each in seen] == [
+        ("MODIFIED", 2),
+        ("ADDED", 3),
+        ("DELETED", 2),
+        ("BOOKMARK", None),
+    ]
+    assert server.asked[-1].query == {
+        "watch": "true",
+        "resourceVersion": begun,
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": "240",
+    }
+    (rest,) = api.watch(INFERENCE_SERVICE, "prod", seen[-1].version, labels="team=a")
+    assert rest == Change("BOOKMARK", {"metadata": {"resourceVersion": str(server.version)}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        pytest.param(failure(410, "too old"), ExpiredError, "too old; list again", id="gone-at-once"),
+        pytest.param(failure(503, "starting"), UnreachableError, "503: starting", id="starting"),
+        pytest.param(failure(403, "no"), RejectedError, "rights of the role", id="rights"),
+        pytest.param(
+            Scripted(200, b"<html>log in</html>\n"), UnreachableError, "no Kubernetes API", id="page"
+        ),
+        pytest.param(
+            Scripted(200, b'{"type": "ERROR", "object": {"code": 500, "message": "etcd"}}\n'),
+            UnreachableError,
+            "the watch ended: etcd",
+            id="error",
+        ),
+    ],
+)
+def test_a_watch_that_fails_says_how(
+    server: KubernetesServer, api: KubernetesApi, answer: Scripted, error: type[Exception], words: str
+) -> None:
+    """Verify that who watches learns whether to list again, to come again, or to ask for rights."""
+    server.scripted.append(answer)
+    with pytest.raises(error, match=words) as raised:
+        list(api.watch(INFERENCE_SERVICE, "prod", "1"))
+    assert raised.type is error
+
+
+def test_a_watch_from_a_version_that_is_forgotten(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that an error in the stream is told as the one in its head."""
+    server.forgotten = 5
+    with pytest.raises(ExpiredError, match="too old resource version: 1"):
+        list(api.watch(INFERENCE_SERVICE, "prod", "1"))
+
+
+@pytest.mark.parametrize(
+    "after", ["", '{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}\n']
+)
+def test_a_watch_that_falls_silent_is_noticed(after: str) -> None:
+    """Verify that a server which neither speaks nor ends is left by the client's own timeout, at any moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            connection.recv(65536)
+            head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            chunk = f"{len(after):x}\r\n{after}\r\n" if after else ""
+            connection.sendall((head + chunk).encode())
+            ended.wait(30)
+            connection.close()
+
+        ended = threading.Event()
+        serving = threading.Thread(target=answer, daemon=True)
+        serving.start()
+        client = KubernetesServer(url=f"http://127.0.0.1:{listening.getsockname()[1]}").client()
+        watch = KubernetesApi(client, timeout_s=0.1).watch(INFERENCE_SERVICE, "prod", "1", timeout_s=0.1)
+        if after:
+            assert next(watch).version == "7"
+        with pytest.raises(UnreachableError, match="the watch broke"):
+            next(watch)
+        ended.set()
+        serving.join()
 
 
 @pytest.mark.parametrize(
