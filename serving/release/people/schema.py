@@ -128,7 +128,12 @@ def _strategy() -> dict[str, Any]:
         "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 100},
     }
     found["allocation"].pop("x-kubernetes-preserve-unknown-fields", None)
-    return {"type": "object", "required": ["type"], "properties": found}
+    return {
+        "type": "object",
+        "description": "how the requests go over to the candidate; the fields of each type stand side by side",
+        "required": ["type"],
+        "properties": found,
+    }
 
 
 def _check() -> dict[str, Any]:
