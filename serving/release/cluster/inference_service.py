@@ -41,9 +41,10 @@ _SCALING = frozenset({"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"
 #: After the pre-stop pause: the server's own linger and its longest wait for requests in flight, and some room.
 _DRAIN_SECONDS = 20
 
-#: One worker, measured with its imports and a small model, and what requests that arrive may hold; see docs/kserve.md.
-_MEMORY_MI = 384
-_MEMORY_WORKER_MI = 128
+#: Each process may hold 256 MiB of requests that have not arrived completely (`most_held_bytes` of its options)
+#: beside its own; and something for the first one, which opens the models.
+_MEMORY_MI = 128
+_MEMORY_WORKER_MI = 384
 _CPU_WORKER_M = 500
 
 

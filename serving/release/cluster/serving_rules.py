@@ -11,7 +11,7 @@ from serving.release.reading import Reader
 if TYPE_CHECKING:
     from serving.release.cluster.serving_options import ServingOptions
 
-#: What KServe 0.20 fetches or mounts; `oci+native` is an image volume, which needs Kubernetes 1.33 or later.
+#: What KServe 0.20 fetches or mounts; `oci+native` is an image volume (Kubernetes 1.35, or 1.33 behind a gate).
 SCHEMES = ("s3", "gs", "pvc", "oci", "oci+native", "hdfs", "webhdfs", "https", "http")
 
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")

@@ -9,6 +9,7 @@ import pytest
 
 from serving.release.cluster import serving_options
 from serving.release.cluster.autoscaling import target
+from serving.release.fields import forms
 from serving.release.reading import SpecError
 from windlass.errors import UsageError
 
@@ -154,3 +155,13 @@ def test_a_file_that_is_no_document_names_itself(tmp_path: Path, content: bytes,
 def test_targets(stated: dict[str, Any], wanted: int) -> None:
     """Verify what a replica should have where nothing else is stated."""
     assert target(serving_options.parse({"storage": STORAGE, **stated})) == wanted
+
+
+def test_the_page_about_them_names_every_option() -> None:
+    """Verify that the documented example is valid, and that no option is left out of the page."""
+    page = (Path(__file__).parents[5] / "docs/kserve.md").read_text()
+    example = page.split("```yaml\n", 1)[1].split("```", 1)[0]
+    assert serving_options.loads(example).of("flights").workers == 4
+    for of in (serving_options.ServingOptions, serving_options.Scaling, serving_options.Resources):
+        for name in forms(of):
+            assert name in page, name
