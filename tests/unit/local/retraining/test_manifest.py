@@ -60,12 +60,14 @@ def test_the_token_is_a_file_of_a_secret_that_is_not_here(manifest: dict[str, di
 
 
 def test_the_image_is_this_version_and_its_settings_are_understood(
-    manifest: dict[str, dict[str, Any]],
+    manifest: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     (container,) = pod(manifest)["containers"]
     assert container["image"] == IMAGE and not container["image"].endswith(":latest")
-    found = address({e["name"]: e.get("value", "") for e in container["env"]})
+    found = address({e["name"]: e.get("value", "") for e in container["env"]}, tmp_path)
     assert found is not None and found.host == "http://ml-pipeline.kubeflow:8888"
+    # a run's steps are the same image, wherever it was pulled from
+    assert found.package is not None and f"image: {container['image']}" in found.package.read_text()
 
 
 def test_the_ports_and_the_selectors_are_of_one_mind(manifest: dict[str, dict[str, Any]]) -> None:

@@ -1,0 +1,177 @@
+"""What the chart starts does start: each container's command and environment are run here, and its probes asked.
+
+Paths and ports are put where a test may write and listen; everything else is as rendered. No container and no read-only
+root is around them: the node tier has those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis_server
+import yaml
+
+from manifests.generate import ROOT, documents, render
+from tests.cluster.everything import EVERYTHING
+from tests.cluster.tools.build import BUILD_S
+
+pytestmark = pytest.mark.timeout(2 * BUILD_S)
+
+STARTS_S = 120.0
+ENDS_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The first container of each Deployment and StatefulSet by its name, and `store`, the feature server's file."""
+    values = EVERYTHING | {"objectStore": {}, "kubeflow": {"url": ""}}
+    values["mlflow"] = {"url": "", "enabled": True}
+    values["featureServer"] = {"enabled": True, "registry": "/var/lib/windlass/registry.db"}
+    file = tmp_path_factory.mktemp("values") / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    found: dict[str, dict[str, Any]] = {}
+    for key, document in documents(render(file)).items():
+        if key.kind in ("Deployment", "StatefulSet"):
+            found[key.name.removeprefix("windlass-")] = document["spec"]["template"]["spec"]["containers"][0]
+        elif (key.kind, key.name) == ("ConfigMap", "windlass-features"):
+            found["store"] = document["data"]
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def started(container: Mapping[str, Any], folder: Path, secrets: Mapping[str, str]) -> Iterator[int]:
+    """The container's process; yields its port, and sees that SIGTERM ends it in order."""
+    port = free_port()
+    moved = {
+        "/var/lib/windlass": str(folder),
+        "/var/run/windlass": str(folder / "run"),
+        "/etc/windlass": str(folder),
+        str(container["ports"][0]["containerPort"]): str(port),
+    }
+
+    def here(text: str) -> str:
+        for old, new in moved.items():
+            text = text.replace(old, new)
+        return text
+
+    env = {
+        e["name"]: here(e["value"]) if "value" in e else secrets.get(e["name"], "a")
+        for e in container.get("env", ())
+    }
+    env |= {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
+    env |= {"WINDLASS_PROJECT": str(ROOT), "PYTHONPATH": str(ROOT)}
+    words = [here(word) for word in (*container["command"], *container["args"])]
+    words = [word.replace("$(REDIS_PASSWORD)", env.get("REDIS_PASSWORD", "")) for word in words]
+    if words[0] == "redis-server":
+        words[0] = redis_server.program()
+    log = folder / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(words, env=env, cwd=folder, stdout=output, stderr=output)
+    try:
+        ends = time.monotonic() + STARTS_S
+        while not answers(container["readinessProbe"], port):
+            assert process.poll() is None and time.monotonic() < ends, log.read_text()[-3000:]
+            time.sleep(0.1)
+        yield port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(ENDS_S) in (0, -signal.SIGTERM), log.read_text()[-3000:]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(probe: Mapping[str, Any], port: int) -> bool:
+    """As the kubelet asks: with the pod's address for a host, not a name."""
+    if "tcpSocket" in probe:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{probe['httpGet']['path']}", headers={"Host": f"10.244.0.7:{port}"}
+    )
+    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        return bool(answer.status == 200)
+    return False
+
+
+@pytest.mark.parametrize("name", ["collector", "analysis-metrics", "retrain", "redis"])
+def test_it_starts_answers_and_ends(containers: dict[str, Any], tmp_path: Path, name: str) -> None:
+    """Verify that the arguments are understood and that the three probes ask what there is."""
+    secrets = tmp_path / "run"
+    for path, content in (("retrain/token", "secret"), ("privacy/key", "0123456789abcdef")):
+        (secrets / path).parent.mkdir(parents=True)
+        (secrets / path).write_text(content)
+    # nobody is there: whoever asks the API server waits for it, and answers meanwhile
+    cluster = {
+        "clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "current-context": "a",
+    }
+    cluster |= {
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "users": [{"name": "a", "user": {}}],
+    }
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").write_text(
+        yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **cluster})
+    )
+    container = containers[name]
+    with started(container, tmp_path, {"POD_NAMESPACE": "windlass"}) as port:
+        for probe in ("startupProbe", "livenessProbe"):
+            assert probe not in container or answers(container[probe], port)
+
+
+@pytest.mark.slow
+def test_the_registry_starts_and_knows_its_name(containers: dict[str, Any], tmp_path: Path) -> None:
+    """Verify that MLflow takes requests for its Service's name, and none that name another host."""
+
+    def asked(port: int, host: str) -> int:
+        address = f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/search?max_results=1"
+        request = urllib.request.Request(address, headers={"Host": host})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                status: int = answer.status
+                return status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with started(containers["mlflow"], tmp_path, {}) as port:
+        # the list of hosts has the port as well, which is another one here
+        for host in ("windlass-mlflow", "windlass-mlflow.windlass", f"windlass-mlflow.windlass.svc:{port}"):
+            assert asked(port, host) == 200, host
+        assert asked(port, "evil.example.com") == 403
+    assert (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_the_feature_server_reads_the_redis_of_the_secret(containers: dict[str, Any], tmp_path: Path) -> None:
+    """Verify that the address of the Secret becomes Feast's own form, and that the server comes up with it."""
+    (tmp_path / "feature_store.yaml").write_text(
+        containers["store"]["feature_store.yaml"].replace("/var/lib/windlass", str(tmp_path))
+    )
+    with (
+        redis_server.running(tmp_path) as url,
+        started(containers["features"], tmp_path, {"WINDLASS_REDIS_URL": url}),
+    ):
+        pass
