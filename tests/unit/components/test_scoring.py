@@ -14,8 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import serving_bundles
+import yaml
 
 from components import scoring
+from serving.runtime import __main__ as runtime
+from windlass.cli import app
 from windlass.cli.app import run
 from windlass.errors import DataError, UsageError, WindlassError
 
@@ -268,3 +271,15 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, url: str) -> None:
     for name in ("absent.parquet", "text.parquet"):
         with pytest.raises(UsageError, match=f"{name}.*name a parquet file"):
             scoring.score(tmp_path / name, tmp_path / "scored.parquet", url, "tumours")
+
+
+def test_the_samples_job_gives_arguments_that_are_taken() -> None:
+    """Verify that the server and `windlass score` read the command lines of the batch sample."""
+    sample = Path(__file__).parents[3] / "manifests/samples/kserve/batch.yaml"
+    spec = yaml.safe_load(sample.read_text())["spec"]["template"]["spec"]
+    (server,), (client,) = spec["initContainers"], spec["containers"]
+    folders, options = runtime.parse(["--port", "8080", *server["args"]])
+    assert folders == [Path("/mnt/models")] and options.require_signature
+    assert client["command"][:3] == ["python3", "-m", "windlass"]
+    said = app.build_parser().parse_args([*client["command"][3:], *client["args"]])
+    assert said.url.endswith(f":{options.port}")
