@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from serving.release.cluster import naming, serving_runtime
 from serving.release.cluster.api import INFERENCE_SERVICE, Kind
@@ -60,10 +61,22 @@ def render(model: str, version: str, options: ServingOptions) -> list[Document]:
     return documents if budget is None else [*documents, budget]
 
 
-def predictor(model: str, version: str, options: ServingOptions) -> Document:
-    """The `predictor` alone, as the backends `kserve` and `knative` take it: one InferenceService for all versions."""
+def predictor(
+    model: str, version: str, options: ServingOptions, mode: Literal["Standard", "Serverless"] | None = None
+) -> Document:
+    """The `predictor` alone, for one InferenceService that has all versions and is called like the model.
+
+    Args:
+        mode: of that InferenceService, `Standard` for the backend `kserve`, `Serverless` for `knative`; None takes the
+            options'. Where it is another than theirs, replicas follow that mode's default.
+    """
     options = options.of(model)
-    return {**autoscaling(model, version, options).predictor, **_predictor(model, version, options)}
+    if mode is not None and mode != options.mode:
+        scaling = replace(options.scaling, scaler=None, metric=None, target=None)
+        if mode == "Standard":
+            scaling = replace(scaling, min_replicas=max(1, scaling.min_replicas))
+        options = replace(options, mode=mode, scaling=scaling)
+    return {**autoscaling(model, version, options).predictor, **_predictor(model, model, version, options)}
 
 
 def digest(document: Document) -> str:
@@ -89,13 +102,13 @@ def _inference_service(model: str, version: str, options: ServingOptions) -> Doc
             "labels": {**labels(model, version), _VISIBILITY[options.mode]: "cluster-local"},
             "annotations": {DEPLOYMENT_MODE: _MODES[options.mode], **scaled.annotations},
         },
-        "spec": {"predictor": {**scaled.predictor, **_predictor(model, version, options)}},
+        "spec": {"predictor": {**scaled.predictor, **_predictor(name, model, version, options)}},
     }
     document["spec"]["predictor"]["annotations"] = {RENDERED: digest(document)}
     return document
 
 
-def _predictor(model: str, version: str, options: ServingOptions) -> Document:
+def _predictor(name: str, model: str, version: str, options: ServingOptions) -> Document:
     made: Document = {
         "model": _server(model, version, options),
         # no server of ours asks the API anything
@@ -103,7 +116,7 @@ def _predictor(model: str, version: str, options: ServingOptions) -> Document:
         "enableServiceLinks": False,
     }
     if options.mode == "Standard":
-        made |= _pod(naming.inference_service(model, version), options)
+        made |= _pod(name, options)
     if options.service_account is not None:
         made["serviceAccountName"] = options.service_account
     if options.storage_container is not None:

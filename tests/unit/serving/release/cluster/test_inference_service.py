@@ -211,9 +211,23 @@ def test_new_pods_are_asked_for_only_where_they_must_be_new() -> None:
 
 
 def test_one_service_for_all_versions_takes_the_predictor_alone() -> None:
-    """Verify that what the backends kserve and knative put into their InferenceService is what stands in ours."""
+    """Verify that what the backends kserve and knative put into their InferenceService is what stands in ours, and that
+    replicas are spread among the pods of theirs, which is called like the model."""
     alone = inference_service.predictor("flights", "12", options())
-    assert alone == {key: value for key, value in predictor().items() if key != "annotations"}
+    own = {key: value for key, value in predictor().items() if key != "annotations"}
+    for constraint in own["topologySpreadConstraints"]:
+        constraint["labelSelector"] = {"matchLabels": {"serving.kserve.io/inferenceservice": "flights"}}
+    assert alone == own
+
+
+def test_the_predictor_is_for_the_mode_of_its_service() -> None:
+    """Verify that a backend's mode wins, and that the scaling of the other mode is not carried over."""
+    standard = options(scaling={"metric": "memory", "target": 90})
+    serverless = options(mode="Serverless", scaling={"minReplicas": 0, "target": 8})
+    made = inference_service.predictor
+    assert made("f", "1", standard, "Serverless") == made("f", "1", options(mode="Serverless"))
+    assert made("f", "1", serverless, "Standard") == made("f", "1", options(scaling={"minReplicas": 1}))
+    assert made("f", "1", standard, "Standard") == made("f", "1", standard)
 
 
 def test_the_command_line_prints_what_the_operator_applies(
