@@ -144,6 +144,19 @@ class Node:
             raise WindlassError(f"`kubectl {' '.join(map(str, words))}` ended with {done.returncode}: {said}")
         return done
 
+    def helm(self, *words: str | Path, timeout: float = 600.0) -> str:
+        """Run helm as the administrator; returns what it prints.
+
+        Raises:
+            WindlassError: it failed.
+        """
+        command = [tool("helm"), "--kubeconfig", self.kubeconfig, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+        if done.returncode:
+            said = done.stderr.strip() or done.stdout.strip()
+            raise WindlassError(f"`helm {' '.join(map(str, words))}` ended with {done.returncode}: {said}")
+        return done.stdout
+
     def run(
         self, name: str, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
     ) -> None:

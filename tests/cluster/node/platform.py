@@ -1,0 +1,232 @@
+"""What a cluster has before Windlass comes: Gateway API and Envoy Gateway, KServe with its real controller.
+
+KServe's controller is a process beside the node, as the API server's other clients are; its webhooks are registered by
+their address. Envoy Gateway is installed by its own chart, from an image of ours.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.certificates import Authority
+from tests.cluster.node.images import named
+from tests.cluster.node.node import Node
+from tests.cluster.tools.build import module_dir, tool
+from windlass.errors import WindlassError
+
+GATEWAY_NAMESPACE = "envoy-gateway-system"
+GATEWAY_CLASS = "eg"
+#: The address of the Gateway on the node, whichever Gateway asks for it.
+NODE_PORT = 30080
+_WEBHOOKS = 9443
+_WAIT_S = 240.0
+
+
+def install(node: Node) -> None:
+    """Install all of it."""
+    work = node.folder / "platform"
+    work.mkdir()
+    gateway_api(node)
+    kserve(node, work)
+    envoy_gateway(node, work)
+
+
+def gateway_api(node: Node) -> None:
+    """Install the Gateway API's own CRDs."""
+    folder = module_dir("sigs.k8s.io/gateway-api", "envoygateway") / "config" / "crd" / "experimental"
+    # the policy of safe upgrades refuses the experimental kinds that Envoy Gateway watches
+    files = [
+        path for path in sorted(folder.glob("gateway.networking*.yaml")) if "safeupgrades" not in path.name
+    ]
+    _apply(node, *files)
+
+
+def envoy_gateway(node: Node, work: Path) -> None:
+    """Install Envoy Gateway by its chart, and a GatewayClass whose proxies answer on a port of the node.
+
+    Args:
+        work: a folder for the filled-in values.
+    """
+    charts = module_dir("github.com/envoyproxy/gateway") / "charts"
+    _apply(node, *sorted((charts / "gateway-helm" / "charts" / "crds" / "crds" / "generated").glob("*.yaml")))
+    template = (charts / "gateway-helm" / "values.tmpl.yaml").read_text()
+    values = yaml.safe_load(
+        template.replace("${GatewayImage}", named("gateway")).replace(
+            "${GatewayImagePullPolicy}", "IfNotPresent"
+        )
+    )
+    values["global"]["images"]["envoyProxy"] = {"image": named("gateway"), "pullPolicy": "IfNotPresent"}
+    values["crds"]["enabled"] = False
+    values["topologyInjector"]["enabled"] = False
+    # experiments assign their units by a script in the proxy
+    values["config"]["envoyGateway"]["extensionApis"] = {"enableLua": True}
+    file = work / "envoy-gateway.yaml"
+    file.write_text(yaml.safe_dump(values))
+    node.helm(
+        "install", "eg", charts / "gateway-helm", "--namespace", GATEWAY_NAMESPACE, "--create-namespace", "--skip-crds",
+        "--values", file, "--wait", "--timeout", f"{_WAIT_S:.0f}s",
+    )  # fmt: skip
+    service = {
+        "type": "NodePort",
+        "patch": {
+            "type": "StrategicMerge",
+            "value": {
+                "spec": {"ports": [{"name": "http-80", "port": 80, "nodePort": NODE_PORT, "protocol": "TCP"}]}
+            },
+        },
+    }
+    proxy = {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "EnvoyProxy",
+        "metadata": {"name": "node", "namespace": GATEWAY_NAMESPACE},
+        "spec": {"provider": {"type": "Kubernetes", "kubernetes": {"envoyService": service}}},
+    }
+    reference = {
+        "group": "gateway.envoyproxy.io",
+        "kind": "EnvoyProxy",
+        "name": "node",
+        "namespace": GATEWAY_NAMESPACE,
+    }
+    gateway_class = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": GATEWAY_CLASS},
+        "spec": {
+            "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
+            "parametersRef": reference,
+        },
+    }
+    _apply_objects(node, proxy, gateway_class)
+
+
+def kserve(node: Node, work: Path) -> None:
+    """Install KServe's CRDs and webhooks, and start its controller in Standard mode with the Gateway API.
+
+    Args:
+        work: a folder for the certificate of its webhooks.
+    """
+    module = module_dir("github.com/kserve/kserve")
+    crds = module / "config" / "crd" / "full"
+    _apply(
+        node,
+        *sorted(crds.glob("serving.*.yaml")),
+        *sorted((crds / "clusterstoragecontainer").glob("serving.*.yaml")),
+    )
+    data = {
+        "deploy": {"defaultDeploymentMode": "Standard"},
+        "ingress": {
+            "enableGatewayApi": True,
+            "kserveIngressGateway": "kserve/kserve-ingress-gateway",
+            "ingressGateway": "knative-serving/knative-ingress-gateway",
+            "localGateway": "knative-serving/knative-local-gateway",
+            "localGatewayService": "knative-local-gateway.istio-system.svc.cluster.local",
+            "ingressDomain": "example.com",
+            "ingressClassName": "istio",
+            "domainTemplate": "{{ .Name }}-{{ .Namespace }}.{{ .IngressDomain }}",
+            "urlScheme": "http",
+            "disableIstioVirtualHost": True,
+        },
+        "logger": {
+            "image": "kserve/agent:v0.20.0",
+            "memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1",
+            "defaultUrl": "http://default-broker",
+        },
+        "agent": {
+            "image": "kserve/agent:v0.20.0",
+            "memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1",
+        },
+        "storageInitializer": {
+            "image": "kserve/storage-initializer:v0.20.0",
+            "memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1",
+        },
+        "router": {
+            "image": "kserve/router:v0.20.0",
+            "memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1",
+        },
+        "credentials": {"gcs": {"gcsCredentialFileName": "x"}, "s3": {}},
+        "metricsAggregator": {"enableMetricAggregation": "false", "enablePrometheusScraping": "false"},
+        "explainers": {},
+    }  # fmt: skip
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "inferenceservice-config", "namespace": "kserve"},
+        "data": {name: json.dumps(value) for name, value in data.items()},
+    }
+    _apply_objects(node, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}})
+    _apply_objects(node, config)
+    certificates = work / "k8s-webhook-server" / "serving-certs"
+    certificates.mkdir(parents=True)
+    authority = Authority("kserve-webhooks")
+    authority.server("kserve-webhooks", [node.address]).write(certificates, "tls")
+    node.run(
+        "kserve-manager",
+        [
+            tool("kserve-manager"),
+            f"--webhook-port={_WEBHOOKS}",
+            "--metrics-addr=0",
+            "--health-probe-addr=:8082",
+        ],
+        {"KUBECONFIG": str(node.kubeconfig), "POD_NAMESPACE": "kserve", "TMPDIR": str(work)},
+    )
+    _wait(lambda: _listens(node, _WEBHOOKS, "kserve-manager"), "KServe's webhooks listen")
+    _apply_objects(node, *_webhooks(module, node.address, authority.pair.certificate))
+
+
+def _webhooks(module: Path, address: str, certificate: bytes) -> list[dict[str, Any]]:
+    found = []
+    for document in yaml.safe_load_all((module / "config" / "webhook" / "manifests.yaml").read_text()):
+        for webhook in document["webhooks"]:
+            path = webhook["clientConfig"].pop("service")["path"]
+            webhook["clientConfig"]["url"] = f"https://{address}:{_WEBHOOKS}{path}"
+            webhook["clientConfig"]["caBundle"] = base64.b64encode(certificate).decode()
+        document["metadata"].pop("creationTimestamp", None)
+        found.append(document)
+    return found
+
+
+def _apply(node: Node, *files: Path) -> None:
+    words = [word for path in files for word in ("-f", path)]
+    node.kubectl("apply", "--server-side", "--force-conflicts", *words)
+    # `kubectl wait` fails on a definition that has no condition yet
+    _wait(lambda: _established(node), "the API server serves the new kinds")
+
+
+def _established(node: Node) -> bool:
+    found = json.loads(node.kubectl("get", "crd", "-o", "json").stdout)["items"]
+    return all(
+        any(
+            c["type"] == "Established" and c["status"] == "True"
+            for c in (item.get("status", {}).get("conditions") or ())
+        )
+        for item in found
+    )
+
+
+def _apply_objects(node: Node, *objects: dict[str, Any]) -> None:
+    content = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+    node.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=content)
+
+
+def _listens(node: Node, port: int, program: str) -> bool:
+    if not node.do("running", part=program):
+        last = (node.logs / f"{program}.log").read_text().splitlines()[-5:]
+        raise WindlassError(f"{program} has ended: {' '.join(last)}")
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((node.address, port)) == 0
+
+
+def _wait(condition: Any, what: str, seconds: float = _WAIT_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise WindlassError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.3)
