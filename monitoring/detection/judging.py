@@ -236,7 +236,7 @@ def _label(
         noise=baseline.labels,
         spending=np.array(SPENDING) * each,
         threshold=np.full(len(LABEL_STATISTICS), policy.smallest_effect),
-        freedom=baseline.labels.freedom,
+        freedom=np.full(len(LABEL_STATISTICS), baseline.labels.normal_freedom),
         brief=np.zeros(len(LABEL_STATISTICS), dtype=np.bool_),
     )
     # up to when they should have come, and not up to the last one: labels that stopped say nothing of today
