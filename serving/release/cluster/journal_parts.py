@@ -151,7 +151,7 @@ def records(found: Iterable[str]) -> Iterator[Record]:
 
 def packed(found: Sequence[str]) -> str:
     """One element for many."""
-    return "z" + base64.b64encode(zlib.compress(json.dumps(found).encode(), 9)).decode()
+    return "z" + base64.b64encode(zlib.compress(json.dumps(found).encode())).decode()
 
 
 def _unpacked(found: Iterable[str]) -> Iterator[str]:
