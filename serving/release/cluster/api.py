@@ -150,7 +150,14 @@ class KubernetesApi:
         return self._request("GET", kind, namespace, name, pauses=pauses)
 
     def all(
-        self, kind: Kind, namespace: str, *, labels: str = "", limit: int = 500, metadata_only: bool = False
+        self,
+        kind: Kind,
+        namespace: str,
+        *,
+        labels: str = "",
+        limit: int = 500,
+        metadata_only: bool = False,
+        kept: Callable[[Object], Object] = lambda found: found,
     ) -> Listing:
         """All objects of a kind, read page by page, as they were at one moment.
 
@@ -158,6 +165,7 @@ class KubernetesApi:
             labels: a label selector; empty for all.
             limit: objects in one page.
             metadata_only: spec and status stay where they are.
+            kept: what is kept of an object; the memory of all pages together is what this makes of it.
 
         Raises:
             RejectedError: there is no such kind (an empty list would say that there is nothing to do), or no right.
@@ -172,7 +180,7 @@ class KubernetesApi:
                     page = self._request("GET", kind, namespace, query=query, accept=accept, expires=True)
                     if page is None:
                         raise _unknown(kind, namespace)
-                    items += page.get("items") or ()
+                    items += map(kept, page.get("items") or ())
                     metadata = page["metadata"]
                     if not metadata.get("continue"):
                         return Listing(items, str(metadata["resourceVersion"]))

@@ -173,7 +173,9 @@ class ClusterStore:
     def _load(self, model: str | None) -> None:
         of_model = "" if model is None else f"{naming.MODEL_LABEL}={model}"
         queued = ",".join(filter(None, (of_model, journal_parts.QUEUED_LABEL)))
-        listed = self._api.all(RELEASE_JOURNAL, self._namespace, labels=of_model, metadata_only=True)
+        listed = self._api.all(
+            RELEASE_JOURNAL, self._namespace, labels=of_model, metadata_only=True, kept=journal_parts.named
+        )
         waiting = self._api.all(RELEASE_JOURNAL, self._namespace, labels=queued, limit=50)
         for known in list(self._chains) if model is None else [model]:
             self._chains.pop(known, None)

@@ -276,6 +276,8 @@ def test_a_list_of_metadata_leaves_the_rest_where_it_is(server: KubernetesServer
     (found,) = api.all(INFERENCE_SERVICE, "prod", metadata_only=True).items
     assert found["metadata"]["name"] == "flights" and "spec" not in found
     assert server.asked[0].accept.startswith("application/json;as=PartialObjectMetadataList;")
+    found = api.all(INFERENCE_SERVICE, "prod", kept=lambda each: {"name": each["metadata"]["name"]})
+    assert list(found.items) == [{"name": "flights"}]
 
 
 def test_a_list_that_expired_is_begun_again(server: KubernetesServer, api: KubernetesApi) -> None:

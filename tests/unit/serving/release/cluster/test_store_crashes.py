@@ -189,3 +189,35 @@ def test_what_arrives_after_the_outage_is_not_believed() -> None:
     assert router.champion == "13" and replay.replay(records).same
     seqs = [record["seq"] for record in records if record["kind"] == "decision"]
     assert seqs == list(range(1, len(seqs) + 1))
+
+
+@pytest.mark.parametrize("look", range(1, 8))
+def test_who_is_followed_decides_nothing_more(look: int) -> None:
+    """Verify that two engines which both look from some moment on leave one history: the successor's."""
+    wire, router, clock = Wire(KubernetesServer()), Router(), VirtualClock(START)
+    first = ReleaseController(opened(wire, "one"), router, clock, set_champion=router.set_champion)
+    first.start(release(1000), "12")
+    second: ReleaseController | None = None
+    refused = 0
+    for turn in range(1, 40):
+        clock.move(timedelta(minutes=1))
+        evidence = Evidence(clock.now(), router.serve())
+        if turn == look:
+            second = ReleaseController(opened(wire, "two"), router, clock, set_champion=router.set_champion)
+            second.recover()
+        shown = router.shown
+        if first.live("flights"):
+            try:
+                first.observe("flights", evidence)
+            except OvertakenError:
+                refused += 1
+                assert router.shown == shown
+        if second is not None and second.live("flights"):
+            second.observe("flights", evidence)
+    assert second is not None and second.live("flights") is None
+    assert refused == 40 - look
+    store = opened(wire, "three")
+    records = list(store.records(store.entries("flights")[0]))
+    assert replay.replay(records).same and router.champion == "13"
+    acted = [record["action"] for record in records if record["kind"] == "decision" and record["acts"]]
+    assert acted == ["start", "advance", "promote"]
