@@ -40,6 +40,7 @@ verify: lint ## Lint, and check that what is generated or stated elsewhere is up
 
 manifests: .venv/.complete ## Write CRDs, rules, and kustomize's base and overlays from the chart (helm is built for it)
 	@$(BIN)/windlass manifests --out manifests
+	@$(BIN)/windlass render --runtimes --out manifests/serving
 	@$(BIN)/python -m monitoring.rules
 	@$(BIN)/python -m monitoring.dashboards
 	@$(BIN)/python -m manifests.generate
