@@ -10,16 +10,16 @@ import sys
 from serving.release.cluster.lease import Lease
 from windlass import telemetry
 from windlass.errors import WindlassError
-from windlass.operator import composition, settings
+from windlass.operator import composition, policy_publishing, settings
 from windlass.operator.composition import Context
 from windlass.operator.metrics import Metrics
 
 #: Who looks after which custom resources; another kind is one more function here.
-RECONCILERS = (composition.releases,)
+RECONCILERS = (composition.releases, policy_publishing.policies)
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT (0), or until the lease is lost or the watches end (1)."""
+    """Run until SIGTERM or SIGINT (0), or until the watches end (1)."""
     telemetry.switch_off()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -32,10 +32,10 @@ def main() -> int:
         # through a door of its own: who must not write must still be able to become the leader
         lease = Lease(composition.connect(configured), configured.lease_namespace, configured.identity)
         api = composition.connect(configured)
-        api.fence(lease.leads, metrics.asked)
         context = Context(configured, api, metrics)
         reconcilers = [make(context) for make in RECONCILERS]
         operator = composition.build(configured, lease, reconcilers, metrics)
+        api.fence(operator.process.acts, metrics.asked)
     except WindlassError as error:
         sys.stderr.write(f"windlass operator: {error}\n")
         return error.exit_code
