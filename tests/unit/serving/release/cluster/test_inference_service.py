@@ -17,7 +17,7 @@ from windlass.cli.app import run
 from windlass.errors import UsageError
 
 ROOT = Path(__file__).parents[5]
-SAMPLES = sorted((ROOT / "manifests/samples/kserve/options").glob("*.yaml"))
+SAMPLES = sorted((ROOT / "manifests/serving-options").glob("*.yaml"))
 STORAGE = "s3://models/{model}/{version}"
 
 
@@ -251,7 +251,7 @@ def test_a_sample_is_what_its_first_line_prints(
 ) -> None:
     """Verify that the rendered samples are up to date with their options."""
     monkeypatch.chdir(ROOT)
-    command, rendered = (sample.parents[1] / sample.name).read_text().split("\n", 1)
+    command, rendered = (ROOT / "manifests/samples/kserve" / sample.name).read_text().split("\n", 1)
     assert run(command.removeprefix("# windlass ").split()) == 0
     assert capsys.readouterr().out == rendered
 
