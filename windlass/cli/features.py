@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from windlass.features.parity import ParityReport
     from windlass.settings import Settings
 
@@ -61,6 +63,29 @@ def register(subparsers: Any) -> None:
         "--json", action="store_true", help="print the result as JSON and nothing else on stdout"
     )
     build.set_defaults(handler=handle_build)
+    materialize = commands.add_parser(
+        "materialize",
+        help="fill the online store from the offline rows",
+        description="Writes the newest row of every key of every feature view to the online store, by Feast's "
+        "materialization. Servers may read meanwhile. `windlass up` does it itself; on a cluster a CronJob does.",
+        epilog="example: windlass features build flights && windlass features materialize flights",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    materialize.add_argument("workload", help="name of the workload")
+    materialize.add_argument(
+        "--until",
+        metavar="TIME",
+        help="rows up to this time, UTC (default: now); later ones are not known yet",
+    )
+    materialize.add_argument(
+        "--since",
+        metavar="TIME",
+        help="rows from this time on (default: as far back as the longest time to live reaches)",
+    )
+    materialize.add_argument(
+        "--json", action="store_true", help="print the result as JSON and nothing else on stdout"
+    )
+    materialize.set_defaults(handler=handle_materialize)
     push = commands.add_parser(
         "push",
         help="push rows of a stream view to the online store",
@@ -126,6 +151,58 @@ def handle_build(arguments: argparse.Namespace) -> int:
         state = "unchanged" if built.reused else "computed"
         print(f"{arguments.workload}: {sum(built.rows.values()):,} rows in {len(built.rows)} views, {state}")
     return 0
+
+
+def handle_materialize(arguments: argparse.Namespace) -> int:
+    import contextlib
+    import json
+    import time
+    from datetime import UTC, datetime
+
+    from windlass import catalog, settings
+    from windlass.errors import UsageError
+    from windlass.features.stream import OnlineStream
+
+    s = settings.load()
+    workload = catalog.load(arguments.workload, s.project)
+    if not workload.views:
+        raise UsageError(f"workload {workload.name!r} has no feature views; there is nothing to materialize")
+    until = datetime.now(UTC) if arguments.until is None else _moment("--until", arguments.until)
+    since = until - max(view.ttl for view in workload.views)
+    if arguments.since is not None:
+        since = _moment("--since", arguments.since)
+    if since >= until:
+        raise UsageError(f"--since {since.isoformat()} is not before {until.isoformat()}")
+    started = time.monotonic()
+    with contextlib.closing(OnlineStream(workload, s)) as stream:
+        stream.fill(since, until)
+    views = [view.name for view in workload.views]
+    took = time.monotonic() - started
+    if arguments.json:
+        document = {
+            "workload": workload.name,
+            "views": views,
+            "since": since.isoformat(),
+            "until": until.isoformat(),
+        }
+        print(json.dumps({**document, "seconds": round(took, 1)}))
+    else:
+        print(
+            f"{workload.name}: {len(views)} views up to {until.isoformat(timespec='seconds')}, {took:.0f} s"
+        )
+    return 0
+
+
+def _moment(name: str, text: str) -> datetime:
+    from datetime import UTC, datetime
+
+    from windlass.errors import UsageError
+
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{name} {text!r} is no time; write it like 2013-06-30T12:00") from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def handle_push(arguments: argparse.Namespace) -> int:

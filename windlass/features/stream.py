@@ -63,6 +63,11 @@ class OnlineStream:
         self._materialize(list(self._views), start, end)
         self._at = end
 
+    def fill(self, start: datetime, end: datetime) -> None:
+        """As `materialize`, into a store that is being read: nothing is forgotten, a newer row of a key wins."""
+        self._materialize(list(self._views), start, end)
+        self._at = end
+
     def advance(self, to: datetime) -> int:
         """Write all rows with a time after the last one and up to `to`; return how many.
 

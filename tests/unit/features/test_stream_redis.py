@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import redis_server
 
 from serving.runtime.bundle import Bundle
 from serving.runtime.features.redis_reader import RedisReader
+from windlass.cli import app
 from windlass.features import asof
 from windlass.features.stream import OnlineStream
 from windlass.settings import Settings
@@ -53,3 +55,39 @@ def test_a_server_sees_the_same_in_redis(built: object, settings: Settings, bund
                 np.testing.assert_array_equal(got, expected)
     assert not settings.online_db.exists()
     reader.close()
+
+
+def test_the_command_fills_a_store_that_is_being_read(
+    built: object,
+    settings: Settings,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Verify what a CronJob does: the newest rows are there, and what an earlier run wrote was never away."""
+    for name, value in {
+        "HOME": str(settings.home),
+        "PROJECT": str(settings.project),
+        "ONLINE_STORE": "redis",
+        "REDIS_URL": str(settings.redis_url),
+    }.items():
+        monkeypatch.setenv(f"WINDLASS_{name}", value)
+    reader = RedisReader(str(settings.redis_url), bundle, budget_s=5.0)
+    names = [feature for view in built.workload.views for feature in view.features]
+    for at in (BEGIN + 40 * HOUR, BEGIN + 43 * HOUR):
+        assert app.run(["features", "materialize", "flights", "--until", at.isoformat(), "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["workload"], said["until"]) == ("flights", at.isoformat())
+        asked = built.requests(40, seed=9)
+        asked["event_timestamp"] = pd.Timestamp(at).as_unit("us")
+        expected = asof.lookup(built.workload, settings, asked)[names].to_numpy()
+        got = np.array(
+            [
+                reader.read(keys, at.timestamp())
+                for keys in asked[list(built.workload.entities)].to_dict("records")
+            ]
+        )
+        np.testing.assert_array_equal(got, expected)
+    reader.close()
+    assert app.run(["features", "materialize", "flights", "--until", "yesterday"]) == 2
+    assert "write it like 2013-06-30T12:00" in capsys.readouterr().err
