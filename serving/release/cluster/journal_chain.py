@@ -21,6 +21,8 @@ from windlass.errors import WindlassError
 #: How often one append is tried while the API server answers, and the pause in seconds between two of them.
 TRIES = 4
 PAUSE_S = 0.1
+#: How long the look after a lost answer waits for its own: who appends has waited once, and others wait for him.
+LOOK_S = 3.0
 
 
 class OvertakenError(ConflictError):
@@ -42,6 +44,7 @@ class Chain:
     ) -> None:
         self.places: dict[Entry, list[int]] = {}
         self._api = api
+        self._looking = api.within(LOOK_S)
         self._namespace = namespace
         self._sleep = sleep
         #: The name under which it was opened; empty before.
@@ -220,7 +223,7 @@ class Chain:
         """The element in doubt that stands in the tail after all; None where none does."""
         tail = self._tail
         assert tail is not None  # noqa: S101 - something was sent to it
-        found = self._api.get(RELEASE_JOURNAL, self._namespace, tail.name, pauses=ONCE)
+        found = self._looking.get(RELEASE_JOURNAL, self._namespace, tail.name, pauses=ONCE)
         if found is None and self._version is None:
             return None  # still to be created
         beyond = self._ours(tail, found)[self._count :]
