@@ -128,6 +128,9 @@ class Policies:
                 self._api.apply(RETRAIN_POLICY, namespace, name, {"status": status}, subresource="status")
         return LOOK_S
 
+    def forget(self) -> None:
+        """Each turn reads everything anew."""
+
     def close(self) -> None:
         """Nothing is held."""
 
