@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from monitoring.collector import cloudevents
+from pipelines import compile as compiling
 from pipelines import ended
 
 
@@ -87,3 +94,57 @@ def test_a_refusal_stands_in_the_log(taker: Taker, capsys: pytest.CaptureFixture
     taker.status = 401
     assert not ended.tell("flights", "t1", "7d3c", "FAILED", "", {ended.URL: taker.url})
     assert "answers 401" in capsys.readouterr().err
+
+
+def executed(
+    compiled: str, status: dict[str, Any], taker: Taker, tmp_path: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run the exit task's own command as its pod does, with what Kubeflow's launcher gives it."""
+    pipeline = next(iter(yaml.safe_load_all(compiled)))
+    container = pipeline["deploymentSpec"]["executors"]["exec-report"]["container"]
+    given = {
+        "inputs": {
+            "parameterValues": {
+                "workload": "flights", "run_id": "retrain-flights-1", "job": "7d3c", "status": status
+            }
+        },
+        "outputs": {"outputFile": str(tmp_path / "output.json")},
+    }  # fmt: skip
+    arguments = [json.dumps(given) if a == "{{$}}" else a for a in container["args"]]
+    environment = {
+        **os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", ended.URL: taker.url,
+        "TMPDIR": str(tmp_path),
+    }  # fmt: skip
+    return subprocess.run(
+        [*container["command"], *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        pytest.param(
+            {"state": "FAILED", "error": {"code": 9, "message": "exec-validate failed"}},
+            "exec-validate failed",
+            id="failed",
+        ),
+        pytest.param({"state": "SUCCEEDED", "error": {}}, "", id="succeeded"),
+        pytest.param({"state": "SUCCEEDED"}, "", id="without-an-error"),
+    ],
+)
+def test_the_compiled_exit_task_runs_by_kfps_executor(
+    taker: Taker, tmp_path: Path, status: dict[str, Any], error: str
+) -> None:
+    """Verify the one step that the local runner never runs: its command as compiled, and KFP's own executor."""
+    told = {"pipelineJobResourceName": "windlass-training-x", "pipelineTaskName": "exit-handler-1", **status}
+    done = executed((compiling.COMPILED / compiling.FILE).read_text(), told, taker, tmp_path)
+    assert done.returncode == 0, done.stderr
+    (event,) = cloudevents.parse(*taker.posts[0][1:])
+    assert (event.data["state"], event.data["error"], event.data["run"]) == (
+        status["state"], error, "retrain-flights-1",
+    )  # fmt: skip
