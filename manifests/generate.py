@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from manifests import values_reference
 from manifests.difference import Difference, Key, compare, key, patched
 from tests.cluster.tools.build import tool
 from windlass.atomic import write_text
@@ -29,6 +30,7 @@ CHART = ROOT / "helm" / "windlass"
 NAMESPACE = "windlass"
 HEADER = "# Written by `make manifests` from helm/windlass; change that instead.\n"
 RESTRICTED = "restricted"
+PAGE = "docs/helm.md"
 
 COMPONENTS = ("gateway", "monitoring", "ray", "serverless")
 #: Of `copies`, below the chart's files.
@@ -125,7 +127,8 @@ def files() -> dict[str, str]:
             start = patched(start, differences[component])
         target = documents(render(*environment_values(name)))
         found |= _overlay(name, environment, compare(start, target))
-    return found
+    values = values_reference.read((CHART / "values.yaml").read_text())
+    return found | {PAGE: values_reference.put((ROOT / PAGE).read_text(), values)}
 
 
 def _base(text: str) -> dict[str, str]:

@@ -264,6 +264,25 @@ def test_production_runs_images_by_digest() -> None:
     assert all(re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image) for image in images), images
 
 
+@pytest.mark.parametrize(
+    ("repository", "image"),
+    [
+        pytest.param("team/operator", "mirror.example.com/team/operator:v1", id="without-registry"),
+        pytest.param("ghcr.io/team/operator", "ghcr.io/team/operator:v1", id="with-registry"),
+        pytest.param("localhost:5000/operator", "localhost:5000/operator:v1", id="with-port"),
+    ],
+)
+def test_a_mirror_is_for_images_that_name_no_registry(repository: str, image: str) -> None:
+    """Verify how an image is put together."""
+    given = [
+        f"operator.image.repository={repository}",
+        "operator.image.tag=v1",
+        "imageRegistry=mirror.example.com",
+    ]
+    text = render(settings=given)
+    assert f"image: {image}\n" in text
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_pod_is_bounded_and_may_do_little(sources: dict[str, list[Path]], name: str) -> None:
     """Verify requests and a memory limit, a read-only root, no capability, a numeric user, no token without need."""

@@ -46,7 +46,9 @@ app.kubernetes.io/part-of: windlass
 {{- if and .root.Values.requireDigests (not .image.digest) }}
 {{- fail (printf "image %s has no digest, and requireDigests is set: give its image.digest, sha256:… (skopeo inspect docker://%s:%s)" .image.repository .image.repository .image.tag) }}
 {{- end }}
-{{- with .root.Values.imageRegistry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- if not (regexMatch "^([^/]*[.:][^/]*|localhost)/" .image.repository) }}
+{{- with .root.Values.imageRegistry }}{{ trimSuffix "/" . }}/{{ end }}
+{{- end -}}
 {{ .image.repository }}{{ if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag }}{{ end }}
 {{- end -}}
 
