@@ -100,8 +100,14 @@ def _container(standard: bool, image: str) -> Document:
         "imagePullPolicy": "IfNotPresent",
         "args": arguments,
         "ports": ports,
-        "readinessProbe": {**_get("/v2/health/ready"), "periodSeconds": 2, "failureThreshold": 2},
-        # a server that is busy answers late, and must not be killed for it
+        # Patient, both: a server that is busy answers late, and under a load that is too much for all replicas neither
+        # taking them out one after the other nor starting them anew helps anybody. An end is told without a probe.
+        "readinessProbe": {
+            **_get("/v2/health/ready"),
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
         "livenessProbe": {
             **_get("/v2/health/live"),
             "periodSeconds": 10,
