@@ -5,6 +5,7 @@ See `store.py` for what must hold; `journal_parts.py` for what stands in an obje
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -54,8 +55,8 @@ class Chain:
         self._version: str | None = None
         #: Its acknowledged elements, and their characters.
         self._count = self._size = 0
-        #: Elements that were sent and not acknowledged; one of them may stand after those.
-        self._doubts: list[str] = []
+        #: Digests of elements that were sent and not acknowledged; one of them may stand after those.
+        self._doubts: set[bytes] = set()
         #: The tail's elements as they were found at the opening, until somebody reads or adds.
         self._fresh: list[str] | None = None
 
@@ -136,11 +137,12 @@ class Chain:
                 tail, landed = Part(entry, tail.place + 1), None
                 self._go_on(tail)
             tail = Part(entry, tail.place)
-            self._doubts.append(element)
+            before = set(self._doubts)
+            self._doubts.add(_digest(element))
             try:
                 self._version = self._write(tail, element, over=landed is not None)
             except RejectedError:
-                self._doubts.remove(element)
+                self._doubts = before
                 # a patch that does not fit what stands there is refused before its version is looked at
                 self._landed()
                 raise
@@ -228,7 +230,7 @@ class Chain:
             return None  # still to be created
         beyond = self._ours(tail, found)[self._count :]
         assert found is not None  # noqa: S101 - else it was not ours
-        if len(beyond) > 1 or not set(beyond) <= set(self._doubts):
+        if len(beyond) > 1 or not set(map(_digest, beyond)) <= self._doubts:
             raise self._overtaken(tail, "it holds records that this process did not write")
         self._tail, self._version = journal_parts.part_of(found) or tail, _version(found)
         return beyond[0] if beyond else None
@@ -280,7 +282,7 @@ class Chain:
     def _go_on(self, tail: Part) -> None:
         """To an object that is still to be created."""
         self._tail, self._version, self._count, self._size = tail, None, 0, 0
-        self._doubts, self._fresh = [], None
+        self._doubts, self._fresh = set(), None
 
     def _added(self, tail: Part, element: str) -> None:
         """An element is acknowledged, and no other that was sent can come any more."""
@@ -290,7 +292,7 @@ class Chain:
         self.know(tail)
         self._tail = tail
         self._count, self._size = self._count + 1, self._size + len(element)
-        self._doubts, self._fresh = [], None
+        self._doubts, self._fresh = set(), None
 
     def _all_places(self) -> list[int]:
         return sorted(itertools.chain.from_iterable(self.places.values()))
@@ -308,6 +310,10 @@ class Chain:
 
     def _named(self, part: Part) -> str:
         return RELEASE_JOURNAL.named(self._namespace, part.name)
+
+
+def _digest(element: str) -> bytes:
+    return hashlib.sha256(element.encode()).digest()
 
 
 def _version(found: Object) -> str:

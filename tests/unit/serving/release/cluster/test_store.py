@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -496,6 +498,25 @@ def test_what_the_api_server_refuses_was_not_added(cluster: Cluster) -> None:
     cluster.requests()
     store.append(FLIGHTS, decision(1))
     assert cluster.requests() == ["PATCH"] and cluster.seen(FLIGHTS) == [BEGIN, decision(1)]
+
+
+def test_days_without_room_cost_no_memory(cluster: Cluster) -> None:
+    """Verify that an etcd which is full for long, and can be read, is not remembered record by record."""
+    store = cluster.open()
+    store.append(FLIGHTS, BEGIN)
+    cluster.wire.fate = lambda asked: "through" if asked.method == "GET" else "busy"
+    tracemalloc.start()
+    for seq in range(1, 101):
+        with pytest.raises(UnreachableError, match="busy"):
+            store.append(FLIGHTS, decision(seq, why="x" * 20_000))
+        cluster.state.asked.clear()
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 100 * 20_000 / 10
+    cluster.wire.fate = lambda asked: "through"
+    store.append(FLIGHTS, decision(1))
+    assert cluster.seen(FLIGHTS) == [BEGIN, decision(1)]
 
 
 def test_a_queue_survives_lost_answers(cluster: Cluster) -> None:
