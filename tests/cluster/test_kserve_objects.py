@@ -395,3 +395,28 @@ def test_what_is_not_ours_is_left_alone(api: KubernetesApi, servers: Servers) ->
         with pytest.raises(RejectedError, match="theirs-1 is not ours"):
             act("theirs", "1")
     assert api.get(INFERENCE_SERVICE, NAMESPACE, "theirs-1") is not None
+
+
+def test_the_operators_rights_are_enough(server: ApiServer) -> None:
+    """Verify that all of this is done with the Role of the operator, through its own service account."""
+    documents = yaml.safe_load_all((ROOT / "manifests/base/operator.yaml").read_text())
+    (rules,) = (document["rules"] for document in documents if document["kind"] == "Role")
+    account = {"kind": "ServiceAccount", "name": "least", "namespace": NAMESPACE}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "least"}
+    for group, plural, content in (
+        ("api/v1", "serviceaccounts", {}),
+        ("apis/rbac.authorization.k8s.io/v1", "roles", {"rules": rules}),
+        ("apis/rbac.authorization.k8s.io/v1", "rolebindings", {"roleRef": role, "subjects": [account]}),
+    ):
+        document = {"metadata": {"name": "least"}, **content}
+        server.request("POST", f"/{group}/namespaces/{NAMESPACE}/{plural}", document)
+    kubeconfig = server.kubeconfig_for_service_account(NAMESPACE, "least")
+    servers = Servers(KubernetesApi.connect(kubeconfig, timeout_s=30.0), NAMESPACE, options())
+    servers.ensure("least", "1")
+    say(server, "least-1", {**READY, "conditions": [{"type": "Ready", "status": "False"}]})
+    assert servers.ensure("least", "1").ready is None  # the pods were asked for
+    say(server, "least-1", READY)
+    assert "nothing that runs" in servers.readiness("least", "1").reason  # and the Deployment
+    assert servers.known("least") == ("1",)
+    servers.retire("least", "1")
+    assert servers.known("least") == ()
