@@ -5,6 +5,7 @@ Every fault is told at once, each with its path, the value and a remedy, as of a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from windlass.errors import UsageError
 KIND = "RetrainPolicy"
 FILE = "retrain.yaml"
 DEFAULT = RetrainPolicy()
+CLUSTER_BACKEND = "gateway"
 
 
 def load(path: Path) -> tuple[str, RetrainPolicy]:
@@ -54,8 +56,11 @@ def in_force(workload: Workload, project: Path) -> Workload:
     return replace(workload, retrain=found)
 
 
-def parse(document: Any, name: str = KIND) -> tuple[str, RetrainPolicy]:
+def parse(document: Any, name: str = KIND, *, cluster: bool = False) -> tuple[str, RetrainPolicy]:
     """The workload that a document is about, and its policy.
+
+    Args:
+        cluster: whether its release must be one that a cluster's backends can carry out.
 
     Raises:
         UsageError: it is no such document; every fault is in the message.
@@ -68,14 +73,14 @@ def parse(document: Any, name: str = KIND) -> tuple[str, RetrainPolicy]:
         top.child("metadata").text("name", None)
     # what a cluster adds is not ours
     top.raw("status")
-    found = _spec(top.child("spec"), problems)
+    found = _spec(top.child("spec"), problems, cluster)
     top.finish()
     if problems or found is None:
         raise SpecError(name, problems)
     return found
 
 
-def _spec(reader: Reader, problems: list[Problem]) -> tuple[str, RetrainPolicy] | None:
+def _spec(reader: Reader, problems: list[Problem], cluster: bool) -> tuple[str, RetrainPolicy] | None:
     workload = reader.text("workload", remedy="name the workload")
     signals = KINDS
     if reader.has("signals"):
@@ -102,7 +107,7 @@ def _spec(reader: Reader, problems: list[Problem]) -> tuple[str, RetrainPolicy] 
     release = reader.raw("release")
     reader.finish()
     if release is not None:
-        _check_release(workload, release, reader)
+        _check_release(workload, release, reader, cluster)
     if problems:
         return None
     return workload, RetrainPolicy(
@@ -136,13 +141,22 @@ def _new_rows(reader: Reader) -> float | None:
     return None
 
 
-def _check_release(workload: str | None, release: Any, reader: Reader) -> None:
+def backend_on_a_cluster(release: Mapping[str, Any]) -> str:
+    """Where the release of a retrained candidate runs on a cluster: as stated, unless that is a machine's own."""
+    stated = release.get("backend")
+    return CLUSTER_BACKEND if stated in (None, "local") else str(stated)
+
+
+def _check_release(workload: str | None, release: Any, reader: Reader, cluster: bool) -> None:
     """A candidate months from now must not find out that its release cannot be meant."""
     if not isinstance(release, dict):
         reader.report("release", release, "must be a mapping with strategy and checks")
         return
+    backend = backend_on_a_cluster(release) if cluster else "local"
     try:
-        spec.for_candidate(release, name="check", model=workload or "check", candidate="2", champion="1")
+        spec.for_candidate(
+            release, name="check", model=workload or "check", candidate="2", champion="1", backend=backend
+        )
     except SpecError as error:
         for problem in error.problems:
             path = problem.path.replace("spec.", "release.", 1)

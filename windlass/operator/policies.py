@@ -48,7 +48,7 @@ class Judged:
 def accepted(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Every fault of a policy's document; empty where it can be meant."""
     try:
-        retrain_policy.parse(dict(document))
+        retrain_policy.parse(dict(document), cluster=True)
     except UsageError as error:
         problems = getattr(error, "problems", ())
         return tuple(map(str, problems)) or (str(error),)

@@ -57,6 +57,17 @@ def test_every_fault_of_a_policy_is_said() -> None:
     assert policies.accepted(policy()) == ()
 
 
+def test_a_release_that_no_cluster_can_carry_out_is_refused_with_the_policy() -> None:
+    """Verify that it is not found out when a candidate waits, weeks from now."""
+    check = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "envoy", "bound": 1}
+    plan = {"strategy": {"type": "canary", "steps": [{"weight": 10, "minSamples": 500}]}, "checks": [check]}
+    (fault,) = policies.accepted(policy(release=plan))
+    assert "release.checks[0].source" in fault and "on gateway use prometheus" in fault
+    (fault,) = policies.accepted(policy(release={**plan, "backend": "kserve"}))
+    assert "on kserve use prometheus" in fault
+    assert policies.accepted(policy(release={**plan, "checks": [{**check, "source": "prometheus"}]})) == ()
+
+
 def test_an_edit_that_cannot_be_meant_leaves_the_one_before_published() -> None:
     """Verify that a slip of the keyboard does not put the workload's built-in policy in force."""
     before = published(policy(generation=1))

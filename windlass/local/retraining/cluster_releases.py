@@ -19,8 +19,8 @@ from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.naming import MODEL_LABEL
 from serving.release.reading import SpecError
 from serving.release.state import FINISHED
+from windlass import retrain_policy
 
-BACKEND = "gateway"
 TRIGGER = "windlass.dev/trigger"
 """Label of a Release that a retraining made."""
 REFUSED = "Refused"
@@ -101,9 +101,7 @@ class ClusterReleases:
     def hand_over(self, document: dict[str, Any], trigger: str | None) -> dict[str, Any] | str | None:
         name = document["metadata"]["name"] if trigger is None else trigger.replace("_", "-").lower()
         stated = dict(document["spec"])
-        if stated.get("backend", "local") == "local":
-            # a plan that is written for one machine, as a workload's own is
-            stated["backend"] = BACKEND
+        stated["backend"] = retrain_policy.backend_on_a_cluster(stated)
         labels = {MODEL_LABEL: self._model} | ({} if trigger is None else {TRIGGER: trigger})
         wanted = {"metadata": {"name": name, "labels": labels}, "spec": stated}
         try:
