@@ -237,6 +237,7 @@ class Registry:
                 source=source.source,
                 run_id=source.run_id,
                 tags={PREFIX + k: v for k, v in merged.items()},
+                model_id=source.model_id,
             )
             copied = str(made.version)
             self._publish(model, copied, folder)
@@ -263,7 +264,10 @@ class Registry:
         self._point_mlflow_here()
         experiment = client.get_experiment_by_name(model)
         if experiment is None:
-            identifier = client.create_experiment(model, artifact_location=self._artifacts())
+            # a server keeps artifacts itself, where it was told: a folder of this machine is nobody else's
+            kept_there = self._server is not None and self._settings.object_store is None
+            location = None if kept_there else self._artifacts()
+            identifier = client.create_experiment(model, artifact_location=location)
         else:
             identifier = experiment.experiment_id
         run_id = client.create_run(identifier, run_name=submission.run_name).info.run_id
@@ -299,7 +303,11 @@ class Registry:
             client.create_registered_model(model)
         tags = {**submission.tags, "state": INCOMPLETE}
         made = client.create_model_version(
-            model, source=logged.model_uri, run_id=run_id, tags={PREFIX + k: v for k, v in tags.items()}
+            model,
+            source=logged.model_uri,
+            run_id=run_id,
+            tags={PREFIX + k: v for k, v in tags.items()},
+            model_id=logged.model_id,  # a server takes no logged model's address without it
         )
         return str(made.version)
 
