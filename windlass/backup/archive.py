@@ -1,6 +1,7 @@
 """The file of a backup: a gzipped tar whose first member says what the others must be.
 
-`manifest.json` names every file with its size and SHA-256. Whoever reads the archive checks all of it before a single
+`home/` holds the files of a home, `cluster/` the custom resources of a namespace, and `manifest.json` names every file
+of both with its size and SHA-256. Whoever reads the archive checks all of it before a single
 file of it is used, so a backup that was cut short or changed is refused as a whole.
 """
 
@@ -19,9 +20,12 @@ from typing import Any, BinaryIO
 from windlass import atomic
 from windlass.errors import UsageError
 
-FORMAT = 1
+FORMAT = 2
+#: The first one knew no clusters.
+READS = (1, 2)
 MANIFEST = "manifest.json"
-FILES = "home"
+HOME = "home"
+CLUSTER = "cluster"
 _BLOCK = 1 << 20
 #: The journals and the database shrink to a fifth at any level; models and parquet do not shrink at all.
 _LEVEL = 3
@@ -29,7 +33,7 @@ _LEVEL = 3
 
 @dataclass(frozen=True)
 class Member:
-    """One file of the home.
+    """One file.
 
     Attributes:
         mode: permission bits.
@@ -53,6 +57,8 @@ class Manifest:
         object_store: where data and artifacts lie that are not in it, None where they all are.
         champions: model -> version.
         files: path relative to the home -> what it is.
+        namespace: whose custom resources it holds, None where it holds none.
+        objects: path relative to `cluster/` -> what it is.
     """
 
     made_at: str
@@ -61,15 +67,25 @@ class Manifest:
     object_store: str | None
     champions: Mapping[str, str]
     files: Mapping[str, Member] = field(default_factory=dict)
+    namespace: str | None = None
+    objects: Mapping[str, Member] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
     @property
+    def members(self) -> dict[str, Member]:
+        """Every file by its path in the archive."""
+        return {
+            **{f"{HOME}/{path}": known for path, known in self.files.items()},
+            **{f"{CLUSTER}/{path}": known for path, known in self.objects.items()},
+        }
+
+    @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(member.size for member in self.files.values())
+        return sum(member.size for member in self.members.values())
 
 
 def member(path: Path) -> Member:
@@ -83,7 +99,8 @@ def member(path: Path) -> Member:
 def write(
     out: Path, folder: Path, manifest: Manifest, tell: Callable[[int], None] = lambda done: None
 ) -> None:
-    """Write the archive of the files staged in `folder`, all or nothing, readable by its owner alone.
+    """Write the archive of the files staged in `folder` as they are called in it, all or nothing, readable by its owner
+    alone.
 
     Args:
         tell: called with the bytes written so far.
@@ -94,8 +111,8 @@ def write(
         head.size = len(content)
         tar.addfile(head, io.BytesIO(content))
         done = 0
-        for path, known in manifest.files.items():
-            info = tarfile.TarInfo(f"{FILES}/{path}")
+        for path, known in manifest.members.items():
+            info = tarfile.TarInfo(path)
             info.size, info.mode, info.mtime = known.size, known.mode, known.changed
             with (folder / path).open("rb") as file:
                 tar.addfile(info, file)
@@ -119,7 +136,7 @@ def read(path: Path) -> Manifest:
 
 
 def unpack(path: Path, folder: Path, tell: Callable[[int], None] = lambda done: None) -> Manifest:
-    """Write the files into `folder` and check each; returns what they are.
+    """Write the files into `folder`, as they are called in the archive, and check each; returns what they are.
 
     Raises:
         UsageError: the file is no backup, is damaged, or holds less or more than its manifest says; what is in
@@ -128,18 +145,17 @@ def unpack(path: Path, folder: Path, tell: Callable[[int], None] = lambda done: 
     try:
         with tarfile.open(path, "r:gz") as tar:
             manifest = _manifest(path, tar)
-            missing, done = dict(manifest.files), 0
+            missing, done = manifest.members, 0
             for info in tar:
                 if info.name == MANIFEST:
                     continue
-                name = info.name.removeprefix(f"{FILES}/")
-                known = missing.pop(name, None)
+                known = missing.pop(info.name, None)
                 source = tar.extractfile(info) if info.isreg() else None
                 if known is None or source is None:
                     raise UsageError(
                         f"{path} is damaged: {info.name} is not in its manifest; use another backup"
                     )
-                _extract(path, name, source, folder / name, known)
+                _extract(path, info.name, source, folder / info.name, known)
                 done += known.size
                 tell(done)
     except (OSError, EOFError, tarfile.TarError) as error:
@@ -179,18 +195,21 @@ def _manifest(path: Path, tar: tarfile.TarFile) -> Manifest:
         )
     try:
         plain = json.loads(source.read())
-        if plain["format"] != FORMAT:
+        if plain["format"] not in READS:
             raise UsageError(
                 f"{path} has format {plain['format']!r}, and this version reads {FORMAT}; restore it by the version of "
                 f"Windlass that made it ({plain.get('windlass')})"
             )
-        files = {name: Member(**value) for name, value in plain.pop("files").items()}
-        manifest = Manifest(**plain, files=files)
+        files, objects = (
+            {name: Member(**value) for name, value in plain.pop(key, {}).items()}
+            for key in ("files", "objects")
+        )
+        manifest = Manifest(**plain, files=files, objects=objects)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path} is damaged: its manifest cannot be read ({error!r}); use another backup"
         ) from error
-    for name in manifest.files:
+    for name in (*manifest.files, *manifest.objects):
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts or not place.parts or "\\" in name:
             raise UsageError(f"{path} is not to be trusted: it names the file {name!r}; use another backup")

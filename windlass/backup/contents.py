@@ -136,7 +136,11 @@ def copy(home: Path, path: str, target: Path) -> None:
 def grew(path: str, before: Seen, after: Seen) -> bool:
     """Whether a log only got more lines: what was copied is what had been written by then, and nothing else tells of
     it. A journal's lines are told by the registry too."""
-    return path.startswith(tuple(f"{name}/" for name in EVENTS)) and before.inode == after.inode and before.size <= after.size
+    return (
+        path.startswith(tuple(f"{name}/" for name in EVENTS))
+        and before.inode == after.inode
+        and before.size <= after.size
+    )
 
 
 def _copy_database(source: Path, target: Path) -> None:

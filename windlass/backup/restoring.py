@@ -60,13 +60,18 @@ def restore(
     """
     home = settings.home
     manifest = archive.read(path)
+    if not manifest.files:
+        raise UsageError(
+            f"{path} holds no home, only what namespace {manifest.namespace} had; put that back by `windlass restore "
+            f"{path} --cluster`"
+        )
     if state.serving(settings) is not None:
         raise UsageError(f"a platform uses {home}; end it by `windlass down`, then restore")
     atomic.make_directory(home)
     with tempfile.TemporaryDirectory(dir=home, prefix=".restoring-") as name:
-        fresh = Path(name)
+        fresh = Path(name) / archive.HOME
         step(f"checking {path}, made {manifest.made_at} by Windlass {manifest.windlass}")
-        archive.unpack(path, fresh, lambda done: tell(done, manifest.size))
+        archive.unpack(path, Path(name), lambda done: tell(done, manifest.size))
         _readdress(fresh, manifest.home, home)
         _sync(fresh)
         # nobody may begin to use what is about to move

@@ -3,6 +3,9 @@
 The registry and the journals are several files that tell one story, and a copy must not hold the end of one chapter
 without its beginning. So all is copied, and what changed meanwhile is copied again until a whole round passes in which
 nothing did but files that only grow; then every copy is of the same moment.
+
+Custom resources of a cluster are read before a home is copied: a registry may know of a promotion that the journals do
+not confirm yet, and never the other way round.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from windlass import __version__, atomic
 from windlass.backup import archive, contents
+from windlass.backup.cluster import Exported
 from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
 
@@ -38,6 +42,7 @@ def take(
     at: datetime,
     *,
     events: bool = True,
+    exported: Exported | None = None,
     step: Callable[[str], None] = lambda text: None,
     tell: Callable[[int, int], None] = lambda done, all_: None,
 ) -> Taken:
@@ -46,6 +51,7 @@ def take(
     Args:
         at: now, in UTC.
         events: False leaves out predictions, labels and their analyses.
+        exported: custom resources that go with it, read just before; a home that holds nothing is no fault then.
         step, tell: progress, in words and in bytes of all bytes.
 
     Raises:
@@ -55,23 +61,34 @@ def take(
     home = settings.home
     if out.exists():
         raise UsageError(f"{out} exists; name another file, or remove it")
-    if not any(contents.scan(home, events=events)):
+    there = any(contents.scan(home, events=events))
+    if not there and exported is None:
         raise UsageError(f"{home} holds nothing to back up; is WINDLASS_HOME right?")
-    atomic.make_directory(settings.run_dir)
+    if there:
+        atomic.make_directory(settings.run_dir)
     # on the home's own file system, so that what is written once is linked and not copied
-    with tempfile.TemporaryDirectory(dir=settings.run_dir, prefix="backup-") as name:
-        folder = Path(name)
-        step(f"copying {home}")
-        staged = _settle(home, folder, events)
-        step(f"{len(staged)} files; writing {out}")
-        files = {path: archive.member(folder / path) for path in sorted(staged)}
+    with tempfile.TemporaryDirectory(dir=settings.run_dir if there else out.parent, prefix="backup-") as name:
+        folder, staged = Path(name), set[str]()
+        if there:
+            step(f"copying {home}")
+            staged = _settle(home, folder / archive.HOME, events)
+        objects = {} if exported is None else exported.files
+        for path, content in objects.items():
+            target = folder / archive.CLUSTER / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            target.chmod(0o600)
+        step(f"{len(staged) + len(objects)} files; writing {out}")
+        files = {path: archive.member(folder / archive.HOME / path) for path in sorted(staged)}
         manifest = archive.Manifest(
             made_at=at.isoformat(timespec="seconds"),
             windlass=__version__,
             home=str(home),
             object_store=settings.object_store,
-            champions=champions(folder),
+            champions=champions(folder / archive.HOME),
             files=files,
+            namespace=None if exported is None else exported.namespace,
+            objects={path: archive.member(folder / archive.CLUSTER / path) for path in sorted(objects)},
         )
         archive.write(out, folder, manifest, lambda done: tell(done, manifest.size))
     return Taken(out, out.stat().st_size, manifest)

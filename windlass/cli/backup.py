@@ -14,7 +14,8 @@ def register(subparsers: Any) -> None:
         description="Writes everything under the home folder that cannot be computed again into one file that checks "
         "itself. The platform may run meanwhile. The file holds the private key that versions are signed with and what "
         "callers sent: only you may read it; keep it so.",
-        epilog="example: windlass backup windlass.tar.gz\n"
+        epilog="examples: windlass backup windlass.tar.gz\n"
+        "          windlass backup windlass.tar.gz --cluster --namespace team-a\n"
         "`windlass restore FILE` brings it back. docs/backup.md says what is in it.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -27,16 +28,27 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--upload", action="store_true", help="also put it under WINDLASS_OBJECT_STORE, as backups/NAME"
     )
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="also the Releases, RetrainPolicies, journals and routes of a namespace; the home may be empty then",
+    )
+    parser.add_argument("--namespace", help="of --cluster (default: POD_NAMESPACE)")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="of --cluster (default: the pod's account, then KUBECONFIG)"
+    )
+    parser.add_argument("--context", help="of --kubeconfig")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
 
 
 def handle(arguments: argparse.Namespace) -> int:
     import json
+    import os
     from datetime import UTC, datetime
 
     from windlass import settings
-    from windlass.backup import taking
+    from windlass.backup import cluster, taking
     from windlass.errors import UsageError
     from windlass.local.progress import Progress
 
@@ -46,11 +58,24 @@ def handle(arguments: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     out: Path = arguments.file or Path(f"windlass-backup-{now:%Y%m%dT%H%M%SZ}.tar.gz")
     progress = Progress()
+    exported = None
+    if arguments.cluster:
+        from serving.release.cluster.api import KubernetesApi
+
+        namespace = arguments.namespace or os.environ.get("POD_NAMESPACE")
+        if not namespace:
+            raise UsageError("--cluster needs --namespace NAME")
+        api = KubernetesApi.connect(arguments.kubeconfig, context=arguments.context)
+        progress.step(f"reading namespace {namespace}")
+        exported = cluster.export(api, namespace)
+    elif arguments.namespace or arguments.kubeconfig or arguments.context:
+        raise UsageError("--namespace, --kubeconfig and --context say which cluster is meant: add --cluster")
     taken = taking.take(
         configured,
         out.absolute(),
         now,
         events=not arguments.without_events,
+        exported=exported,
         step=progress.step,
         tell=lambda done, all_: progress.update(f"{done / 1e6:.0f} of {all_ / 1e6:.0f} MB"),
     )
@@ -69,6 +94,7 @@ def handle(arguments: argparse.Namespace) -> int:
                     "file": str(taken.path),
                     "bytes": taken.size,
                     "files": len(taken.manifest.files),
+                    "objects": len(taken.manifest.objects),
                     "made_at": taken.manifest.made_at,
                     "champions": champions,
                     "uploaded_to": address,
@@ -77,8 +103,9 @@ def handle(arguments: argparse.Namespace) -> int:
         )
     else:
         serving = ", ".join(f"{model} version {version}" for model, version in champions.items()) or "none"
+        objects = "" if exported is None else f"{len(exported.files)} objects of {exported.namespace}, "
         print(
-            f"{taken.path}: {len(taken.manifest.files)} files, {taken.size / 1e6:.1f} MB; champions: {serving}"
+            f"{taken.path}: {len(taken.manifest.files)} files, {objects}{taken.size / 1e6:.1f} MB; champions: {serving}"
         )
         if address is not None:
             print(f"uploaded to {address}")

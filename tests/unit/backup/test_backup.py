@@ -13,8 +13,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import s3_server
 
 from windlass.backup import archive, contents, restoring, taking
+from windlass.backup.cluster import Exported
+from windlass.cli import app
 from windlass.errors import UsageError, WindlassError
 from windlass.local import state
 from windlass.local.lock import PlatformLock
@@ -168,7 +171,7 @@ def _again(path: Path, change: dict[str, bytes | None], *, extra: tuple[str, byt
         ("more", "home/models/m/9/model.onnx is not in its manifest"),
         ("cut", "is damaged"),
         ("flipped", "is damaged"),
-        ("newer", "has format 2, and this version reads 1"),
+        ("newer", "has format 3, and this version reads 2"),
         ("escaping", r"it names the file '\.\./escaped'"),
         ("link", "is not in its manifest"),
         ("empty", "is no backup"),
@@ -193,7 +196,7 @@ def test_a_damaged_backup_changes_nothing(home: Path, tmp_path: Path, damage: st
         raw[at] ^= 1
         path.write_bytes(gzip.compress(bytes(raw)))
     elif damage == "newer":
-        _again(path, {"manifest.json": json.dumps({**plain, "format": 2}).encode()})
+        _again(path, {"manifest.json": json.dumps({**plain, "format": 3}).encode()})
     elif damage == "escaping":
         files = {**plain["files"], "../escaped": plain["files"]["models/m/2/model.onnx"]}
         _again(
@@ -271,9 +274,9 @@ def test_journal_and_registry_are_of_one_moment_although_both_are_being_written(
             archive.unpack(taken.path, fresh)
             lines = [
                 json.loads(line)
-                for line in (fresh / "journal/releases/m/0001-a.jsonl").read_text().splitlines()
+                for line in (fresh / "home/journal/releases/m/0001-a.jsonl").read_text().splitlines()
             ]
-            with closing(sqlite3.connect(fresh / "registry/mlflow.db")) as connection:
+            with closing(sqlite3.connect(fresh / "home/registry/mlflow.db")) as connection:
                 ((moved,),) = connection.execute("SELECT coalesce(max(number), 0) FROM promotions")
             decided = max((r["number"] for r in lines if r["kind"] == "decision"), default=0)
             confirmed = max((r["number"] for r in lines if r["kind"] == "confirmed"), default=0)
@@ -299,3 +302,59 @@ def test_a_home_that_never_holds_still_is_no_backup(
         take(home, tmp_path / "b.tar.gz")
     assert not (tmp_path / "b.tar.gz").exists()
     assert not list((home / "run").glob("backup-*"))
+
+
+EXPORTED = Exported("team-a", {"releases/m-2.json": b'{"kind": "Release"}'})
+
+
+def test_a_cluster_s_objects_are_in_it_beside_the_home(home: Path, tmp_path: Path) -> None:
+    """Verify that the manifest covers them, and that a home comes back from the same file without them."""
+    path = taking.take(settings(home), tmp_path / "b.tar.gz", NOW, exported=EXPORTED).path
+    manifest = archive.read(path)
+    assert (manifest.namespace, set(manifest.objects)) == ("team-a", {"releases/m-2.json"})
+    archive.unpack(path, tmp_path / "fresh")
+    assert (tmp_path / "fresh/cluster/releases/m-2.json").read_bytes() == b'{"kind": "Release"}'
+    other = tmp_path / "other"
+    restoring.restore(settings(other), path, NOW)
+    assert set(contents.scan(other)) == KEPT and not (other / "cluster").exists()
+    _again(path, {"cluster/releases/m-2.json": b'{"kind": "Reverse"}'})
+    with pytest.raises(UsageError, match=r"cluster/releases/m-2\.json is not what its manifest says"):
+        restoring.restore(settings(home), path, NOW)
+
+
+def test_a_cluster_alone_needs_no_home_and_makes_none(home: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    taken = taking.take(settings(nowhere), tmp_path / "b.tar.gz", NOW, exported=EXPORTED)
+    assert not nowhere.exists() and not taken.manifest.files
+    with pytest.raises(UsageError, match=r"holds no home, only what namespace team-a had.*--cluster"):
+        restoring.restore(settings(home), taken.path, NOW)
+    assert set(contents.scan(home)) == KEPT
+
+
+def test_a_backup_from_before_there_were_clusters_is_read(home: Path, tmp_path: Path) -> None:
+    path = take(home, tmp_path / "b.tar.gz").path
+    plain = json.loads(archive.read(path).to_json())
+    old = {k: v for k, v in plain.items() if k not in ("namespace", "objects")} | {"format": 1}
+    _again(path, {"manifest.json": json.dumps(old).encode()})
+    restoring.restore(settings(tmp_path / "other"), path, NOW)
+    assert set(contents.scan(tmp_path / "other")) == KEPT
+
+
+def test_what_was_uploaded_is_downloaded(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify both commands against a real endpoint: the file may be lost with the machine."""
+    file = tmp_path / "b.tar.gz"
+    monkeypatch.setenv("WINDLASS_HOME", str(home))
+    with s3_server.running() as endpoint:
+        s3_server.make_bucket(endpoint, "kept", monkeypatch)
+        monkeypatch.setenv("WINDLASS_OBJECT_STORE", "s3://kept/prefix")
+        monkeypatch.setenv("WINDLASS_S3_ENDPOINT", endpoint)
+        assert app.run(["backup", str(file), "--upload"]) == 0
+        assert "s3://kept/prefix/backups/b.tar.gz" in capsys.readouterr().out
+        assert app.run(["restore", str(file), "--download"]) == 2
+        assert "leave --download out" in capsys.readouterr().err
+        file.unlink()
+        monkeypatch.setenv("WINDLASS_HOME", str(tmp_path / "other"))
+        assert app.run(["restore", str(file), "--download"]) == 0
+    assert set(contents.scan(tmp_path / "other")) == KEPT
