@@ -94,24 +94,26 @@ class Chain:
         """Elements of an entry's records as far as they were acknowledged to us, or, unopened, all.
 
         Raises:
+            OvertakenError: they are no more than a beginning, since somebody else goes on.
             WindlassError: an object is missing.
             UnreachableError, RejectedError.
         """
+        last = max(self._all_places(), default=0)
         for place in sorted(self.places.get(entry, ())):
-            acknowledged = None
-            if self._tail is not None and place == self._tail.place:
-                if self._fresh is not None:
-                    fresh, self._fresh = self._fresh, None
-                    yield from fresh
-                    continue
-                acknowledged = self._count
             part = Part(entry, place)
+            if part == self._tail and self._fresh is not None:
+                fresh, self._fresh = self._fresh, None
+                yield from fresh
+                continue
             found = self._api.get(RELEASE_JOURNAL, self._namespace, part.name)
-            if found is None:
+            if self._writer and place == last:
+                yield from self._ours(part, found)[: self._count if part == self._tail else None]
+            elif found is not None:
+                yield from found["spec"].get("records") or ()
+            else:
                 raise WindlassError(
                     f"the journal of release {entry.name!r} lacks {self._named(part)}: put it back from a copy"
                 )
-            yield from (found["spec"].get("records") or ())[:acknowledged]
 
     def add(self, entry: Entry, element: str) -> None:
         """Add one element to an entry's.

@@ -320,6 +320,27 @@ def test_a_leader_that_was_replaced_adds_nothing_more(cluster: Cluster) -> None:
     assert cluster.seen(FLIGHTS) == [BEGIN, decision(1), decision(2, by="new")]
 
 
+def test_nor_does_it_read_a_beginning_for_the_whole(cluster: Cluster) -> None:
+    """Verify that who leads again, after another did, is told to read anew before it acts on what it remembers."""
+    old, new = cluster.open("old"), cluster.open("new")
+    old.append(FLIGHTS, BEGIN)
+    old.append(FLIGHTS, decision(1))
+    new.entries("flights")
+    new.append(FLIGHTS, decision(2))
+    with pytest.raises(OvertakenError, match=r"new .* writes it"):
+        list(old.records(FLIGHTS))
+    old.reload("flights")
+    assert list(old.records(FLIGHTS)) == [BEGIN, decision(1), decision(2)]
+    # the same where it had closed an object and not begun the next one
+    cluster.fates = ["through", "through", "lost", "lost"]
+    with pytest.raises(UnreachableError):
+        old.append(NEXT, BEGIN)
+    new.reload("flights")
+    new.append(FLIGHTS, decision(3))
+    with pytest.raises(OvertakenError, match=r"new .* writes it"):
+        list(old.records(FLIGHTS))
+
+
 @pytest.mark.parametrize("cut", range(4))
 def test_nor_does_it_where_an_object_was_just_full(cluster: Cluster, small: None, cut: int) -> None:
     """Verify the same whichever of the requests of a change of objects the successor came after."""
