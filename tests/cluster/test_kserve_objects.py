@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import serving_variants
@@ -107,6 +107,22 @@ def taken(server: ApiServer, document: dict[str, Any], namespace: str = NAMESPAC
 def test_kserves_crd_takes_every_field_that_is_rendered(server: ApiServer, stated: dict[str, Any]) -> None:
     """Verify that no field is unknown to KServe 0.20, and that none is dropped or changed."""
     for document in inference_service.render("flights", "12", parse(stated)):
+        assert holds(document, taken(server, document))
+
+
+@pytest.mark.parametrize("backend", ["kserve", "knative"])
+def test_it_takes_the_services_of_its_own_backends(
+    server: ApiServer, backend: Literal["kserve", "knative"]
+) -> None:
+    """Verify the same of the InferenceService that has all versions, and of a canary in it."""
+    document, *_ = inference_service.for_all_versions("flights", "12", options(), backend)
+    assert holds(document, taken(server, document))
+    if backend == "kserve":
+        kept = inference_service.predictor("flights", "13", options(), "Standard")
+        for scaling in ("minReplicas", "maxReplicas", "autoScaling"):
+            del kept[scaling]
+        canary = {**kept, "name": "v13", "model": {**kept["model"], "name": "kserve-container"}}
+        document["spec"]["canary"] = [{"predictor": canary, "trafficPercent": 10}]
         assert holds(document, taken(server, document))
 
 

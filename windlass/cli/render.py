@@ -15,6 +15,7 @@ def register(subparsers: Any) -> None:
         "InferenceServices start. The operator applies the same for a release; by hand it is for the first version.",
         epilog="example: windlass render flights 12 --storage 's3://models/{model}/{version}' | kubectl apply -f -\n"
         "         windlass render flights 12 --options serving.yaml\n"
+        "         windlass render flights 12 --options serving.yaml --backend knative\n"
         "         windlass render --runtimes --image registry.example/serving@sha256:…\n"
         "What may stand in the options is in docs/kserve.md.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -29,6 +30,10 @@ def register(subparsers: Any) -> None:
     how.add_argument(
         "--runtimes", action="store_true", help="instead of a version: the ClusterServingRuntimes"
     )
+    parser.add_argument(
+        "--backend", choices=("gateway", "kserve", "knative"), default="gateway",
+        help="of the model's releases: kserve and knative have one InferenceService for all versions",
+    )  # fmt: skip
     parser.add_argument("--image", metavar="IMAGE", help="with --runtimes: image of the model server")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write a file for each object instead of printing"
@@ -72,7 +77,9 @@ def _documents(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         options = serving_options.parse({"storage": arguments.storage}, "--storage")
     else:
         raise UsageError("nothing says where bundles are; give --options FILE or --storage ADDRESS")
-    return inference_service.render(arguments.model, arguments.version, options)
+    if arguments.backend == "gateway":
+        return inference_service.render(arguments.model, arguments.version, options)
+    return inference_service.for_all_versions(arguments.model, arguments.version, options, arguments.backend)
 
 
 def _text(documents: list[dict[str, Any]]) -> str:

@@ -57,7 +57,7 @@ def render(model: str, version: str, options: ServingOptions) -> list[Document]:
     """
     options = options.of(model)
     documents = [_inference_service(model, version, options)]
-    budget = _disruption_budget(model, version, options)
+    budget = _disruption_budget(naming.inference_service(model, version), labels(model, version), options)
     return documents if budget is None else [*documents, budget]
 
 
@@ -70,13 +70,49 @@ def predictor(
         mode: of that InferenceService, `Standard` for the backend `kserve`, `Serverless` for `knative`; None takes the
             options'. Where it is another than theirs, replicas follow that mode's default.
     """
-    options = options.of(model)
-    if mode is not None and mode != options.mode:
-        scaling = replace(options.scaling, scaler=None, metric=None, target=None)
-        if mode == "Standard":
-            scaling = replace(scaling, min_replicas=max(1, scaling.min_replicas))
-        options = replace(options, mode=mode, scaling=scaling)
+    options = _in_mode(options.of(model), mode)
     return {**autoscaling(model, version, options).predictor, **_predictor(model, model, version, options)}
+
+
+def for_all_versions(
+    model: str, champion: str, options: ServingOptions, backend: Literal["kserve", "knative"]
+) -> list[Document]:
+    """The objects that a model has before its first release by KServe's own backends, which change the InferenceService
+    later; KServe makes the route.
+
+    Raises:
+        UsageError: model and version cannot name a Service.
+    """
+    naming.inference_service(model, champion)
+    mode: Literal["Standard", "Serverless"] = "Standard" if backend == "kserve" else "Serverless"
+    options = _in_mode(options.of(model), mode)
+    named = {"name": naming.canary(champion)} if backend == "kserve" else {}
+    version = {naming.VERSION_ANNOTATION: champion}
+    document = {
+        "apiVersion": INFERENCE_SERVICE.api_version,
+        "kind": INFERENCE_SERVICE.kind,
+        "metadata": {
+            "name": model,
+            "labels": {**naming.MANAGED_BY, naming.MODEL_LABEL: model},
+            "annotations": {
+                DEPLOYMENT_MODE: _MODES[mode],
+                **version,
+                **autoscaling(model, champion, options).annotations,
+            },
+        },
+        "spec": {"predictor": {**named, **predictor(model, champion, options)}},
+    }
+    budget = _disruption_budget(model, {**naming.MANAGED_BY, naming.MODEL_LABEL: model}, options)
+    return [document] if budget is None else [document, budget]
+
+
+def _in_mode(options: ServingOptions, mode: Literal["Standard", "Serverless"] | None) -> ServingOptions:
+    if mode is None or mode == options.mode:
+        return options
+    scaling = replace(options.scaling, scaler=None, metric=None, target=None)
+    if mode == "Standard":
+        scaling = replace(scaling, min_replicas=max(1, scaling.min_replicas))
+    return replace(options, mode=mode, scaling=scaling)
 
 
 def digest(document: Document) -> str:
@@ -251,16 +287,15 @@ def _key_volumes(options: ServingOptions) -> list[Document]:
     return []
 
 
-def _disruption_budget(model: str, version: str, options: ServingOptions) -> Document | None:
+def _disruption_budget(name: str, labels: dict[str, str], options: ServingOptions) -> Document | None:
     """One replica at a time may be evicted, where there are two or more at all times; none for a single one, whose
     node could never be drained."""
     if not options.disruption_budget or options.mode != "Standard" or options.scaling.min_replicas < 2:
         return None
-    name = naming.inference_service(model, version)
     return {
         "apiVersion": POD_DISRUPTION_BUDGET.api_version,
         "kind": POD_DISRUPTION_BUDGET.kind,
-        "metadata": {"name": name, "labels": labels(model, version)},
+        "metadata": {"name": name, "labels": labels},
         "spec": {
             # not minAvailable: at ten replicas it would let eight go at once
             "maxUnavailable": 1,

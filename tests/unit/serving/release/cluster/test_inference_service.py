@@ -230,6 +230,27 @@ def test_the_predictor_is_for_the_mode_of_its_service() -> None:
     assert made("f", "1", standard, "Standard") == made("f", "1", standard)
 
 
+@pytest.mark.parametrize(
+    ("backend", "mode", "named"),
+    [
+        pytest.param("kserve", "Standard", "v12", id="kserve-finds-the-version-in-the-name"),
+        pytest.param("knative", "Knative", None, id="knative-in-the-annotation"),
+    ],
+)
+def test_kserves_own_backends_begin_with_a_champion(
+    backend: str, mode: str, named: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that the InferenceService is what the backend reads the champion from, with a route of KServe's."""
+    assert run(["render", "flights", "12", "--storage", STORAGE, "--backend", backend, "--json"]) == 0
+    made, *others = json.loads(capsys.readouterr().out)["items"]
+    assert made["metadata"]["name"] == "flights"
+    assert made["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == mode
+    assert made["metadata"]["annotations"]["windlass.dev/version"] == "12"
+    assert made["spec"]["predictor"].get("name") == named
+    assert not [label for label in made["metadata"]["labels"] if "visibility" in label]
+    assert [other["kind"] for other in others] == (["PodDisruptionBudget"] if mode == "Standard" else [])
+
+
 def test_the_command_line_prints_what_the_operator_applies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
