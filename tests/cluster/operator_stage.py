@@ -214,7 +214,7 @@ class Traffic:
 
     Attributes:
         failing: model, version -> every n-th request of it fails.
-        per_turn: requests for each model and 50 ms.
+        per_turn: requests for each model and turn.
     """
 
     controllers: list[Controllers] = field(default_factory=list)
@@ -260,7 +260,7 @@ class Traffic:
         return "\n".join(lines) + "\n"
 
     @contextlib.contextmanager
-    def served(self) -> Iterator[str]:
+    def served(self, every_s: float = 0.05) -> Iterator[str]:
         """Send until the block ends; the address of the page, as host:port."""
         page, stop = self.page, threading.Event()
 
@@ -277,7 +277,7 @@ class Traffic:
                 pass
 
         def send() -> None:
-            while not stop.wait(0.05):
+            while not stop.wait(every_s):
                 self.send()
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from windlass.operator.fenced_api import FencedApi
 from windlass.operator.leadership import Leadership
 from windlass.operator.metrics import Metrics
 from windlass.operator.page import Page
-from windlass.operator.place import Place
+from windlass.operator.place import Journals, Place
 from windlass.operator.process import Process
 from windlass.operator.reconciler import Reconciler
 from windlass.operator.releases import Objects, Releases
@@ -38,7 +39,7 @@ class Context:
     """What every reconciler is made of.
 
     Attributes:
-        api: fenced: it sends nothing once this replica leads no more.
+        api: sends nothing while this replica does not lead, and nothing before `run`.
     """
 
     settings: Settings
@@ -70,7 +71,7 @@ def releases(context: Context) -> Reconciler:
             settings=settings,
             api=api,
             clock=clock,
-            store=ClusterStore(api, namespace, settings.identity, keep=KEEP),
+            journals=Journals(functools.partial(ClusterStore, api, namespace, settings.identity, keep=KEEP)),
             servers=Servers(api, namespace, options),
             backends=Backends(api, namespace, settings.gateway, options),
             champions=Champions(api, namespace, alias),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +37,26 @@ class Waits:
     wrong: bool
 
 
+class Journals:
+    """The store of a namespace, for as long as it may be believed."""
+
+    def __init__(self, opened: Callable[[], ClusterStore]) -> None:
+        self._opened = opened
+        self._lock = threading.Lock()
+        self._store: ClusterStore | None = None
+
+    @property
+    def store(self) -> ClusterStore:
+        with self._lock:
+            if self._store is None:
+                self._store = self._opened()
+            return self._store
+
+    def forget(self) -> None:
+        with self._lock:
+            self._store = None
+
+
 @dataclass(frozen=True)
 class Place:
     """One namespace and the doors to what it has.
@@ -48,7 +69,7 @@ class Place:
     settings: Settings
     api: FencedApi
     clock: Clock
-    store: ClusterStore
+    journals: Journals
     servers: Servers
     backends: Backends
     champions: Champions
@@ -56,6 +77,10 @@ class Place:
     exporter: Exporter
     metrics: Metrics
     prometheus: Prometheus | None
+
+    @property
+    def store(self) -> ClusterStore:
+        return self.journals.store
 
     def waits(self, release: Release, versions: Sequence[str]) -> Waits | None:
         """Start the servers of `versions`; None once all answer, else what is waited for.
@@ -126,6 +151,11 @@ class Place:
             found.get("check"),
             status.verdicts(found["verdicts"]),
         )
+
+    def forget(self) -> None:
+        """Believe no longer what is known of journals and statuses: another leader may have written them."""
+        self.journals.forget()
+        self.teller.forget_all()
 
     def log(self, line: str) -> None:
         LOG.warning("%s", line)

@@ -1,8 +1,8 @@
 """The operator's process: one thread watches, one keeps the lease, a few take turns, and this one says whose it is.
 
 Leader and standby run the same code: both watch and know every object, so that who takes over need read nothing again;
-only the leader takes turns. A leader that has lost its lease ends the process, since nothing that it remembers of
-others' decisions can be believed; the kubelet starts it again as a standby.
+only the leader takes turns. A leader that has lost its lease sends nothing from that moment on, lets the turns that
+run come to their end, forgets what it remembers of decisions, and is a standby again.
 """
 
 from __future__ import annotations
@@ -68,8 +68,17 @@ class Process:
         self._dispatcher = Dispatcher(time.monotonic)
         self._stop = threading.Event()
         self._done = threading.Event()
+        self._lost = threading.Event()
+        self._cleared = threading.Event()
         self._watch_ended = threading.Event()
         self._turned = time.monotonic()
+
+    def acts(self) -> bool:
+        """Whether this process may act, now: it leads, and has nothing left of a time when it led before.
+
+        May be asked by any thread before every act.
+        """
+        return self._leadership.leads() and not self._lost.is_set()
 
     def stop(self) -> None:
         """End in order: no further turn begins, those that run are waited for. May be called by a signal."""
@@ -88,7 +97,8 @@ class Process:
         return None if self._leadership.reached() else "the API server has not answered yet"
 
     def run(self) -> int:
-        """Run; the exit code: 0 after `stop`, 1 where the lease was lost or the watches ended by themselves."""
+        """Run; the exit code: 0 after `stop`, 1 where the watches ended by themselves, or a turn did not end when the
+        lease was lost."""
         watching = threading.Thread(target=self._watching, name="watches", daemon=True)
         leading = threading.Thread(target=self._keep_the_lease, name="lease", daemon=True)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="turn")
@@ -112,11 +122,13 @@ class Process:
         led = False
         while not self._stop.is_set():
             self._turned = time.monotonic()
-            leads = self._leadership.leads()
+            if self._lost.is_set():
+                led = False
+                self._metrics.leads(False)
+                if not self._stand_by():
+                    return 1
+            leads = self.acts()
             self._metrics.leads(leads)
-            if led and not leads:
-                LOG.error("this process leads no more: it acts no more, and ends")
-                return 1
             if leads and not led:
                 led = True
                 LOG.info("this replica leads")
@@ -128,6 +140,24 @@ class Process:
                     pool.submit(self._turn, due)
             self._listen(self._dispatcher.wait_s(1.0) if leads else 0.2)
         return 0
+
+    def _stand_by(self) -> bool:
+        """Become a standby: nothing of what was remembered or is still under way may act when this replica leads again.
+
+        Returns whether that is so.
+        """
+        self._settle()
+        if self._dispatcher.running:
+            LOG.error(
+                "%d turns have not ended: this process ends, and is to be started again",
+                self._dispatcher.running,
+            )
+            return False
+        for each in self._by_name.values():
+            each.close()
+        self._lost.clear()
+        self._cleared.set()
+        return True
 
     def _listen(self, longest: float) -> None:
         """Take the news that there are, and wait for some where there are none."""
@@ -172,9 +202,15 @@ class Process:
 
     def _keep_the_lease(self) -> None:
         try:
-            reason = self._leadership.keep(self._done, self._nudge)
-            if reason is not None:
-                LOG.error("the lease is lost: %s", reason)
+            while not self._done.is_set():
+                reason = self._leadership.keep(self._done, self._nudge)
+                if reason is None:
+                    return
+                LOG.warning("the lease is lost: %s; this replica acts no more", reason)
+                self._cleared.clear()
+                self._lost.set()
+                self._nudge()
+                self._cleared.wait()
         except BaseException:
             LOG.exception("the lease cannot be kept")
             self.stop()

@@ -59,5 +59,6 @@ class Reconciler(Protocol):
         ...
 
     def close(self) -> None:
-        """Called once no turn runs any more."""
+        """Drop what is remembered of the cluster beside the objects: others may lead from here on, and a later turn, if
+        there is one, begins anew. Called when no turn runs."""
         ...

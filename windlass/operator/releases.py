@@ -105,6 +105,9 @@ class Releases:
     def close(self) -> None:
         for found in list(self._models.values()):
             found.close()
+        self._models.clear()
+        for place in self._places.values():
+            place.forget()
 
     def _route_changed(self, body: Object) -> Iterable[Key]:
         """Have the wire asked at a model's next look; that is soon enough for a route that somebody edited."""

@@ -86,6 +86,10 @@ class Teller:
         """Nothing will be written to it any more."""
         self._written.pop(seen.uid, None)
 
+    def forget_all(self) -> None:
+        """What was written last is what the objects say."""
+        self._written.clear()
+
     def event(self, seen: Seen, event: Event) -> None:
         """Post an Event; one that cannot be posted is logged and no more: the journal has it."""
         news = events.News.of(seen, event)
