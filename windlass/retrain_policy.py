@@ -105,7 +105,8 @@ def _spec(reader: Reader, problems: list[Problem], cluster: bool) -> tuple[str, 
         reader.report("schedule", schedule, "needs schedule among the signals")
     new_rows = _new_rows(reader)
     release = reader.raw("release")
-    reader.finish()
+    # these two were not asked for where they are absent or null
+    reader.finish(known=("signals", "budget"))
     if release is not None:
         _check_release(workload, release, reader, cluster)
     if problems:

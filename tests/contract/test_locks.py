@@ -16,8 +16,8 @@ PROJECT = Path(__file__).parent.parent.parent
 ROOTS = {
     "serving": ({"serving-native", "redis"}, None),
     "training": ({"local", "flights", "redis"}, "build"),
-    "local": ({"local", "flights", "redis"}, "dev"),
-    "all": ({"serving-native", "redis", "local", "flights", "cluster", "scale"}, "dev"),
+    "local": ({"local", "flights", "redis", "operator"}, "dev"),
+    "all": ({"serving-native", "redis", "local", "flights", "cluster", "operator", "scale"}, "dev"),
 }
 # The project's own promise: these are what it stands on, at these versions, and they resolve together.
 NAMED = {
@@ -70,7 +70,9 @@ def test_a_lock_fulfils_what_the_project_asks_for(name: str) -> None:
     assert unmet == []
 
 
-@pytest.mark.parametrize("name", [*ROOTS, "bootstrap", "conformance", "dvc", "grafana", "keras"])
+@pytest.mark.parametrize(
+    "name", [*ROOTS, "bootstrap", "conformance", "dvc", "go", "grafana", "keras", "operator"]
+)
 def test_a_lock_holds_hashes_and_no_address(name: str) -> None:
     """Verify that what is installed is what was locked, from whatever index the reader has."""
     text = (PROJECT / "requirements" / f"{name}.lock").read_text()
@@ -78,7 +80,7 @@ def test_a_lock_holds_hashes_and_no_address(name: str) -> None:
     assert re.findall(r"https?://|--index|--find-links|file:", text) == []
 
 
-@pytest.mark.parametrize("name", ["serving", "training", "local"])
+@pytest.mark.parametrize("name", ["serving", "training", "local", "operator"])
 def test_a_package_has_one_version_in_all_locks(name: str) -> None:
     """Verify that what the tests ran with is what the images carry, and what a cluster user installs."""
     everything = locked("all")
@@ -99,6 +101,15 @@ def test_a_model_server_needs_no_trainer() -> None:
         locked("serving")
     )
     assert len(locked("serving")) < 30
+
+
+def test_an_operator_needs_no_trainer() -> None:
+    """Verify that the operator's image carries what its extra asks for, and none of what its memory has no room for."""
+    document = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    asked = map(Requirement, document["project"]["optional-dependencies"]["operator"])
+    found = locked("operator")
+    assert [str(r) for r in asked if not r.specifier.contains(found.get(r.name, ("0", 0))[0])] == []
+    assert not {"mlflow", "pandas", "scipy", "feast", "kfp", "pyarrow", "boto3", "scikit-learn"} & set(found)
 
 
 def test_xgboost_comes_without_its_gpu_libraries() -> None:

@@ -51,6 +51,18 @@ def test_a_document_is_a_policy() -> None:
 def test_what_is_left_out_is_the_contracts_default() -> None:
     said = {"kind": "RetrainPolicy", "spec": {"workload": "flights"}}
     assert policy.parse(said) == ("flights", RetrainPolicy())
+    nothing = {"workload": "flights", "signals": None, "budget": None, "newRows": None}
+    assert policy.parse({"kind": "RetrainPolicy", "spec": nothing}) == ("flights", RetrainPolicy())
+
+
+def test_every_field_is_named_beside_one_that_is_unknown() -> None:
+    """Verify that a typo is answered with all that could have been meant, also where little else is stated."""
+    with pytest.raises(UsageError) as raised:
+        policy.parse({"kind": "RetrainPolicy", "spec": {"workload": "flights", "signal": ["manual"]}})
+    assert (
+        "unknown field; known here: budget, concurrency, cooldown, escalateAfter, newRows, release, schedule, "
+        "signals, workload"
+    ) in str(raised.value)
 
 
 @pytest.mark.parametrize(
