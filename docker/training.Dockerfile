@@ -1,7 +1,8 @@
 # The image of the training pipeline's steps, named by pipelines/compiled/training.yaml.
 #
 # A Kubeflow Pipelines pod runs as non-root without capabilities and may write only where its user may: the user is
-# numeric, and everything that a step writes lies under /var/lib/windlass or /tmp.
+# numeric, and everything that a step writes lies under /var/lib/windlass or /tmp. It carries no DVC: a step reads data
+# versions from the object store (docs/data-versions.md).
 FROM python:3.11.13-slim-bookworm
 
 # A build behind a proxy with its own authority names the bundle with --build-arg PIP_CERT=/path and mounts it there.

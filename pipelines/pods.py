@@ -176,11 +176,11 @@ DEFAULT = Pods(
         # what a source holds today is no argument of the step: taken from the cache, new data would never be seen
         "validate": Step(cpu="500m", memory="1Gi", memory_limit="4Gi", cache=False),
         # all that these two read comes in as an argument or an artifact
-        "training-set": Step(cpu="1", memory="2Gi", memory_limit="6Gi", cache=True),
-        "tune-and-train": Step(cpu="1", memory="2Gi", memory_limit="6Gi", cache=True),
+        "training-set": Step(cpu="1", memory="1Gi", memory_limit="6Gi", cache=True),
+        "tune-and-train": Step(cpu="1", memory="1Gi", memory_limit="6Gi", cache=True),
         # both ask the registry, which KFP's cache knows nothing of: who is champion may have changed since
-        "evaluate-and-gate": Step(cpu="500m", memory="1Gi", memory_limit="4Gi", cache=False),
-        "register": Step(cpu="250m", memory="1Gi", memory_limit="2Gi", cache=False),
+        "evaluate-and-gate": Step(cpu="500m", memory="512Mi", memory_limit="2Gi", cache=False),
+        "register": Step(cpu="250m", memory="512Mi", memory_limit="2Gi", cache=False),
         REPORT: Step(
             cpu="50m",
             memory="128Mi",

@@ -126,6 +126,25 @@ def test_the_environment_names_a_clusters_keys(settings: Settings, source: Path,
     assert not settings.home.exists()
 
 
+def test_a_pod_finds_its_keys_where_they_are_mounted(
+    settings: Settings, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify a pipeline's pod: both keys of the Secret, the public one alone, and none, in that order."""
+    made, mounted = signing.keys(settings), tmp_path / "mounted"
+    mounted.mkdir()
+    monkeypatch.setattr(signing, "MOUNTED", mounted)
+    pod = Settings(home=tmp_path / "pod", project=settings.project)
+    (mounted / "verify.pem").write_bytes(made.public.read_bytes())
+    assert signing.keys(pod, {}).private is None
+    assert made.private is not None
+    (mounted / "signing.pem").write_bytes(made.private.read_bytes())
+    signing.sign(source, signing.keys(pod, {}))
+    signing.verify(source, made.public, name="the pod's")
+    assert not (pod.home / "keys").exists()
+    # what the environment names goes first
+    assert signing.keys(pod, {"WINDLASS_VERIFY_KEY": str(made.public)}).public == made.public.resolve()
+
+
 def test_who_may_only_verify_cannot_sign(settings: Settings, source: Path, tmp_path: Path) -> None:
     """Verify that the public key alone is enough to check and never enough to sign."""
     environ = write_pair(tmp_path / "secret")
