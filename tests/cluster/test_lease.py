@@ -21,7 +21,6 @@ from serving.release.cluster.lease import NAME
 from serving.release.cluster.store import ClusterStore
 from tests.cluster import candidate
 from tests.cluster.api_server import ApiServer
-from tests.cluster.journals import ready
 from tests.cluster.tools.build import BUILD_S
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -33,10 +32,9 @@ PATIENCE_S = 120.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with ApiServer(tmp_path_factory.mktemp("lease")) as running:
-        ready(running, NAMESPACE)
-        yield running
+def server(api_server: ApiServer) -> ApiServer:
+    api_server.kubectl("create", "namespace", NAMESPACE)
+    return api_server
 
 
 @pytest.fixture

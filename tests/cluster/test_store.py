@@ -6,6 +6,7 @@ import random
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,20 +25,19 @@ from serving.release.simulation.crashes import BoundedStore
 from serving.release.simulation.leadership import Lease
 from serving.release.simulation.world import Behaviour
 from tests.cluster.api_server import ApiServer
-from tests.cluster.journals import ready
 from tests.cluster.tools.build import BUILD_S
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
 
 NAMESPACE = "journals"
+CRDS = Path(__file__).parents[2] / "manifests" / "crds"
 BEGIN = {"kind": "release", "champion": "12"}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with ApiServer(tmp_path_factory.mktemp("journals")) as running:
-        ready(running, NAMESPACE)
-        yield running
+def server(api_server: ApiServer) -> ApiServer:
+    api_server.kubectl("create", "namespace", NAMESPACE)
+    return api_server
 
 
 @pytest.fixture
@@ -115,8 +115,19 @@ def test_crashes_change_nothing(server: ApiServer, api: KubernetesApi) -> None:
             assert replay.replay(reader.records(reader.entries("flights")[0])).same
 
 
-def test_an_api_server_that_dies_loses_no_record(server: ApiServer, api: KubernetesApi) -> None:
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[ApiServer]:
+    """A server that may be killed: nobody else's."""
+    with ApiServer(tmp_path) as running:
+        running.kubectl("apply", "--server-side", "-f", CRDS)
+        running.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        running.kubectl("create", "namespace", NAMESPACE)
+        yield running
+
+
+def test_an_api_server_that_dies_loses_no_record(mortal: ApiServer) -> None:
     """Verify that what was acknowledged is there once, in order, though the server was killed while it wrote."""
+    api = KubernetesApi.connect(mortal.kubeconfig)
     entries = [Entry(f"killed-{number}", 1, "r") for number in range(4)]
     store = ClusterStore(api, NAMESPACE, "a")
     store.models()
@@ -141,9 +152,9 @@ def test_an_api_server_that_dies_loses_no_record(server: ApiServer, api: Kuberne
     for each in threads:
         each.start()
     ended.wait(1.0)
-    server.kill()
+    mortal.kill()
     ended.wait(0.5)
-    server.start()
+    mortal.start()
     ended.wait(1.0)
     ended.set()
     for each in threads:

@@ -229,12 +229,9 @@ class KubernetesApi:
         name = content["metadata"]["name"]
         metadata = {**content["metadata"], "namespace": namespace}
         body = {"apiVersion": kind.api_version, "kind": kind.kind, **content, "metadata": metadata}
-        try:
-            created = self._request("POST", kind, namespace, body=body, query=_BY_US, pauses=pauses)
-        except ConflictError as error:
-            raise ConflictError(f"{kind.named(namespace, name)}: {error}") from error
+        created = self._request("POST", kind, namespace, body=body, query=_BY_US, pauses=pauses, about=name)
         if created is None:
-            raise _unknown(kind, namespace)
+            raise _unknown(kind, namespace, name)
         return created
 
     def patch(
@@ -370,8 +367,9 @@ class KubernetesApi:
         query: Sequence[tuple[str, str]] = (),
         pauses: Sequence[float] = PAUSES,
         expires: bool = False,
+        about: str = "",
     ) -> Object | None:
-        what, path = kind.named(namespace, name), kind.path(namespace, name, subresource)
+        what, path = kind.named(namespace, about or name), kind.path(namespace, name, subresource)
         problem = ""
         for pause in (*pauses, None):
             try:
