@@ -28,6 +28,7 @@ PREFIX = "windlass."
 ARTIFACTS = "windlass"
 BUNDLES = f"{ARTIFACTS}/bundles"
 CHAMPION = "champion"
+_LOGGED = "models:/"
 CANDIDATE = "candidate"
 INCOMPLETE = "incomplete"
 REJECTED = "rejected"
@@ -237,7 +238,8 @@ class Registry:
                 source=source.source,
                 run_id=source.run_id,
                 tags={PREFIX + k: v for k, v in merged.items()},
-                model_id=source.model_id,
+                # it wants the logged model's id beside its address, and does not tell it of a version
+                model_id=source.source.removeprefix(_LOGGED) if source.source.startswith(_LOGGED) else None,
             )
             copied = str(made.version)
             self._publish(model, copied, folder)
