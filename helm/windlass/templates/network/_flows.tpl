@@ -81,7 +81,7 @@
     {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
     {{- include "windlass.peer.ours" . | nindent 4 }}
     {{- if .Values.kubeflow.url }}
-    {{- include "windlass.peer.namespace" (.Values.kubeflow.runNamespace | default .Values.kubeflow.namespace) | nindent 4 }}
+    {{- include "windlass.peer.runs" . | nindent 4 }}
     {{- end }}
     {{- include "windlass.peer.callers" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 8080) | nindent 2 }}
@@ -102,7 +102,7 @@
 {{- define "windlass.mlflow.ingress" }}
 - from:
     {{- include "windlass.peer.ours" . | nindent 4 }}
-    {{- include "windlass.peer.namespace" .Values.kubeflow.namespace | nindent 4 }}
+    {{- include "windlass.peer.runs" . | nindent 4 }}
     {{- include "windlass.peer.callers" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 5000) | nindent 2 }}
 {{- end }}
@@ -117,7 +117,7 @@
 - from:
     {{- include "windlass.peer.models" . | nindent 4 }}
     {{- include "windlass.peer.ours" . | nindent 4 }}
-    {{- include "windlass.peer.namespace" .Values.kubeflow.namespace | nindent 4 }}
+    {{- include "windlass.peer.runs" . | nindent 4 }}
   {{- include "windlass.ports" (list 6379) | nindent 2 }}
 {{- end }}
 
@@ -139,7 +139,7 @@
     {{- include "windlass.peer.part" (dict "root" . "name" "ray") | nindent 4 }}
 - from:
     {{- include "windlass.peer.ours" . | nindent 4 }}
-    {{- include "windlass.peer.namespace" .Values.kubeflow.namespace | nindent 4 }}
+    {{- include "windlass.peer.runs" . | nindent 4 }}
     {{- include "windlass.peer.callers" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 8265 10001) | nindent 2 }}
 {{- end }}

@@ -17,6 +17,11 @@
     matchLabels: {app.kubernetes.io/part-of: windlass}
 {{- end -}}
 
+{{/* Steps of pipelines. */}}
+{{- define "windlass.peer.runs" -}}
+{{ include "windlass.peer.namespace" (.Values.kubeflow.runNamespace | default .Values.kubeflow.namespace) }}
+{{- end -}}
+
 {{- define "windlass.peer.models" -}}
 - podSelector:
     matchExpressions:
