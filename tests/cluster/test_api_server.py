@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +66,9 @@ def apply(server: ApiServer, document: dict[str, Any]) -> str:
     return server.kubectl("apply", "--server-side", "-f", "-", given=json.dumps(document)).stdout
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with ApiServer(tmp_path_factory.mktemp("api-server")) as running:
-        yield running
+@pytest.fixture
+def server(api_server: ApiServer) -> ApiServer:
+    return api_server
 
 
 def test_it_is_the_version_that_is_pinned(server: ApiServer) -> None:

@@ -8,7 +8,6 @@ import re
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,12 +97,9 @@ class Objects:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with ApiServer(tmp_path_factory.mktemp("crds")) as running:
-        running.kubectl("apply", "--server-side", "-f", ROOT / "manifests" / "crds")
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all")
-        running.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-        yield running
+def server(api_server: ApiServer) -> ApiServer:
+    api_server.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+    return api_server
 
 
 @pytest.fixture(scope="module")
