@@ -14,10 +14,10 @@ COMPILE_FOR_TESTS := pip compile --quiet --generate-hashes --no-emit-index-url -
 	--python-version 3.11
 COMPILE := $(COMPILE_FOR_TESTS) pyproject.toml
 
-.PHONY: help demo test lint format verify manifests clean lock
+.PHONY: help demo test lint format verify manifests kind-up kind-down clean lock
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.complete ## Tell the whole story on real flights; ARGS="--fast --out DIR" passes arguments on
 	@$(BIN)/windlass demo $(ARGS)
@@ -44,6 +44,12 @@ manifests: .venv/.complete ## Write CRDs, rules, and kustomize's base and overla
 	@$(BIN)/python -m monitoring.rules
 	@$(BIN)/python -m monitoring.dashboards
 	@$(BIN)/python -m manifests.generate
+
+kind-up: ## A kind cluster with all that Windlass stands on, Windlass, and flights trained in it (docs/kind.md)
+	@manifests/kind/up.sh
+
+kind-down: ## Delete that cluster
+	@kind delete cluster --name windlass
 
 lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 	@uv=$$($(PYTHON) requirements/environment.py --uv-only) && set -x && \

@@ -1,0 +1,153 @@
+"""What `make kind-up` installs, as far as it can be held without Docker and an image registry."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from manifests.generate import ENVIRONMENTS, HERE, ROOT, documents, environment_values, render
+from tests.cluster.api_server import ApiServer
+from tests.cluster.tools.build import BUILD_S, module_dir, tool
+from tests.cluster.tools.catalogue import pins
+
+pytestmark = pytest.mark.timeout(2 * BUILD_S)
+
+KIND = HERE / "kind"
+JOB = KIND / "train-flights.yaml"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "kind-config.yaml").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def versions() -> dict[str, str]:
+    lines = (KIND / "versions.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_versions_are_those_of_the_tests(versions: dict[str, str], cluster: dict[str, Any]) -> None:
+    """Verify that what runs on the tests' node is what kind gets, and Pipelines what our SDK speaks to."""
+    assert versions["ENVOY_GATEWAY_VERSION"] == pins("envoygateway")["github.com/envoyproxy/gateway"]
+    assert versions["KSERVE_VERSION"] == pins("kserve")["github.com/kserve/kserve"]
+    assert f'"kfp=={versions["KUBEFLOW_PIPELINES_VERSION"]}"' in (ROOT / "pyproject.toml").read_text()
+    (node,) = cluster["nodes"]
+    minor = pins("kubernetes")["k8s.io/kubernetes"].rpartition(".")[0]
+    assert re.fullmatch(rf"kindest/node:{re.escape(minor)}\.\d+@sha256:[0-9a-f]{{64}}", node["image"])
+    used = set(re.findall(r"\$([A-Z_]+_VERSION)", (KIND / "up.sh").read_text()))
+    assert used == set(versions)
+
+
+def test_the_script_is_bash_and_asks_for_what_it_needs(tmp_path: Path) -> None:
+    """Verify its syntax, and that without the programs it ends before it has done anything."""
+    script = KIND / "up.sh"
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    (tmp_path / "dirname").symlink_to("/usr/bin/dirname")
+    done = subprocess.run(
+        ["/bin/bash", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "error: docker is not on PATH" in done.stderr
+    for file in re.findall(r"(?:manifests|helm|\$here)/[\w./-]+\.(?:yaml|env)", script.read_text()):
+        assert (ROOT / file.replace("$here", "manifests/kind")).is_file(), file
+
+
+def test_the_gateway_is_reached_where_the_page_says(cluster: dict[str, Any]) -> None:
+    """Verify that class, node port and mapped port are of one mind."""
+    proxy, gateway_class = yaml.safe_load_all((KIND / "envoy-gateway-proxy.yaml").read_text())
+    (gateway,) = (d for k, d in documents(render(*environment_values("kind"))).items() if k.kind == "Gateway")
+    assert gateway["spec"]["gatewayClassName"] == gateway_class["metadata"]["name"]
+    assert gateway_class["spec"]["parametersRef"]["name"] == proxy["metadata"]["name"]
+    service = proxy["spec"]["provider"]["kubernetes"]["envoyService"]
+    (port,) = service["patch"]["value"]["spec"]["ports"]
+    assert port["port"] == gateway["spec"]["listeners"][0]["port"]
+    (mapped,) = cluster["nodes"][0]["extraPortMappings"]
+    assert mapped["containerPort"] == port["nodePort"]
+    assert f"127.0.0.1:{mapped['hostPort']}" in (ROOT / "docs/kind.md").read_text()
+
+
+def test_kserve_is_set_up_as_we_rely_on_it() -> None:
+    """Verify by KServe's own chart that the values mean what they say: an unknown one would be ignored."""
+    chart = module_dir("github.com/kserve/kserve") / "charts" / "kserve-resources"
+    command = [tool("helm"), "template", "kserve", chart, "--values", KIND / "kserve.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = next(
+        d
+        for d in yaml.safe_load_all(done.stdout)
+        if d and (d["kind"], d["metadata"]["name"]) == ("ConfigMap", "inferenceservice-config")
+    )
+    assert json.loads(found["data"]["deploy"])["defaultDeploymentMode"] == "Standard"
+    ingress = json.loads(found["data"]["ingress"])
+    assert ingress["enableGatewayApi"] is True and ingress["disableIstioVirtualHost"] is True
+
+
+def test_envoy_gateway_has_the_setting() -> None:
+    """Verify that the value stands where Envoy Gateway's chart reads its configuration from."""
+    template = (
+        module_dir("github.com/envoyproxy/gateway") / "charts/gateway-helm/values.tmpl.yaml"
+    ).read_text()
+    ours = yaml.safe_load((KIND / "envoy-gateway.yaml").read_text())
+    assert ours["config"]["envoyGateway"] == {"extensionApis": {"enableLua": True}}
+    theirs = yaml.safe_load(re.sub(r"\$\{\w+\}", "x", template))
+    assert "extensionApis" in theirs["config"]["envoyGateway"]
+
+
+def test_alertmanager_tells_the_trigger_as_elsewhere() -> None:
+    """Verify that route and receiver of retraining are those of the configuration that amtool has checked."""
+    stack = yaml.safe_load((KIND / "kube-prometheus-stack.yaml").read_text())
+    ours = stack["alertmanager"]["config"]
+    known = yaml.safe_load((ROOT / "monitoring/alertmanager/alertmanager.yml").read_text())
+
+    def of_retraining(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        (route,) = (r for r in config["route"]["routes"] if r["receiver"] == "retrain-trigger")
+        (receiver,) = (r for r in config["receivers"] if r["name"] == "retrain-trigger")
+        return {name: value for name, value in route.items() if name != "continue"}, receiver[
+            "webhook_configs"
+        ][0]
+
+    (route, hook), (known_route, known_hook) = of_retraining(ours), of_retraining(known)
+    assert route == known_route
+    assert hook == known_hook | {
+        "url": known_hook["url"].replace("windlass-retrain", "windlass-retrain.windlass")
+    }
+    assert "windlass-retrain-token" in stack["alertmanager"]["alertmanagerSpec"]["secrets"]
+    labels = yaml.safe_load((ROOT / "helm/windlass/values-kind.yaml").read_text())["monitoring"]["labels"]
+    assert labels == {"release": "kube-prometheus-stack"} and "kind" in ENVIRONMENTS
+
+
+def test_the_sample_is_taken_and_finds_what_the_chart_makes(api_server: ApiServer) -> None:
+    """Verify that the Job and its pod pass a real API server, and that all they name is the chart's or the script's."""
+    where = "kind-sample"
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    api_server.request("POST", "/api/v1/namespaces", {"metadata": {"name": where, "labels": labels}})
+    job = yaml.safe_load(JOB.read_text())
+    job["metadata"]["namespace"] = where
+    command = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
+    done = api_server.kubectl(*command, given=json.dumps(job))
+    assert done.stderr == ""
+    spec = job["spec"]["template"]["spec"]
+    made = {(k.kind, k.name) for k in documents(render(*environment_values("kind")))}
+    (container,) = spec["containers"]
+    volumes = {v["name"]: v for v in spec["volumes"]}
+    assert ("ServiceAccount", spec["serviceAccountName"]) in made
+    assert ("PriorityClass", spec["priorityClassName"]) in made
+    assert ("ConfigMap", container["envFrom"][0]["configMapRef"]["name"]) in made
+    assert ("PersistentVolumeClaim", volumes["models"]["persistentVolumeClaim"]["claimName"]) in made
+    assert f"secret generic {volumes['signing']['secret']['secretName']} " in (KIND / "up.sh").read_text()
+    for kind, name in (
+        ("ServiceAccount", spec["serviceAccountName"]),
+        ("PriorityClass", spec["priorityClassName"]),
+    ):
+        document = next(d for k, d in documents(render()).items() if (k.kind, k.name) == (kind, name))
+        document["metadata"].pop("namespace", None)
+        api_server.kubectl("apply", "-n", where, "-f", "-", given=json.dumps(document))
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": {"name": "sample"}}
+    path = f"/api/v1/namespaces/{where}/pods?dryRun=All&fieldValidation=Strict"
+    assert api_server.request("POST", path, pod)["metadata"]["name"] == "sample"
