@@ -9,9 +9,8 @@ objects where it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from serving.release import spec
+from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
@@ -19,18 +18,16 @@ from serving.release.journal.store import Entry, Record
 from serving.release.people import events as journal_events
 from serving.release.release import Release
 from serving.release.state import ReleaseState
-from windlass.errors import UsageError, WindlassError
-from windlass.operator import able, orders
-from windlass.operator.backends import Chosen
+from windlass.errors import WindlassError
+from windlass.operator import obeying
+from windlass.operator.beginning import Beginning
 from windlass.operator.fenced_api import DeposedError
 from windlass.operator.journalled import Journalled
 from windlass.operator.place import Place
-from windlass.operator.seen import REFUSED, Seen
+from windlass.operator.seen import Seen
 from windlass.operator.status import View
 from windlass.operator.watching import Watching
-
-#: Seconds until servers that start are looked at again.
-SERVERS_S = 2.0
+from windlass.operator.work import Work
 
 
 class ModelReleases:
@@ -41,16 +38,11 @@ class ModelReleases:
     """
 
     def __init__(self, place: Place, model: str, objects: Callable[[], Sequence[Seen]]) -> None:
-        self._place = place
-        self._model = model
-        self._objects = objects
-        self._chosen = Chosen()
+        self._work = Work(place, model, objects)
+        self._beginning = Beginning(self._work)
         self._controller: ReleaseController | None = None
         self._watching: Watching | None = None
-        self._last: dict[str, Decision] = {}
-        self._handled: dict[str, str] = {}
         self._trouble: dict[str, str] = {}
-        self._parsed: dict[tuple[str, int], Release | UsageError] = {}
         self._ended: str | None = None
 
     @property
@@ -60,7 +52,7 @@ class ModelReleases:
 
     def forget_the_wire(self) -> None:
         """Somebody changed the model's route; may be called by any thread."""
-        self._chosen.forget()
+        self._work.chosen.forget()
 
     def turn(self) -> float | None:
         """Do what is to be done; seconds until the next turn, None where nothing is left.
@@ -73,32 +65,34 @@ class ModelReleases:
         except OvertakenError:
             # another leader, or a person, wrote the journal: what is remembered of it is old
             self.close()
-            self._place.store.reload(self._model)
+            self._work.place.store.reload(self._work.model)
             raise
 
     def _turn(self) -> float | None:
-        todo = self._left()
+        todo = self._work.left()
         if not todo and self._controller is None:
             return None
         controller = self._opened()
         for seen in todo:
             if seen.command is not None:
-                self._obey(controller, seen)
-        live = controller.live(self._model)
+                obeying.obey(self._work, controller, seen)
+        live = controller.live(self._work.model)
         if live is not None:
             self._look(controller, live)
-        for seen in self._left():
+        for seen in self._work.left():
             if seen.deleting:
                 self._let_go(controller, seen)
-        if controller.live(self._model) is None:
+        if controller.live(self._work.model) is None:
             self._end(controller)
-            pause = self._begin_next(controller)
+            pause = self._beginning.next(controller)
         else:
-            pause = self._place.settings.look_every_s
-        waiting = self._wait_for_turn(controller)
-        if controller.live(self._model) is not None:
-            return min(pause or self._place.settings.look_every_s, self._place.settings.look_every_s)
-        if pause is None and not waiting and not self._left():
+            pause = self._work.place.settings.look_every_s
+        waiting = self._beginning.wait(controller)
+        if controller.live(self._work.model) is not None:
+            return min(
+                pause or self._work.place.settings.look_every_s, self._work.place.settings.look_every_s
+            )
+        if pause is None and not waiting and not self._work.left():
             self.close()
         return pause
 
@@ -108,116 +102,85 @@ class ModelReleases:
             self._watching.close()
             self._watching = None
         self._controller = None
-        self._last.clear()
-        self._parsed.clear()
-
-    def _left(self) -> list[Seen]:
-        return [seen for seen in self._objects() if not seen.settled]
-
-    def _named(self, name: str) -> Seen | None:
-        return next((seen for seen in self._objects() if seen.name == name), None)
+        self._work.forget()
 
     def _opened(self) -> ReleaseController:
         if self._controller is None:
-            store = Journalled(self._place.store, self._model, self._journalled)
+            store = Journalled(self._work.place.store, self._work.model, self._journalled)
             self._controller = controller = ReleaseController(
                 store,
-                self._chosen,
-                self._place.clock,
-                set_champion=self._place.champions.set,
+                self._work.chosen,
+                self._work.place.clock,
+                set_champion=self._work.place.champions.set,
                 listener=self._decided,
             )
-            newest = controller.newest(self._model)
+            newest = controller.newest(self._work.model)
             if newest is not None:
-                self._chosen.use(self._place.backends.of(newest.release))
-                self._place.exporter.show(newest)
+                self._work.chosen.use(self._work.place.backends.of(newest.release))
+                self._work.place.exporter.show(newest)
         return self._controller
 
     def _decided(self, name: str, decision: Decision) -> None:
-        self._last[name] = decision
-        self._place.exporter(name, decision)
+        self._work.last[name] = decision
+        self._work.place.exporter(name, decision)
 
     def _journalled(self, entry: Entry, record: Record) -> None:
-        event, seen = journal_events.of_record(record), self._named(entry.name)
+        event, seen = journal_events.of_record(record), self._work.named(entry.name)
         if event is not None and seen is not None:
-            self._place.teller.event(seen, event)
-
-    # --- a person's commands
-
-    def _obey(self, controller: ReleaseController, seen: Seen) -> None:
-        """Carry a command out, say what came of it, and take it off; all of it may be done twice."""
-        assert seen.command is not None  # noqa: S101 - that is why we are here
-        teller = self._place.teller
-        try:
-            wanted = orders.parse(seen.command)
-            newest = controller.newest(self._model)
-            if newest is None or newest.release.name != seen.name:
-                raise UsageError(
-                    f"{wanted.command}: this release is not the newest that has begun of model {self._model}"
-                )
-            if wanted.command == "rollback" and wanted.to is not None:
-                waits = self._place.waits(newest.release, (wanted.to,))
-                if waits is not None:
-                    trouble = f"{seen.command} waits: {waits.reason}"
-                    view = View(state=newest, trouble=trouble, trouble_reason="CommandWaits", in_force=True)
-                    self._show(seen, replace(view, decision=self._last.get(seen.name)))
-                    return
-            decision = controller.command(self._model, wanted.command, by=seen.by, to=wanted.to)
-        except UsageError as error:
-            teller.say(seen, "CommandRefused", str(error))
-        else:
-            if decision.action == "hold":
-                teller.say(seen, "CommandIgnored", decision.reason)
-        self._handled[seen.name] = seen.command
-        newest = controller.newest(self._model)
-        if newest is not None and newest.release.name == seen.name:
-            self._show(seen, View(state=newest, decision=self._last.get(seen.name), in_force=True))
-        else:
-            teller.handled(seen, self._handled.pop(seen.name))
-        teller.obeyed(seen)
+            self._work.place.teller.event(seen, event)
 
     # --- the live release
 
     def _look(self, controller: ReleaseController, live: ReleaseState) -> None:
-        seen = self._named(live.release.name)
-        if seen is None or seen.deleting:
-            return  # there is nobody to look for: it is let go
+        seen = self._work.named(live.release.name)
+        if seen is None:
+            self._abandoned(controller, live)
+            return
+        if seen.deleting:
+            return  # it is let go
         if self._watching is None or self._watching.release != live.release:
             if self._watching is not None:
                 self._watching.close()
-            self._watching = Watching(self._place, live, self._chosen)
+            self._watching = Watching(self._work.place, live, self._work.chosen)
         assert self._watching is not None  # noqa: S101 - just made
         trouble = None
         try:
-            evidence = self._watching.evidence(live, self._place.clock.now())
-            decision = controller.observe(self._model, evidence)
-            self._last[live.release.name] = decision
-            refused = decision.check == "backend" and controller.live(self._model) is not None
+            evidence = self._watching.evidence(live, self._work.place.clock.now())
+            decision = controller.observe(self._work.model, evidence)
+            self._work.last[live.release.name] = decision
+            refused = decision.check == "backend" and controller.live(self._work.model) is not None
             in_force = not refused
         except (DeposedError, OvertakenError):
             raise
         except WindlassError as error:
             # guardrails stay on watch at their usual pace, whatever does not answer
-            self._place.metrics.failed("release")
+            self._work.place.metrics.failed("release")
             trouble, in_force = str(error), False
         self._note(live.release.name, trouble)
-        state = controller.newest(self._model) or live
+        state = controller.newest(self._work.model) or live
         if not state.live:
             return
         changed = self._changed(seen, state)
-        self._show(
+        self._work.show(
             seen,
             View(
                 state=state,
-                decision=self._last.get(seen.name),
+                decision=self._work.last.get(seen.name),
                 trouble=trouble or changed,
-                trouble_reason="NotInForce" if trouble else "SpecChanged",
+                trouble_reason="ActFailed" if trouble else "SpecChanged",
                 in_force=in_force,
             ),
         )
 
+    def _abandoned(self, controller: ReleaseController, live: ReleaseState) -> None:
+        """End a release whose object is gone although our finalizer was on it: nobody could end it otherwise."""
+        place = self._work.place
+        # after a start, another object of the model may have been heard of first
+        if place.api.get(RELEASE, place.namespace, live.release.name) is None:
+            controller.command(self._work.model, "abort", by="the loss of the Release")
+
     def _changed(self, seen: Seen, state: ReleaseState) -> str | None:
-        read = self._read(seen)
+        read = self._work.read(seen)
         if read == state.release:
             return None
         return (
@@ -232,38 +195,38 @@ class ModelReleases:
             self._trouble.pop(name, None)
         elif trouble != before:
             self._trouble[name] = trouble
-            self._place.log(f"release {self._place.namespace}/{name}: {trouble}; it is tried again")
+            self._work.place.log(f"release {self._work.place.namespace}/{name}: {trouble}; it is tried again")
 
     # --- its end
 
     def _let_go(self, controller: ReleaseController, seen: Seen) -> None:
         """Free an object that somebody deleted, once its model's traffic is with the champion."""
-        live = controller.live(self._model)
+        live = controller.live(self._work.model)
         if live is not None and live.release.name == seen.name:
-            controller.command(self._model, "abort", by="the deletion of the Release")
-        newest = controller.newest(self._model)
+            controller.command(self._work.model, "abort", by="the deletion of the Release")
+        newest = controller.newest(self._work.model)
         if newest is not None and newest.release.name == seen.name:
             # also where the abort was decided before a crash, and is not confirmed
-            controller.settle(self._model)
+            controller.settle(self._work.model)
             self._end(controller)
         else:
-            read = self._read(seen)
+            read = self._work.read(seen)
             if isinstance(read, Release):
                 controller.drop_queued(read)
-        seen = self._named(seen.name) or seen
-        self._place.teller.free(seen)
+        seen = self._work.named(seen.name) or seen
+        self._work.place.teller.free(seen)
 
     def _end(self, controller: ReleaseController) -> None:
         """What follows once the newest release is over: losers' servers go, and it is told; again until it is done."""
-        controller.settle(self._model)
-        newest = controller.newest(self._model)
+        controller.settle(self._work.model)
+        newest = controller.newest(self._work.model)
         if newest is None or newest.live:
             return
         if self._watching is not None:
             self._watching.close()
             self._watching = None
         name, end = newest.release.name, f"{newest.release.name}/{newest.phase}"
-        seen = self._named(name)
+        seen = self._work.named(name)
         if seen is not None and self._is_another(seen, newest):
             seen = None
         told = seen is None or (seen.phase == newest.phase and not seen.held)
@@ -271,137 +234,21 @@ class ModelReleases:
             self._ended = end  # also where an earlier process did it all
             return
         needed = [
-            version for other in self._left() if other.name != name for version in self._versions_of(other)
+            version
+            for other in self._work.left()
+            if other.name != name
+            for version in self._work.versions_of(other)
         ]
-        self._place.retire_losers(newest, needed)
+        self._work.place.retire_losers(newest, needed)
         self._ended = end
         if seen is None or told:
             return
-        decision = self._last.get(name) or self._place.newest_decision(newest)
-        seen = self._show(seen, View(state=newest, decision=decision, in_force=True))
+        decision = self._work.last.get(name) or self._work.place.newest_decision(newest)
+        seen = self._work.show(seen, View(state=newest, decision=decision, in_force=True))
         if not seen.deleting:
-            self._place.teller.free(seen)
+            self._work.place.teller.free(seen)
 
     def _is_another(self, seen: Seen, state: ReleaseState) -> bool:
         """Whether an object is not the one whose release that was, but has its name again."""
         began = state.started_at
         return began is not None and seen.phase == "" and seen.created > began.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    # --- the next one
-
-    def _begin_next(self, controller: ReleaseController) -> float | None:
-        """Begin the release whose turn it is; seconds until it is tried again, None where there is none."""
-        queued = controller.next_queued(self._model)
-        while queued is not None:
-            seen = self._named(queued.name)
-            if seen is not None and not seen.deleting and not seen.over:
-                return self._begin(controller, seen, queued, queued=True)
-            controller.drop_queued(queued)
-            queued = controller.next_queued(self._model)
-        for seen in self._left():
-            if seen.deleting or seen.over:
-                continue
-            read = self._read(seen)
-            if isinstance(read, UsageError):
-                self._refuse(seen, "InvalidSpec", str(read))
-                continue
-            pause = self._begin(controller, seen, read, queued=False)
-            if pause is not None:
-                return pause
-        return None
-
-    def _begin(
-        self, controller: ReleaseController, seen: Seen, release: Release, *, queued: bool
-    ) -> float | None:
-        place = self._place
-        reason = able.fault(release, place.settings)
-        if reason is not None:
-            return self._cannot(controller, seen, release, "NotSupported", reason, queued=queued)
-        self._chosen.use(place.backends.of(release))
-        champion = release.champion or place.champions.of(self._model, self._chosen)
-        versions = release.candidates if champion is None else (champion, *release.candidates)
-        if champion is not None:
-            waits = place.waits(release, versions)
-            if waits is not None:
-                view = View(release=release, reason="WaitingForServers", message=waits.reason)
-                if waits.wrong:
-                    view = replace(view, trouble=waits.reason, trouble_reason="ServersFail")
-                self._show(seen, view)
-                return SERVERS_S
-        try:
-            seen = place.teller.hold(seen)
-            decision = controller.start(release, champion)
-        except UsageError as error:
-            return self._cannot(controller, seen, release, "Refused", str(error), queued=queued)
-        self._last[release.name] = decision
-        state = controller.live(self._model)
-        if state is not None:
-            self._show(seen, View(state=state, decision=decision, in_force=True))
-        return 0.0
-
-    def _cannot(
-        self,
-        controller: ReleaseController,
-        seen: Seen,
-        release: Release,
-        reason: str,
-        message: str,
-        *,
-        queued: bool,
-    ) -> float | None:
-        self._refuse(seen, reason, message, release)
-        if queued:
-            controller.drop_queued(release)
-        return 0.0 if queued else None
-
-    def _refuse(self, seen: Seen, reason: str, message: str, release: Release | None = None) -> None:
-        """Say why a release can never start; that is its end."""
-        self._place.teller.say(seen, reason, message)
-        shown = self._show(seen, View(phase=REFUSED, reason=reason, message=message, release=release))
-        self._place.teller.free(shown)
-
-    def _wait_for_turn(self, controller: ReleaseController) -> bool:
-        """Queue or refuse what comes while another release is live; whether any waits."""
-        live, waits = controller.live(self._model), False
-        for seen in self._left():
-            if live is None or seen.name == live.release.name or seen.deleting or seen.over:
-                continue
-            read = self._read(seen)
-            if isinstance(read, UsageError):
-                self._refuse(seen, "InvalidSpec", str(read))
-                continue
-            reason = able.fault(read, self._place.settings)
-            if reason is not None:
-                self._refuse(seen, "NotSupported", reason, read)
-                continue
-            waits = True
-            if seen.phase == "Queued":
-                continue
-            try:
-                # who is the champion when its turn comes is not known yet
-                controller.start(read, read.champion or live.champion)
-            except UsageError as error:
-                self._refuse(seen, "Conflict", str(error), read)
-                continue
-            message = f"waits for release {live.release.name} to end"
-            self._show(seen, View(phase="Queued", reason="Queued", message=message, release=read))
-        return waits
-
-    def _read(self, seen: Seen) -> Release | UsageError:
-        key = (seen.uid, seen.generation)
-        if key not in self._parsed:
-            try:
-                self._parsed[key] = spec.parse(seen.document)
-            except UsageError as error:
-                self._parsed[key] = error
-        return self._parsed[key]
-
-    def _versions_of(self, seen: Seen) -> tuple[str, ...]:
-        read = self._read(seen)
-        if isinstance(read, UsageError):
-            return ()
-        return (*read.candidates, *([read.champion] if read.champion else []))
-
-    def _show(self, seen: Seen, view: View) -> Seen:
-        handled = self._handled.pop(seen.name, None)
-        return self._place.teller.status(seen, replace(view, handled=handled))

@@ -1,0 +1,59 @@
+"""What is on the wire is not asked at every look, and never believed after a change."""
+
+from __future__ import annotations
+
+from serving.release.traffic import Traffic
+from windlass.operator.backends import Remembered
+
+OLD, NEW = Traffic({"12": 100}), Traffic({"12": 90, "13": 10})
+
+
+class Wire:
+    """A router that counts how often it is asked; `meanwhile` is called while it answers."""
+
+    def __init__(self) -> None:
+        self.now, self.asked, self.meanwhile = OLD, 0, lambda: None
+
+    def set_traffic(self, model: str, traffic: Traffic) -> None:
+        self.now = traffic
+
+    def traffic(self, model: str) -> Traffic | None:
+        self.asked += 1
+        found = self.now
+        self.meanwhile()
+        return found
+
+
+def test_it_is_asked_once_until_its_time_is_over() -> None:
+    """Verify that a look costs no question for a while, and does after it."""
+    wire, now = Wire(), [0.0]
+    found = Remembered(wire, 60.0, clock=lambda: now[0])
+    assert [found.traffic("flights") for _ in range(5)] == [OLD] * 5 and wire.asked == 1
+    now[0] = 61.0
+    assert found.traffic("flights") == OLD and wire.asked == 2
+
+
+def test_a_change_is_seen_at_once() -> None:
+    """Verify that our own act and somebody's edit are both asked for."""
+    wire = Wire()
+    found = Remembered(wire, 60.0)
+    found.traffic("flights")
+    found.set_traffic("flights", NEW)
+    assert found.traffic("flights") == NEW
+    wire.now, changes = OLD, found.changes
+    found.forget()
+    assert found.traffic("flights") == OLD and found.changes > changes
+
+
+def test_an_answer_that_is_older_than_a_change_is_not_kept() -> None:
+    """Verify that an edit which is told while the old answer is on its way is not missed."""
+    wire = Wire()
+    found = Remembered(wire, 60.0)
+
+    def edited() -> None:
+        wire.now, wire.meanwhile = NEW, lambda: None
+        found.forget()
+
+    wire.meanwhile = edited
+    assert found.traffic("flights") == OLD
+    assert found.traffic("flights") == NEW

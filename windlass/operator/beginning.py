@@ -1,0 +1,121 @@
+"""Beginning the next release of a model, and what is said to those that wait or can never begin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from serving.release.controller import ReleaseController
+from serving.release.release import Release
+from windlass.errors import UsageError
+from windlass.operator import able
+from windlass.operator.seen import REFUSED, Seen
+from windlass.operator.status import View
+from windlass.operator.work import Work
+
+#: Seconds until servers that start are looked at again.
+SERVERS_S = 2.0
+
+
+class Beginning:
+    """Begins the releases of one model."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def next(self, controller: ReleaseController) -> float | None:
+        """Begin the release whose turn it is; seconds until it is tried again, None where there is none."""
+        queued = controller.next_queued(self._work.model)
+        while queued is not None:
+            seen = self._work.named(queued.name)
+            if seen is not None and not seen.deleting and not seen.over:
+                return self._begin(controller, seen, queued, queued=True)
+            controller.drop_queued(queued)
+            queued = controller.next_queued(self._work.model)
+        for seen in self._work.left():
+            if seen.deleting or seen.over:
+                continue
+            read = self._work.read(seen)
+            if isinstance(read, UsageError):
+                self._refuse(seen, "InvalidSpec", str(read))
+                continue
+            pause = self._begin(controller, seen, read, queued=False)
+            if pause is not None:
+                return pause
+        return None
+
+    def _begin(
+        self, controller: ReleaseController, seen: Seen, release: Release, *, queued: bool
+    ) -> float | None:
+        place = self._work.place
+        reason = able.fault(release, place.settings)
+        if reason is not None:
+            return self._cannot(controller, seen, release, "NotSupported", reason, queued=queued)
+        self._work.chosen.use(place.backends.of(release))
+        champion = release.champion or place.champions.of(self._work.model, self._work.chosen)
+        versions = release.candidates if champion is None else (champion, *release.candidates)
+        if champion is not None:
+            waits = place.waits(release, versions)
+            if waits is not None:
+                view = View(release=release, reason="WaitingForServers", message=waits.reason)
+                if waits.wrong:
+                    view = replace(view, trouble=waits.reason, trouble_reason="ServersFail")
+                self._work.show(seen, view)
+                return SERVERS_S
+        try:
+            seen = place.teller.hold(seen)
+            decision = controller.start(release, champion)
+        except UsageError as error:
+            return self._cannot(controller, seen, release, "Refused", str(error), queued=queued)
+        self._work.last[release.name] = decision
+        state = controller.live(self._work.model)
+        if state is not None:
+            self._work.show(seen, View(state=state, decision=decision, in_force=True))
+        return 0.0
+
+    def _cannot(
+        self,
+        controller: ReleaseController,
+        seen: Seen,
+        release: Release,
+        reason: str,
+        message: str,
+        *,
+        queued: bool,
+    ) -> float | None:
+        self._refuse(seen, reason, message, release)
+        if queued:
+            controller.drop_queued(release)
+        return 0.0 if queued else None
+
+    def _refuse(self, seen: Seen, reason: str, message: str, release: Release | None = None) -> None:
+        """Say why a release can never start; that is its end."""
+        self._work.place.teller.say(seen, reason, message)
+        shown = self._work.show(seen, View(phase=REFUSED, reason=reason, message=message, release=release))
+        self._work.place.teller.free(shown)
+
+    def wait(self, controller: ReleaseController) -> bool:
+        """Queue or refuse what comes while another release is live; whether any waits."""
+        live, waits = controller.live(self._work.model), False
+        for seen in self._work.left():
+            if live is None or seen.name == live.release.name or seen.deleting or seen.over:
+                continue
+            read = self._work.read(seen)
+            if isinstance(read, UsageError):
+                self._refuse(seen, "InvalidSpec", str(read))
+                continue
+            reason = able.fault(read, self._work.place.settings)
+            if reason is not None:
+                self._refuse(seen, "NotSupported", reason, read)
+                continue
+            waits = True
+            if seen.phase == "Queued":
+                continue
+            try:
+                # who is the champion when its turn comes is not known yet
+                controller.start(read, read.champion or live.champion)
+            except UsageError as error:
+                self._refuse(seen, "Conflict", str(error), read)
+                continue
+            message = f"waits for release {live.release.name} to end"
+            self._work.show(seen, View(phase="Queued", reason="Queued", message=message, release=read))
+        return waits

@@ -1,0 +1,70 @@
+"""What the parts of one model's turns share: its objects, what was read of them, and the newest decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from serving.release import spec
+from serving.release.decision import Decision
+from serving.release.release import Release
+from windlass.errors import UsageError
+from windlass.operator.backends import Chosen
+from windlass.operator.place import Place
+from windlass.operator.seen import Seen
+from windlass.operator.status import View
+
+
+class Work:
+    """One model's releases, as far as they have work to do.
+
+    Args:
+        objects: the model's Release objects as they were last seen, the oldest first.
+
+    Attributes:
+        chosen: the backend of the newest release.
+        last: the newest decision, by release.
+        handled: commands that were carried out and are not in a status yet, by release.
+    """
+
+    def __init__(self, place: Place, model: str, objects: Callable[[], Sequence[Seen]]) -> None:
+        self.place = place
+        self.model = model
+        self._objects = objects
+        self.chosen = Chosen()
+        self.last: dict[str, Decision] = {}
+        self.handled: dict[str, str] = {}
+        self._parsed: dict[tuple[str, int], Release | UsageError] = {}
+
+    def left(self) -> list[Seen]:
+        """The objects for which something is left to be done."""
+        return [seen for seen in self._objects() if not seen.settled]
+
+    def named(self, name: str) -> Seen | None:
+        return next((seen for seen in self._objects() if seen.name == name), None)
+
+    def read(self, seen: Seen) -> Release | UsageError:
+        """The release that an object asks for, or why it cannot be meant."""
+        key = (seen.uid, seen.generation)
+        if key not in self._parsed:
+            try:
+                self._parsed[key] = spec.parse(seen.document)
+            except UsageError as error:
+                self._parsed[key] = error
+        return self._parsed[key]
+
+    def versions_of(self, seen: Seen) -> tuple[str, ...]:
+        """The versions that an object names."""
+        read = self.read(seen)
+        if isinstance(read, UsageError):
+            return ()
+        return (*read.candidates, *([read.champion] if read.champion else []))
+
+    def show(self, seen: Seen, view: View) -> Seen:
+        """Write the status where it says something new; the object as it is then."""
+        return self.place.teller.status(seen, replace(view, handled=self.handled.pop(seen.name, None)))
+
+    def forget(self) -> None:
+        """Remember nothing of decisions and documents."""
+        self.last.clear()
+        self._parsed.clear()
