@@ -18,6 +18,7 @@ from monitoring.retrain.service.metrics import Metrics as RetrainMetrics
 from monitoring.rules import document
 from monitoring.rules.rule import Recording
 from serving.release.people.exporter import Exporter
+from windlass.operator.metrics import Metrics as OperatorMetrics
 
 ROOT = Path(__file__).parents[4]
 #: Prometheus's own.
@@ -52,7 +53,10 @@ def by_code() -> dict[str, str]:
     release = Exporter(CollectorRegistry()).registry
     collector = CollectorMetrics(pending=float, wal_bytes=float, lag=float, storage_ok=float).registry
     trigger = RetrainMetrics(Service({}, print))
-    found = dict(shown([*release.collect(), *collector.collect(), *trigger.collect()]))
+    operator = OperatorMetrics()
+    operator.show_phases(lambda: {"Pending": 1})
+    pages = (release, collector, trigger, operator.registry)
+    found = dict(shown(metric for page in pages for metric in page.collect()))
     found |= dict.fromkeys(analysis.FAMILIES, "gauge")
     source = (ROOT / "serving" / "runtime" / "metrics.py").read_text()
     found |= dict(re.findall(r'"((?:windlass|process)_\w+)",\s*"(counter|gauge|histogram)"', source))
@@ -81,9 +85,15 @@ def test_labels_of_the_analysis_are_as_documented() -> None:
 
 
 def test_labels_of_a_page_are_as_documented() -> None:
-    """Verify the labels of the collector's and the release engine's families, which know theirs."""
+    """Verify the labels of the collector's, the operator's and the release engine's families, which know theirs."""
     documented = table()
+    operator = OperatorMetrics()
+    operator.show_phases(lambda: {"Pending": 1})
+    operator.turned("release", 0.1, 0.0)
+    operator.failed("release")
+    operator.asked("get", "200")
     for registry in (
+        operator.registry,
         Exporter(CollectorRegistry()).registry,
         CollectorMetrics(pending=float, wal_bytes=float, lag=float, storage_ok=float).registry,
     ):
