@@ -34,6 +34,7 @@ from pipelines import ended
 from serving.release.backend import UnreachableError
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import RELEASE, RETRAIN_POLICY
+from tests.cluster import operator_stage
 from tests.cluster.api_server import ApiServer
 from tests.cluster.tools.build import BUILD_S
 from windlass.contract import RetrainPolicy
@@ -192,6 +193,30 @@ def test_policies_are_published_and_told_how_they_stand(place: Namespace) -> Non
     assert set(place.published()) == {"another.yaml"}
     place.server.kubectl("delete", "retrainpolicy", "another", "-n", place.name)
     assert reconciler.turn(key) is None and place.published() == {}
+
+
+def test_the_operators_process_does_so_by_itself_with_the_charts_rights(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    """Verify the real process under the chart's Role: an applied policy is published, a deleted one is gone."""
+    name = f"policies-{next(_names)}"
+    account = operator_stage.namespace(server, name)
+    admin = KubernetesApi.connect(server.kubeconfig)
+    made = Namespace(server, name, account, account, admin)
+    operator = operator_stage.Operator(account, name, tmp_path / "operator.log").start()
+    try:
+        made.apply(policy(cooldown="1h"))
+        eventually(lambda: set(made.published()) == {"tumours.yaml"}, operator.said())
+        eventually(lambda: made.object("retrainpolicies", "tumours").get("status"), operator.said())
+        assert conditions(made.object("retrainpolicies", "tumours"))["Accepted"] == ("True", "Valid")
+        made.apply(policy(cooldown="2h"))
+        eventually(lambda: "cooldown: 2h" in made.published()["tumours.yaml"], operator.said())
+        server.kubectl("delete", "retrainpolicy", "tumours", "-n", name)
+        eventually(lambda: made.published() == {}, operator.said())
+        assert operator.stop() == 0
+        assert "tried again" not in operator.said(), operator.said()
+    finally:
+        operator.kill()
 
 
 # --- the trigger's half
