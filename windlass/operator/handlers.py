@@ -72,7 +72,15 @@ def watch(
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)(_relay(kind, heard))
         if each.label is not None:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = each.label
-    kopf.run(registry=registry, settings=settings, standalone=True, namespaces=namespaces, stop_flag=stop)
+    kopf.run(
+        registry=registry,
+        settings=settings,
+        # else it asks for our user's name, and a container's user has none
+        identity="windlass-operator",
+        standalone=True,
+        namespaces=namespaces,
+        stop_flag=stop,
+    )
 
 
 def quiet() -> None:
