@@ -246,7 +246,7 @@ def test_a_leader_that_falls_silent_is_replaced(team: Team) -> None:
     """Verify that the standby takes over, and that the old leader, once it runs again, does nothing until it leads."""
     first = team.operator("first")
     document = stage.release("ships-2", "ships", "2", "1")
-    document["spec"]["strategy"]["steps"][1]["minSamples"] = 4_000
+    document["spec"]["strategy"]["steps"][1]["minSamples"] = 500
     eventually(lambda: "this replica leads" in first.said(), "the first leads")
     second = team.operator("second")
     team.apply(document)
@@ -271,7 +271,7 @@ def test_an_api_server_that_is_away_loses_nothing(team: Team) -> None:
     operator = team.operator()
     team.apply(stage.release("buses-2", "buses", "2", "1"))
     team.until("buses-2", "Progressing", step=1)
-    team.server.stop()
+    team.server.kill()
     time.sleep(5.0)
     team.server.start()
     done = team.until("buses-2", "Promoted")
@@ -344,7 +344,7 @@ def test_a_release_waits_for_servers_and_for_others(team: Team) -> None:
     team.operator()
     team.controllers.broken.add("boats-2")
     first = stage.release("boats-2", "boats", "2", "1")
-    first["spec"]["strategy"]["steps"][0]["minSamples"] = 2_000
+    first["spec"]["strategy"]["steps"][0]["minSamples"] = 800
     team.apply(first)
     waits = team.until("boats-2", "Pending")
     eventually(lambda: "version 2" in team.status("boats-2").get("message", ""), "it says what it waits for")

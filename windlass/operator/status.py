@@ -147,8 +147,11 @@ def _conditions(seen: Seen, view: View, phase: str, message: str, now: datetime)
 
 
 def _progressing(view: View, phase: str, message: str) -> tuple[Truth, str, str]:
-    if phase in FINISHED or phase in (REFUSED, "Paused", "Queued"):
+    # False of what is over alone: who waits for that must not be told of a queue
+    if phase in FINISHED or phase == REFUSED:
         return "False", view.reason if phase == REFUSED else phase, message
+    if phase == "Paused":
+        return "Unknown", phase, message
     return "True", view.reason if view.state is None else "Judging", message
 
 

@@ -97,6 +97,15 @@ def test_a_live_release_says_where_it_is() -> None:
             id="pending",
         ),
         pytest.param(
+            View(phase="Queued", reason="Queued", message="waits for release flights-12 to end"),
+            {
+                "Progressing": ("True", "Queued"),
+                "Available": ("Unknown", "NotStarted"),
+                "Degraded": ("False", "Well"),
+            },
+            id="queued",
+        ),
+        pytest.param(
             View(phase=REFUSED, reason="InvalidSpec", message="spec.model = missing"),
             {
                 "Progressing": ("False", "InvalidSpec"),
@@ -108,7 +117,7 @@ def test_a_live_release_says_where_it_is() -> None:
         pytest.param(
             View(state=replace(LIVE, phase="Paused"), in_force=True),
             {
-                "Progressing": ("False", "Paused"),
+                "Progressing": ("Unknown", "Paused"),
                 "Available": ("True", "InForce"),
                 "Degraded": ("False", "Well"),
             },
