@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from kfp import compiler
 
+from components import steps
 from pipelines import compile as compiling
-from pipelines import pods
+from pipelines import pods, training
 from windlass import __version__
 from windlass.cli import app
 from windlass.errors import WindlassError
@@ -146,3 +149,20 @@ def test_the_image_has_a_numeric_user_and_kfps_python_first() -> None:
     assert all("--no-deps" in i for i in installs)
     assert "--no-build-isolation" in installs[1]
     assert stated.index("USER 65532") > stated.rindex("pip install")
+
+
+def test_a_cluster_gets_the_same_dag_as_the_local_runner(tmp_path: Path, compiled: str) -> None:
+    """Verify that what is added for a cluster changes no step's code, and nothing of what it is given."""
+    path = tmp_path / "bare.yaml"
+    compiler.Compiler().compile(training.build(), str(path))
+    (bare,) = yaml.safe_load_all(path.read_text())
+    whole = documents(compiled)[0]
+    for name in steps.STEPS:
+        code = [d["deploymentSpec"]["executors"][f"exec-{name}"]["container"] for d in (bare, whole)]
+        assert code[0]["command"] == code[1]["command"] and code[0]["args"] == code[1]["args"]
+        assert bare["components"][f"comp-{name}"] == whole["components"][f"comp-{name}"]
+        alone, inside = bare["root"]["dag"]["tasks"][name], tasks(compiled)[name]
+        assert alone.get("dependentTasks") == inside.get("dependentTasks")
+        # a pipeline's own arguments have another name inside a group
+        shown = json.dumps(inside["inputs"]).replace("pipelinechannel--", "")
+        assert json.loads(shown) == alone["inputs"]

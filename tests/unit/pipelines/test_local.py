@@ -295,3 +295,17 @@ def test_callers_of_one_run_take_turns_and_leave_no_lock(tmp_path: Path) -> None
         thread.join()
     assert (len(most), max(most)) == (120, 1)
     assert list((settings.runs_dir / ".locks").iterdir()) == []
+
+
+def test_what_a_recurring_run_leaves_out_is_found_by_its_first_step(
+    tmp_path: Path, new_project: Callable[..., Settings]
+) -> None:
+    """Verify the DAG with a workload and nothing else: ends from the data, the version named by KFP's id of the run."""
+    settings = new_project(tmp_path)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    result = local._run(settings, local.Request("tiny", "", "", trials=1), "", folder, quiet)
+    assert (result["window"]["from"][:10], result["window"]["to"][:10]) == ("2024-01-01", "2024-02-10")
+    assert result["run_id"] and "{{" not in result["run_id"]
+    (version,) = Registry(settings).versions("tiny")
+    assert version.run_id == result["run_id"]
