@@ -310,6 +310,20 @@ def test_commands_are_carried_out_once(team: Team) -> None:
     assert [record["reason"] for record in pauses] == ["paused by ana"]
 
 
+def test_blue_green_asks_green_before_it_switches(team: Team) -> None:
+    """Verify one switch where nothing is asked, and none where green's own Service does not answer."""
+    team.operator()
+    switch = {"type": "blueGreen", "warmUp": 0, "keepWarm": "1s", "minSamples": 50}
+    team.apply(stage.release("trams-2", "trams", "2", "1", strategy=switch))
+    assert team.until("trams-2", "Promoted")["weights"] == {"2": 100}
+    assert team.acts("trams-2") == ["start", "advance", "promote"]
+    smoke = {**switch, "smoke": [{"body": {"instances": [{"a": 1}]}}]}
+    # there is no DNS for Services here, so nobody answers
+    team.apply(stage.release("trams-3", "trams", "3", strategy=smoke))
+    done = team.until("trams-3", "RolledBack")
+    assert "1 of 1 smoke requests failed" in done["message"] and team.weights("trams") == {"2": 100}
+
+
 def test_what_cannot_be_done_is_refused_with_its_reason(team: Team) -> None:
     """Verify that a release that this operator cannot carry out says so and holds nobody up."""
     team.operator()
@@ -323,9 +337,14 @@ def test_what_cannot_be_done_is_refused_with_its_reason(team: Team) -> None:
         (local, "NotSupported", "windlass up"),
         (shadow, "NotSupported", "prediction logs"),
         (unstarted, "Refused", "has no champion"),
+        (stage.release("carts-4", "carts", "4", "3"), "", ""),
+        (stage.release("carts-5", "carts", "5", "3"), "Refused", "version 4 is in force"),
     ):
         name = document["metadata"]["name"]
         team.apply(document)
+        if not reason:
+            team.until(name, "Promoted")
+            continue
         said = team.until(name, "Refused")
         assert words in said["message"]
         assert team.conditions(name)["Degraded"] == ("True", reason)

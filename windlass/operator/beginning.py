@@ -51,9 +51,10 @@ class Beginning:
         if reason is not None:
             return self._cannot(controller, seen, release, "NotSupported", reason, queued=queued)
         self._work.chosen.use(place.backends.of(release))
-        champion = release.champion or place.champions.of(self._work.model, self._work.chosen)
+        in_force = place.champions.of(self._work.model, self._work.chosen)
+        champion = release.champion or in_force
         versions = release.candidates if champion is None else (champion, *release.candidates)
-        if champion is not None:
+        if champion is not None and in_force in (None, champion):
             waits = place.waits(release, versions)
             if waits is not None:
                 view = View(release=release, reason="WaitingForServers", message=waits.reason)
@@ -63,7 +64,8 @@ class Beginning:
                 return SERVERS_S
         try:
             seen = place.teller.hold(seen)
-            decision = controller.start(release, champion)
+            # another champion than the stated one, or none at all, is refused there
+            decision = controller.start(release, in_force)
         except UsageError as error:
             return self._cannot(controller, seen, release, "Refused", str(error), queued=queued)
         self._work.last[release.name] = decision
