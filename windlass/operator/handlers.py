@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from serving.release.cluster.api import Kind
 from windlass.operator.reconciler import Object, Watched
@@ -76,7 +76,7 @@ def watch(
         registry=registry,
         settings=settings,
         # else it asks for our user's name, and a container's user has none
-        identity="windlass-operator",
+        identity=cast(Any, "windlass-operator"),
         standalone=True,
         namespaces=namespaces,
         stop_flag=stop,
