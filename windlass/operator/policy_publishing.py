@@ -128,11 +128,8 @@ class Policies:
                 self._api.apply(RETRAIN_POLICY, namespace, name, {"status": status}, subresource="status")
         return LOOK_S
 
-    def forget(self) -> None:
-        """Each turn reads everything anew."""
-
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is remembered: each turn reads everything anew."""
 
 
 def policies(context: Context) -> Policies:
