@@ -57,17 +57,17 @@ class Team:
         self._folder = folder
         self._api = KubernetesApi.connect(server.kubeconfig)
         self._env = {"WINDLASS_PROMETHEUS_URL": prometheus, "WINDLASS_SCRAPE_INTERVAL": "500ms"}
-        self._operators: list[Operator] = []
+        self.operators: list[Operator] = []
 
     def operator(self, name: str = "one", **env: str) -> Operator:
         made = Operator(
             self._kubeconfig, self.name, self._folder / f"{name}.log", **self._env, POD_NAME=name, **env
         )
-        self._operators.append(made)
+        self.operators.append(made)
         return made.start()
 
     def close(self) -> None:
-        for operator in self._operators:
+        for operator in self.operators:
             operator.kill()
 
     def apply(self, document: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Team:
         """The status once the release is in one of the phases, and no earlier than at a step."""
 
         def there() -> dict[str, Any] | None:
-            assert any(operator.running for operator in self._operators), self.logs()
+            assert any(operator.running for operator in self.operators), self.logs()
             said = self.status(name)
             ended = said.get("phase") in ENDED and said.get("phase") not in phases
             assert not ended, f"{name} is {said['phase']}: {said.get('message')}\n{self.logs()}"
@@ -140,7 +140,7 @@ class Team:
         )
 
     def logs(self) -> str:
-        return "\n".join(f"--- {o.log.name}\n{o.said()[-3000:]}" for o in self._operators)
+        return "\n".join(f"--- {o.log.name}\n{o.said()[-3000:]}" for o in self.operators)
 
 
 @pytest.fixture
@@ -280,6 +280,41 @@ def test_an_api_server_that_is_away_loses_nothing(team: Team) -> None:
     team.apply(stage.release("buses-3", "buses", "3"))
     team.until("buses-3", "Promoted")
     assert operator.stop() == 0
+
+
+def test_servers_that_somebody_deletes_are_made_anew(team: Team) -> None:
+    """Verify that a live release gets its InferenceServices back, and that an object which lost its finalizer and is
+    gone ends its release."""
+    team.operator()
+    document = stage.release("bikes-2", "bikes", "2", "1")
+    document["spec"]["strategy"]["steps"][0]["minSamples"] = 1_000_000
+    team.apply(document)
+    team.until("bikes-2", "Progressing", step=1)
+    path = INFERENCE_SERVICE.path(team.name, "bikes-2")
+    first = team.server.request("GET", path)["metadata"]["uid"]
+    team.server.request("DELETE", path)
+    # whoever takes over looks at once, and a leader every minute
+    team.operator("next", WINDLASS_LOOK_EVERY="200ms").address()
+    team.operators[0].stop()
+    made = eventually(
+        lambda: stage.get(team.server, team.name, "bikes-2", INFERENCE_SERVICE), "it is made anew"
+    )
+    assert made["metadata"]["uid"] != first
+    team.server.kubectl(
+        *(
+            "patch",
+            "release",
+            "bikes-2",
+            "-n",
+            team.name,
+            "--type=merge",
+            "-p",
+            '{"metadata": {"finalizers": []}}',
+        )
+    )
+    team.server.kubectl("delete", "-n", team.name, "release", "bikes-2")
+    eventually(lambda: team.weights("bikes") == {"1": 100}, "the champion has everything")
+    assert team.acts("bikes-2") == ["start", "abort"]
 
 
 def test_commands_are_carried_out_once(team: Team) -> None:

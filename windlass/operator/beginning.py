@@ -63,7 +63,10 @@ class Beginning:
                 self._work.show(seen, view)
                 return SERVERS_S
         try:
-            seen = place.teller.hold(seen)
+            held = place.teller.hold(seen)
+            if held is None:
+                return 0.0
+            seen = held
             # another champion than the stated one, or none at all, is refused there
             decision = controller.start(release, in_force)
         except UsageError as error:

@@ -72,8 +72,6 @@ def watch(
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)(_relay(kind, heard))
         if each.label is not None:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = each.label
-    # else it asks for our user's name, and a container's user has none
-    identity: Any = "windlass-operator"
     kopf.run(
         registry=registry,
         settings=settings,

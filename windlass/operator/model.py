@@ -8,6 +8,7 @@ objects where it was.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from serving.release.cluster.kinds import RELEASE
@@ -29,6 +30,11 @@ from windlass.operator.status import View
 from windlass.operator.watching import Watching
 from windlass.operator.work import Work
 
+#: Seconds between two looks at the servers of a live release.
+SERVERS_EVERY_S = 60.0
+#: The same while some are missing.
+MISSING_EVERY_S = 10.0
+
 
 class ModelReleases:
     """The releases of one model in one namespace.
@@ -44,6 +50,8 @@ class ModelReleases:
         self._watching: Watching | None = None
         self._trouble: dict[str, str] = {}
         self._ended: str | None = None
+        self._next_servers = 0.0
+        self._missing: str | None = None
 
     @property
     def idle(self) -> bool:
@@ -160,17 +168,37 @@ class ModelReleases:
         state = controller.newest(self._work.model) or live
         if not state.live:
             return
-        changed = self._changed(seen, state)
+        reason = "ActFailed"
+        if trouble is None:
+            trouble, reason = self._servers(state), "ServersFail"
+        if trouble is None:
+            trouble, reason = self._changed(seen, state), "SpecChanged"
         self._work.show(
             seen,
             View(
                 state=state,
                 decision=self._work.last.get(seen.name),
-                trouble=trouble or changed,
-                trouble_reason="ActFailed" if trouble else "SpecChanged",
+                trouble=trouble,
+                trouble_reason=reason,
                 in_force=in_force,
             ),
         )
+
+    def _servers(self, live: ReleaseState) -> str | None:
+        """Make servers anew that somebody took away, now and then; what is wrong with them."""
+        now = time.monotonic()
+        if now < self._next_servers:
+            return self._missing
+        try:
+            waits = self._work.place.waits(live.release, live.traffic.versions)
+        except (DeposedError, OvertakenError):
+            raise
+        except WindlassError as error:
+            self._missing = str(error)
+        else:
+            self._missing = None if waits is None else waits.reason
+        self._next_servers = now + (SERVERS_EVERY_S if self._missing is None else MISSING_EVERY_S)
+        return self._missing
 
     def _abandoned(self, controller: ReleaseController, live: ReleaseState) -> None:
         """End a release whose object is gone although our finalizer was on it: nobody could end it otherwise."""

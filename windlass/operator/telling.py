@@ -60,16 +60,9 @@ class Teller:
         now = self._monotonic()
         if not status.says_more(wanted, before) and (wanted == before or now - when < status.REFRESH_S):
             return known
-        try:
-            body = self._api.apply(
-                RELEASE, seen.namespace, seen.name, {"status": wanted}, subresource="status"
-            )
-        except RejectedError:
-            if self._api.get(RELEASE, seen.namespace, seen.name) is None:
-                self.forget(seen)
-                self._gone(seen)
-                return known
-            raise
+        body = self._apply(seen, {"status": wanted}, subresource="status")
+        if body is None:
+            return known
         self._learn(body)
         self._written[seen.uid] = (now, wanted)
         return of_object(body)
@@ -78,7 +71,9 @@ class Teller:
         """Note a command in the status and leave all else of it."""
         _, before = self._written.get(seen.uid, (0.0, seen.status))
         wanted = {**before, "handledCommand": command}
-        body = self._api.apply(RELEASE, seen.namespace, seen.name, {"status": wanted}, subresource="status")
+        body = self._apply(seen, {"status": wanted}, subresource="status")
+        if body is None:
+            return
         self._learn(body)
         self._written[seen.uid] = (self._monotonic(), wanted)
 
@@ -117,13 +112,13 @@ class Teller:
         at = self._clock.now().isoformat()
         self.event(seen, Event(at, "Warning" if warning else "Normal", reason, message))
 
-    def hold(self, seen: Seen) -> Seen:
-        """Put the finalizer on: from here on a deletion waits for the traffic."""
+    def hold(self, seen: Seen) -> Seen | None:
+        """Put the finalizer on: from here on a deletion waits for the traffic; None where the object is gone."""
         if seen.held:
             return seen
-        # with its uid: an apply would make a deleted object anew
-        content = {"metadata": {"uid": seen.uid, "finalizers": [FINALIZER]}}
-        body = self._api.apply(RELEASE, seen.namespace, seen.name, content)
+        body = self._apply(seen, {"metadata": {"finalizers": [FINALIZER]}})
+        if body is None:
+            return None
         self._learn(body)
         return of_object(body)
 
@@ -144,6 +139,20 @@ class Teller:
             self._gone(seen)
         else:
             self._learn(body)
+
+    def _apply(self, seen: Seen, content: Mapping[str, Any], *, subresource: str = "") -> Object | None:
+        """Apply to that very object; None where it is gone, which a watch may have missed."""
+        # with its uid: an apply would make a deleted object anew, or write to another one of the name
+        content = {**content, "metadata": {**content.get("metadata", {}), "uid": seen.uid}}
+        try:
+            return self._api.apply(RELEASE, seen.namespace, seen.name, content, subresource=subresource)
+        except (ConflictError, RejectedError):
+            live = self._api.get(RELEASE, seen.namespace, seen.name)
+            if live is not None and live["metadata"]["uid"] == seen.uid:
+                raise
+            self.forget(seen)
+            self._gone(seen)
+            return None
 
     def obeyed(self, seen: Seen) -> None:
         """Take the command off, if it is still that one."""
