@@ -134,11 +134,15 @@ def test_the_sample_is_taken_and_finds_what_the_chart_makes(api_server: ApiServe
     assert done.stderr == ""
     spec = job["spec"]["template"]["spec"]
     made = {(k.kind, k.name) for k in documents(render(*environment_values("kind")))}
-    (container,) = spec["containers"]
+    containers = [*spec.get("initContainers", ()), *spec["containers"]]
+    variables = [variable for container in containers for variable in container.get("env", ())]
+    secrets = {v["valueFrom"]["secretKeyRef"]["name"] for v in variables if "valueFrom" in v}
+    maps = {each["configMapRef"]["name"] for container in containers for each in container.get("envFrom", ())}
     volumes = {v["name"]: v for v in spec["volumes"]}
     assert ("ServiceAccount", spec["serviceAccountName"]) in made
     assert ("PriorityClass", spec["priorityClassName"]) in made
-    assert ("ConfigMap", container["envFrom"][0]["configMapRef"]["name"]) in made
+    assert maps and {("ConfigMap", name) for name in maps} <= made
+    assert {("Secret", name) for name in secrets} <= made
     assert ("PersistentVolumeClaim", volumes["models"]["persistentVolumeClaim"]["claimName"]) in made
     assert f"secret generic {volumes['signing']['secret']['secretName']} " in (KIND / "up.sh").read_text()
     for kind, name in (

@@ -36,7 +36,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     everything.unlink()
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text)
-    for sample in sorted((HERE / "samples").rglob("*.yaml")):
+    for sample in [*sorted((HERE / "samples").rglob("*.yaml")), HERE / "kind" / "train-flights.yaml"]:
         (folder / f"sample-{sample.stem}.yaml").write_text(sample.read_text())
     return folder
 
