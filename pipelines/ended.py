@@ -17,6 +17,13 @@ from typing import Any
 EVENT = "dev.windlass.pipeline.ended"
 URL, TOKEN = "WINDLASS_TRIGGER_URL", "WINDLASS_TRIGGER_TOKEN"
 PATIENCE_S = 20.0
+STATES = {
+    "SUCCEEDED": "SUCCEEDED", "COMPLETE": "SUCCEEDED", "CACHED": "SUCCEEDED", "FAILED": "FAILED",
+    "CANCELED": "CANCELLED", "CANCELLED": "CANCELLED", "CANCELING": "CANCELLED", "SKIPPED": "SKIPPED",
+}  # fmt: skip
+"""What Kubeflow says of the group of steps -> what became of the run; releases differ in their words, and some ask a
+group that has ended and is not marked so yet."""
+UNKNOWN = "UNKNOWN"
 
 
 def event(workload: str, run: str, job: str, state: str, error: str) -> dict[str, Any]:
@@ -25,7 +32,7 @@ def event(workload: str, run: str, job: str, state: str, error: str) -> dict[str
     Args:
         run: the trigger's id where a trigger started it, else empty.
         job: Kubeflow's id of the run.
-        state: as Kubeflow has it: SUCCEEDED, FAILED or CANCELLED.
+        state: SUCCEEDED, FAILED, CANCELLED, SKIPPED or UNKNOWN.
     """
     return {
         "specversion": "1.0",
@@ -40,8 +47,13 @@ def event(workload: str, run: str, job: str, state: str, error: str) -> dict[str
 def tell(
     workload: str, run: str, job: str, state: str, error: str, environ: Mapping[str, str] | None = None
 ) -> bool:
-    """Say on stderr how the run ended, and send it to the trigger where one is named; whether it took it."""
+    """Say on stderr how the run ended, and send it to the trigger where one is named; whether it took it.
+
+    Args:
+        state: in the words of Kubeflow's release.
+    """
     env = os.environ if environ is None else environ
+    state = STATES.get(state, UNKNOWN)
     content = event(workload, run, job, state, error)
     _say(f"run {run or job} of {workload} ended {state}" + (f": {error}" if error else ""))
     url = env.get(URL)

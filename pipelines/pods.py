@@ -124,6 +124,10 @@ class Pods:
     )
     labels: Mapping[str, str] = forms.anything("Labels of the pods.", default={})
     annotations: Mapping[str, str] = forms.anything("Annotations of the pods.", default={})
+    report: bool = forms.flag(
+        "Whether a last task tells how the run ended; Kubeflow Pipelines before 2.14 refuses a pipeline with it.",
+        default=True,
+    )
     timeout: timedelta = forms.duration("After so long a pod is ended.", default=timedelta(hours=2))
     retries: Retries = forms.nested(Retries, "Retries of every step.", default=Retries())
     steps: Mapping[str, Step] = forms.anything("By step: " + ", ".join(EVERY) + ".", default={})

@@ -8,6 +8,7 @@ It has two forms. The local runner gets the bare DAG. A cluster gets the same DA
 last task tells the retrain trigger.
 """
 
+import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kfp import dsl
@@ -129,9 +130,11 @@ def build_for_cluster(pods: "Pods") -> Any:
         data: str = "",
         trials: int = DEFAULT_TRIALS,
     ) -> None:
-        last = tell(workload=workload, run_id=run_id, job=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-        cluster.furnish(last, REPORT, pods)
-        with dsl.ExitHandler(last, name="training"):
+        with contextlib.ExitStack() as group:
+            if pods.report:
+                last = tell(workload=workload, run_id=run_id, job=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
+                cluster.furnish(last, REPORT, pods)
+                group.enter_context(dsl.ExitHandler(last, name="training"))
             for name, task in _tasks(component, workload, start, end, run_id, data, trials).items():
                 cluster.furnish(task, name, pods)
 

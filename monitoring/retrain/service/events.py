@@ -23,7 +23,7 @@ from windlass.errors import UsageError
 
 TYPE = "dev.windlass.retrain.signal"
 ENDED = "dev.windlass.pipeline.ended"
-STATES = ("SUCCEEDED", "FAILED", "CANCELLED", "CANCELED", "SKIPPED")
+STATES = ("SUCCEEDED", "FAILED", "CANCELLED", "SKIPPED", "UNKNOWN")
 LARGEST_ERROR = 2000
 KNOWN = ("workload", "kind", "champion", "cause", "at", "ended", "detail")
 LARGEST_DETAIL = 64 * 1024

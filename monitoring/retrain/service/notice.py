@@ -40,7 +40,7 @@ class RunEnded:
 
     Attributes:
         run: the trigger's id where a trigger started it, else Kubeflow's id.
-        state: SUCCEEDED, FAILED or CANCELLED.
+        state: SUCCEEDED, FAILED, CANCELLED, SKIPPED, or UNKNOWN where Kubeflow did not tell it.
     """
 
     workload: str

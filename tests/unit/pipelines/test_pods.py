@@ -215,6 +215,15 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path: Path, content: bytes | Non
         pods.load(path)
 
 
+def test_a_backend_that_is_told_of_no_exit_task_gets_none() -> None:
+    """Verify `report: false`, for a Kubeflow that refuses a pipeline whose last task asks how the others ended."""
+    pipeline, platform = yaml.safe_load_all(compiling.render(pods.parse({"report": False})))
+    assert set(pipeline["root"]["dag"]["tasks"]) == set(pods.STEPS)
+    assert "TASK_FINAL_STATUS" not in str(pipeline)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == {f"exec-{name}" for name in pods.STEPS}
+
+
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("# nothing yet\n")
