@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from monitoring.rules.watch import watching
+from serving.release.cluster import naming
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import (
     HTTP_ROUTE,
@@ -141,15 +142,30 @@ class TestObjects:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         """Verify that specs are the same to the byte, statuses mean the new objects, and once is enough."""
-        before, where = objects(api, filled), ("--kubeconfig", server.kubeconfig)
+        route = {
+            "metadata": {"labels": naming.MANAGED_BY, "annotations": {"windlass.dev/champion": "12"}},
+            "spec": {
+                "parentRefs": [{"name": "windlass"}],
+                "rules": [{"backendRefs": [{"name": "a", "port": 80}]}],
+            },
+        }
+        api.apply(HTTP_ROUTE, filled, "windlass-flights", route)
+        before = objects(api, filled)
         assert sum(key.startswith("ReleaseJournal/") for key in before) > 8
         file = tmp_path / "b.tar.gz"
+        samples = ("-f", SAMPLES / "backup" / "backup.yaml", "-f", SAMPLES / "backup" / "restore.yaml")
+        server.kubectl("apply", "-n", filled, "--validate=strict", *samples)
+        # with the rights that the samples give, and no others
+        where, there = (
+            ("--kubeconfig", server.kubeconfig_for_service_account(filled, f"windlass-{act}"))
+            for act in ("backup", "restore")
+        )
         taken = windlass("backup", file, "--cluster", "--namespace", filled, *where, capsys=capsys)
         assert (taken["objects"], taken["files"]) == (len(before), 0)
         assert objects(api, filled) == before, "a backup changes nothing"
         destroy(api, filled)
 
-        put = windlass("restore", file, "--cluster", *where, capsys=capsys)
+        put = windlass("restore", file, "--cluster", *there, capsys=capsys)
         assert put["namespace"] == filled and sum(put["created"].values()) == len(before)
         after = objects(api, filled)
         assert {k: json.dumps(o["spec"]) for k, o in after.items()} == {
@@ -172,6 +188,18 @@ class TestObjects:
             *range(1, 31),
         ]
         assert store.queued("flights") == [("flights-14", {"kind": "Release", "n": 14})]
+
+    @pytest.mark.parametrize("sample", ["backup", "restore"])
+    def test_the_samples_pods_are_restricted(self, server: ApiServer, place: str, sample: str) -> None:
+        """Verify that Pod Security lets the pods of both samples into a namespace of its strictest level."""
+        server.kubectl("label", "namespace", place, "pod-security.kubernetes.io/enforce=restricted")
+        documents = list(yaml.safe_load_all((SAMPLES / "backup" / f"{sample}.yaml").read_text()))
+        (job,) = (d for d in documents if d["kind"] in ("Job", "CronJob"))
+        template = job["spec"].get("jobTemplate", job)["spec"]["template"]
+        server.kubectl("create", "serviceaccount", f"windlass-{sample}", "-n", place)
+        pod = {"metadata": {"name": sample, **template["metadata"]}, "spec": template["spec"]}
+        path = f"/api/v1/namespaces/{place}/pods?fieldValidation=Strict&dryRun=All"
+        assert server.request("POST", path, pod)["kind"] == "Pod"
 
     def test_one_that_broke_off_is_completed(
         self,
