@@ -18,6 +18,7 @@ import yaml
 from manifests.generate import CHART, ENVIRONMENTS, HERE, ROOT, documents, environment_values, render
 from monitoring.analysis.__main__ import _parser
 from serving.release.cluster.serving_options import Scaling, ServingOptions, loads
+from serving.release.cluster.serving_runtime import NAMES as NAMES_OF_RUNTIMES
 from tests.cluster import go_modules
 from tests.cluster.api_server import ApiServer
 from tests.cluster.everything import EVERYTHING
@@ -116,9 +117,7 @@ def test_lint_finds_nothing(sources: dict[str, list[Path]], name: str) -> None:
         pytest.param("operator.image.digest=abc", "'abc' does not match pattern", id="no-digest"),
         pytest.param("mlflow.url=mlflow:5000", "'mlflow:5000' does not match pattern", id="no-address"),
         pytest.param("analysis.workloads[0].name=flights", "missing property 'schedule'", id="missing"),
-        pytest.param(
-            "models.verifyKey=secret", "does not match pattern", id="no-public-key"
-        ),
+        pytest.param("models.verifyKey=secret", "does not match pattern", id="no-public-key"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(setting: str, said: str) -> None:
@@ -246,6 +245,15 @@ def test_the_operator_understands_what_it_is_given(sources: dict[str, list[Path]
     if name == "everything":
         assert served.of("flights").scaling.max_replicas == 12
         assert served.online is not None and served.image_pull_secrets == ("pull",)
+
+
+def test_serverless_is_understood() -> None:
+    """Verify that the component's options are ones that the operator takes, and its runtime one that the chart has."""
+    found = documents(render(HERE / "components" / "serverless" / "values.yaml"))
+    (options,) = (d for k, d in found.items() if (k.kind, k.name) == ("ConfigMap", "windlass-operator"))
+    served = loads(options["data"]["serving.yaml"])
+    assert (served.mode, served.scaling.min_replicas) == ("Serverless", 0)
+    assert NAMES_OF_RUNTIMES[served.mode] in {k.name for k in found if k.kind == "ClusterServingRuntime"}
 
 
 @pytest.mark.parametrize("name", NAMES)
