@@ -65,7 +65,11 @@ kubectl apply --server-side -k "$pipelines/env/platform-agnostic?ref=$KUBEFLOW_P
 kubectl -n kubeflow wait --for=condition=Available --timeout=15m deployment/ml-pipeline
 
 say "Windlass"
-chart windlass windlass helm/windlass --values helm/windlass/values-kind.yaml
+# not --wait: that waits for claims as well, and kind binds one when a pod first uses it, a model's training here
+helm upgrade --install windlass helm/windlass --namespace windlass --values helm/windlass/values-kind.yaml
+for workload in $(kubectl -n windlass get deployments,statefulsets -l app.kubernetes.io/part-of=windlass -o name); do
+    kubectl -n windlass rollout status "$workload" --timeout=10m
+done
 # steps of pipelines run over there
 kubectl -n windlass get configmap windlass-pipeline \
     -o go-template='{{range $name, $value := .data}}{{$name}}={{$value}}{{"\n"}}{{end}}' >"$secrets/pipeline.env"
