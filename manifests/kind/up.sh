@@ -8,7 +8,7 @@ source "$here/versions.env"
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
-for program in docker kind kubectl helm openssl; do
+for program in docker kind kubectl helm git openssl; do
     command -v "$program" >/dev/null || { echo "error: $program is not on PATH; install it and repeat" >&2; exit 2; }
 done
 if [[ $(kind version) != *"$KIND_VERSION"* ]]; then
