@@ -27,6 +27,8 @@ SCRAPE_MS = 5000
 STEPS = [{"weight": weight, "minSamples": 50, "minDuration": "45s"} for weight in range(2, 98, 3)]
 
 Say = Callable[[str], None]
+#: Records by release.
+Journals = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,12 @@ class Measured:
 
     Attributes:
         p99_s: of a turn, the upper bound of the histogram's bucket.
+        load: runnable processes of the whole machine, the mean of five minutes: beside others a turn waits for them.
         requests_per_release_minute: to the API server, of a live Release, watches and lease left out.
         lost: decisions that an outage lost or did twice; None without one.
     """
 
+    seconds: float
     turns: int
     p50_s: float
     p99_s: float
@@ -60,6 +64,7 @@ class Measured:
     peak_mb: float
     resident_mb: float
     cores: float
+    load: float
     requests: dict[str, int]
     requests_per_release_minute: float
     decisions: int
@@ -75,6 +80,8 @@ class Measured:
         yield "peak memory", self.peak_mb, "MB"
         yield "memory at the end", self.resident_mb, "MB"
         yield "cores", self.cores, ""
+        yield "CPU of a turn", 1000 * self.cores * self.seconds / max(self.turns, 1), "ms"
+        yield "load average of the machine", self.load, ""
         for verb, number in sorted(self.requests.items()):
             yield f"API requests, {verb}", number, ""
         yield "API requests of a live Release and minute", self.requests_per_release_minute, ""
@@ -167,17 +174,25 @@ def _outage(found: Measured, server: ApiServer, scene: Scene, address: str, outa
     eventually(gone_on, "all releases go on", 300.0)
     back_s = time.monotonic() - back
     later = _journals(ClusterStore(KubernetesApi.connect(server.kubeconfig, timeout_s=30.0), PLACE, None))
-    lost = 0
-    for name, records in later.items():
-        lost += records[: len(earlier[name])] != earlier[name]
-        decided = [record["seq"] for record in records if record["kind"] == "decision"]
-        lost += decided != list(range(1, len(decided) + 1))
-        steps = [r["state"]["step"] for r in records if r["kind"] == "decision" and r["acts"]]
-        lost += steps != list(range(len(steps)))
-    return Measured(**{**vars(found), "lost": lost, "back_s": back_s})
+    return Measured(**{**vars(found), "lost": lost(earlier, later), "back_s": back_s})
 
 
-def _journals(store: ClusterStore) -> dict[str, list[dict[str, Any]]]:
+def lost(earlier: Journals, later: Journals) -> int:
+    """How many releases lost a decision, or took one or carried it out twice, between two readings of the journals."""
+    wrong = 0
+    for name, before in earlier.items():
+        records = later.get(name, [])
+        decisions = [record for record in records if record["kind"] == "decision"]
+        steps = [record["state"]["step"] for record in decisions if record["acts"]]
+        wrong += (
+            records[: len(before)] != before
+            or [record["seq"] for record in decisions] != list(range(1, len(decisions) + 1))
+            or steps != list(range(len(steps)))
+        )
+    return wrong
+
+
+def _journals(store: ClusterStore) -> Journals:
     return {
         entry.name: [dict(record) for record in store.records(entry)]
         for model in store.models()
@@ -204,6 +219,7 @@ def _found(
     reconcile, late = "windlass_operator_reconcile_seconds", "windlass_operator_late_seconds"
     peak, resident = _memory_mb(pid)
     return Measured(
+        seconds=elapsed,
         turns=int(risen[f'{reconcile}_count{{kind="release"}}']),
         p50_s=_quantile(risen, reconcile, 0.5),
         p99_s=_quantile(risen, reconcile, 0.99),
@@ -211,6 +227,7 @@ def _found(
         peak_mb=peak,
         resident_mb=resident,
         cores=cores,
+        load=os.getloadavg()[1],
         requests=requests,
         requests_per_release_minute=sum(requests.values()) / scene.moving / elapsed * 60,
         decisions=int(decisions),
