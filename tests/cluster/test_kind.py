@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +124,38 @@ def test_alertmanager_tells_the_trigger_as_elsewhere() -> None:
     assert labels == {"release": "kube-prometheus-stack"} and "kind" in ENVIRONMENTS
 
 
-def test_the_sample_is_taken_and_finds_what_the_chart_makes(api_server: ApiServer) -> None:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One of its own: a class of priority and one of gateways belong to no namespace."""
+    with ApiServer(tmp_path_factory.mktemp("api-server")) as running:
+        yield running
+
+
+def test_the_proxies_configuration_is_taken(server: ApiServer) -> None:
+    """Verify it by Envoy Gateway's own definition and the Gateway API's."""
+    envoy = module_dir("github.com/envoyproxy/gateway") / "charts/gateway-helm/charts/crds/crds/generated"
+    gateway = module_dir("sigs.k8s.io/gateway-api", "envoygateway") / "config/crd/standard"
+    files = [envoy / "gateway.envoyproxy.io_envoyproxies.yaml"]
+    files.append(gateway / "gateway.networking.k8s.io_gatewayclasses.yaml")
+    server.kubectl("apply", "--server-side", *(word for file in files for word in ("-f", file)))
+    server.kubectl("create", "namespace", "envoy-gateway-system")
+    # a definition is served a moment after it is stored
+    ends = time.monotonic() + 60.0
+    command = ("apply", "--server-side", "--validate=strict", "-f", str(KIND / "envoy-gateway-proxy.yaml"))
+    while (done := server.kubectl(*command, check=False)).returncode and time.monotonic() < ends:
+        time.sleep(0.5)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+def test_the_sample_is_taken_and_finds_what_the_chart_makes(server: ApiServer) -> None:
     """Verify that the Job and its pod pass a real API server, and that all they name is the chart's or the script's."""
     where = "kind-sample"
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-    api_server.request("POST", "/api/v1/namespaces", {"metadata": {"name": where, "labels": labels}})
+    server.request("POST", "/api/v1/namespaces", {"metadata": {"name": where, "labels": labels}})
     job = yaml.safe_load(JOB.read_text())
     job["metadata"]["namespace"] = where
     command = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
-    done = api_server.kubectl(*command, given=json.dumps(job))
+    done = server.kubectl(*command, given=json.dumps(job))
     assert done.stderr == ""
     spec = job["spec"]["template"]["spec"]
     made = {(k.kind, k.name) for k in documents(render(*environment_values("kind")))}
@@ -151,7 +176,7 @@ def test_the_sample_is_taken_and_finds_what_the_chart_makes(api_server: ApiServe
     ):
         document = next(d for k, d in documents(render()).items() if (k.kind, k.name) == (kind, name))
         document["metadata"].pop("namespace", None)
-        api_server.kubectl("apply", "-n", where, "-f", "-", given=json.dumps(document))
+        server.kubectl("apply", "-n", where, "-f", "-", given=json.dumps(document))
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": {"name": "sample"}}
     path = f"/api/v1/namespaces/{where}/pods?dryRun=All&fieldValidation=Strict"
-    assert api_server.request("POST", path, pod)["metadata"]["name"] == "sample"
+    assert server.request("POST", path, pod)["metadata"]["name"] == "sample"
