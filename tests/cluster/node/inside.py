@@ -34,8 +34,13 @@ class Inside:
             "advertise-address": address,
             "endpoint-reconciler-type": "lease",
             "authorization-mode": "Node,RBAC",
+            # for `kubectl logs` and `exec`
+            "kubelet-preferred-address-types": "InternalIP",
+            "kubelet-client-certificate": str(folder / "kubelet-client.crt"),
+            "kubelet-client-key": str(folder / "kubelet-client.key"),
         }
         self.api = ApiServer(folder / "api", flags=flags, addresses=[address])
+        self.api.authority.client("kube-apiserver", ["system:masters"]).write(folder, "kubelet-client")
         self.parts: dict[str, Program] = {}
 
     def start(self) -> None:

@@ -16,14 +16,15 @@ from typing import Any
 import yaml
 
 from tests.cluster.certificates import Authority
-from tests.cluster.node.images import named
+from tests.cluster.node.images import ROOT, named
 from tests.cluster.node.node import Node
 from tests.cluster.tools.build import module_dir, tool
 from windlass.errors import WindlassError
 
 GATEWAY_NAMESPACE = "envoy-gateway-system"
-GATEWAY_CLASS = "eg"
-#: The address of the Gateway on the node, whichever Gateway asks for it.
+#: What kind is told as well: the steps are the same where they can be.
+KIND = ROOT / "manifests" / "kind"
+#: The port of the node that the Gateway answers on.
 NODE_PORT = 30080
 _WEBHOOKS = 9443
 _WAIT_S = 240.0
@@ -65,45 +66,19 @@ def envoy_gateway(node: Node, work: Path) -> None:
     values["global"]["images"]["envoyProxy"] = {"image": named("gateway"), "pullPolicy": "IfNotPresent"}
     values["crds"]["enabled"] = False
     values["topologyInjector"]["enabled"] = False
-    # experiments assign their units by a script in the proxy
-    values["config"]["envoyGateway"]["extensionApis"] = {"enableLua": True}
     file = work / "envoy-gateway.yaml"
     file.write_text(yaml.safe_dump(values))
     node.helm(
         "install", "eg", charts / "gateway-helm", "--namespace", GATEWAY_NAMESPACE, "--create-namespace", "--skip-crds",
-        "--values", file, "--wait", "--timeout", f"{_WAIT_S:.0f}s",
+        "--values", file, "--values", KIND / "envoy-gateway.yaml", "--wait", "--timeout", f"{_WAIT_S:.0f}s",
     )  # fmt: skip
-    service = {
-        "type": "NodePort",
-        "patch": {
-            "type": "StrategicMerge",
-            "value": {
-                "spec": {"ports": [{"name": "http-80", "port": 80, "nodePort": NODE_PORT, "protocol": "TCP"}]}
-            },
-        },
-    }
-    proxy = {
-        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
-        "kind": "EnvoyProxy",
-        "metadata": {"name": "node", "namespace": GATEWAY_NAMESPACE},
-        "spec": {"provider": {"type": "Kubernetes", "kubernetes": {"envoyService": service}}},
-    }
-    reference = {
-        "group": "gateway.envoyproxy.io",
-        "kind": "EnvoyProxy",
-        "name": "node",
-        "namespace": GATEWAY_NAMESPACE,
-    }
-    gateway_class = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "GatewayClass",
-        "metadata": {"name": GATEWAY_CLASS},
-        "spec": {
-            "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
-            "parametersRef": reference,
-        },
-    }
-    _apply_objects(node, proxy, gateway_class)
+    # the class, and proxies on a port of the node
+    _apply(node, KIND / "envoy-gateway-proxy.yaml")
+    container = {"image": named("gateway"), "imagePullPolicy": "IfNotPresent"}
+    ours = {"spec": {"provider": {"kubernetes": {"envoyDeployment": {"container": container}}}}}
+    node.kubectl(
+        "-n", GATEWAY_NAMESPACE, "patch", "envoyproxy", "node", "--type=merge", "--patch", json.dumps(ours)
+    )
 
 
 def kserve(node: Node, work: Path) -> None:
@@ -119,6 +94,8 @@ def kserve(node: Node, work: Path) -> None:
         *sorted(crds.glob("serving.*.yaml")),
         *sorted((crds / "clusterstoragecontainer").glob("serving.*.yaml")),
     )
+    # its defaults; no image but ours is on the node, and nothing of ours starts one of these
+    resources = {"memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1"}
     data = {
         "deploy": {"defaultDeploymentMode": "Standard"},
         "ingress": {
@@ -133,23 +110,11 @@ def kserve(node: Node, work: Path) -> None:
             "urlScheme": "http",
             "disableIstioVirtualHost": True,
         },
-        "logger": {
-            "image": "kserve/agent:v0.20.0",
-            "memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1",
-            "defaultUrl": "http://default-broker",
-        },
-        "agent": {
-            "image": "kserve/agent:v0.20.0",
-            "memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1",
-        },
-        "storageInitializer": {
-            "image": "kserve/storage-initializer:v0.20.0",
-            "memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1",
-        },
-        "router": {
-            "image": "kserve/router:v0.20.0",
-            "memoryRequest": "100Mi", "memoryLimit": "1Gi", "cpuRequest": "100m", "cpuLimit": "1",
-        },
+        "logger": {"image": "kserve/agent:v0.20.0", "defaultUrl": "http://default-broker", **resources},
+        "batcher": {"image": "kserve/agent:v0.20.0", **resources},
+        "agent": {"image": "kserve/agent:v0.20.0", **resources},
+        "storageInitializer": {"image": "kserve/storage-initializer:v0.20.0", **resources},
+        "router": {"image": "kserve/router:v0.20.0", **resources},
         "credentials": {"gcs": {"gcsCredentialFileName": "x"}, "s3": {}},
         "metricsAggregator": {"enableMetricAggregation": "false", "enablePrometheusScraping": "false"},
         "explainers": {},
@@ -160,8 +125,8 @@ def kserve(node: Node, work: Path) -> None:
         "metadata": {"name": "inferenceservice-config", "namespace": "kserve"},
         "data": {name: json.dumps(value) for name, value in data.items()},
     }
-    _apply_objects(node, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}})
-    _apply_objects(node, config)
+    apply_objects(node, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}})
+    apply_objects(node, config)
     certificates = work / "k8s-webhook-server" / "serving-certs"
     certificates.mkdir(parents=True)
     authority = Authority("kserve-webhooks")
@@ -176,8 +141,8 @@ def kserve(node: Node, work: Path) -> None:
         ],
         {"KUBECONFIG": str(node.kubeconfig), "POD_NAMESPACE": "kserve", "TMPDIR": str(work)},
     )
-    _wait(lambda: _listens(node, _WEBHOOKS, "kserve-manager"), "KServe's webhooks listen")
-    _apply_objects(node, *_webhooks(module, node.address, authority.pair.certificate))
+    wait(lambda: _listens(node, _WEBHOOKS, "kserve-manager"), "KServe's webhooks listen")
+    apply_objects(node, *_webhooks(module, node.address, authority.pair.certificate))
 
 
 def _webhooks(module: Path, address: str, certificate: bytes) -> list[dict[str, Any]]:
@@ -196,7 +161,7 @@ def _apply(node: Node, *files: Path) -> None:
     words = [word for path in files for word in ("-f", path)]
     node.kubectl("apply", "--server-side", "--force-conflicts", *words)
     # `kubectl wait` fails on a definition that has no condition yet
-    _wait(lambda: _established(node), "the API server serves the new kinds")
+    wait(lambda: _established(node), "the API server serves the new kinds")
 
 
 def _established(node: Node) -> bool:
@@ -210,7 +175,7 @@ def _established(node: Node) -> bool:
     )
 
 
-def _apply_objects(node: Node, *objects: dict[str, Any]) -> None:
+def apply_objects(node: Node, *objects: dict[str, Any]) -> None:
     content = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
     node.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=content)
 
@@ -224,7 +189,7 @@ def _listens(node: Node, port: int, program: str) -> bool:
         return probe.connect_ex((node.address, port)) == 0
 
 
-def _wait(condition: Any, what: str, seconds: float = _WAIT_S) -> None:
+def wait(condition: Any, what: str, seconds: float = _WAIT_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.cluster.node import platform
 from tests.cluster.node.node import Node
 
-IMAGES = ("gateway", "operator", "serving", "training")
+IMAGES = ("gateway", "operator", "redis", "serving", "training")
 
 
 def main() -> None:
