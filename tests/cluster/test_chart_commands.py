@@ -23,7 +23,7 @@ import redis_server
 import yaml
 
 from manifests.generate import ROOT, documents, render
-from tests.cluster.everything import EVERYTHING
+from tests.cluster.charts import EVERYTHING
 from tests.cluster.tools.build import BUILD_S
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -35,7 +35,7 @@ ENDS_S = 60.0
 @pytest.fixture(scope="module")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The first container of each Deployment and StatefulSet by its name, and `store`, the feature server's file."""
-    values = EVERYTHING | {"objectStore": {}, "kubeflow": {"url": ""}}
+    values = yaml.safe_load(EVERYTHING.read_text()) | {"objectStore": {}, "kubeflow": {"url": ""}}
     values["mlflow"] = {"url": "", "enabled": True}
     values["featureServer"] = {"enabled": True, "registry": "/var/lib/windlass/registry.db"}
     file = tmp_path_factory.mktemp("values") / "values.yaml"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from manifests.generate import ENVIRONMENTS, environment_values, render
-from tests.cluster.everything import EVERYTHING
+from manifests.generate import render
+from tests.cluster.charts import SOURCES
 from tests.cluster.tools.build import BUILD_S, tool
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -62,11 +62,8 @@ def excused(finding: Finding) -> int | None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
-    everything = tmp_path_factory.mktemp("values") / "everything.yaml"
-    everything.write_text(yaml.safe_dump(EVERYTHING))
-    texts = [render(everything, hooks=True), render(hooks=True)]
-    texts += [render(*environment_values(name), hooks=True) for name in ENVIRONMENTS]
+def found() -> list[Finding]:
+    texts = [render(*files, hooks=True) for files in SOURCES.values()]
     return [finding for text in texts for finding in findings(text)]
 
 

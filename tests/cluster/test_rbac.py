@@ -12,7 +12,7 @@ import yaml
 
 from manifests.generate import documents, render
 from tests.cluster.api_server import ApiServer
-from tests.cluster.everything import EVERYTHING
+from tests.cluster.charts import EVERYTHING
 from tests.cluster.tools.build import BUILD_S
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -124,9 +124,7 @@ class Question:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server with every account, role and binding of the chart, all parts switched on."""
-    values = tmp_path_factory.mktemp("values") / "everything.yaml"
-    values.write_text(yaml.safe_dump(EVERYTHING))
-    text = render(values, hooks=True, namespace=NAMESPACE)
+    text = render(EVERYTHING, hooks=True, namespace=NAMESPACE)
     kept = [
         found
         for key, found in documents(text).items()

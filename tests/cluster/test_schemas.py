@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from manifests.generate import CHART, COMPONENTS, ENVIRONMENTS, HERE, environment_values, render
+from manifests.generate import CHART, COMPONENTS, HERE, render
 from tests.cluster import go_modules, json_schemas
-from tests.cluster.everything import EVERYTHING
+from tests.cluster.charts import SOURCES
 from tests.cluster.tools.build import BUILD_S, module_dir, tool
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -25,15 +25,10 @@ SWAGGER = Path("api/openapi-spec/swagger.json")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what helm renders for each values file and each component, and every sample."""
     folder = tmp_path_factory.mktemp("rendered")
-    everything = folder / "values.json"
-    everything.write_text(yaml.safe_dump(EVERYTHING))
     texts = {
-        "default": render(hooks=True),
-        "everything": render(everything, hooks=True),
-        **{name: render(*environment_values(name), hooks=True) for name in ENVIRONMENTS},
+        **{name: render(*files, hooks=True) for name, files in SOURCES.items()},
         **{f"component-{name}": render(HERE / "components" / name / "values.yaml") for name in COMPONENTS},
     }
-    everything.unlink()
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text)
     for sample in [*sorted((HERE / "samples").rglob("*.yaml")), HERE / "kind" / "train-flights.yaml"]:
