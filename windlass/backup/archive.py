@@ -37,13 +37,13 @@ class Member:
 
     Attributes:
         mode: permission bits.
-        changed: when it was last written, in whole seconds since the epoch.
+        changed_ns: when it was last written, in nanoseconds since the epoch.
     """
 
     size: int
     sha256: str
     mode: int
-    changed: int
+    changed_ns: int
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def member(path: Path) -> Member:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     status = path.stat()
-    return Member(status.st_size, digest, status.st_mode & 0o777, int(status.st_mtime))
+    return Member(status.st_size, digest, status.st_mode & 0o777, status.st_mtime_ns)
 
 
 def write(
@@ -113,7 +113,7 @@ def write(
         done = 0
         for path, known in manifest.members.items():
             info = tarfile.TarInfo(path)
-            info.size, info.mode, info.mtime = known.size, known.mode, known.changed
+            info.size, info.mode, info.mtime = known.size, known.mode, known.changed_ns // 10**9
             with (folder / path).open("rb") as file:
                 tar.addfile(info, file)
             done += known.size
@@ -175,7 +175,7 @@ def _extract(archive: Path, name: str, source: Any, target: Path, known: Member)
     if digest.hexdigest() != known.sha256:
         raise UsageError(f"{archive} is damaged: {name} is not what its manifest says; use another backup")
     target.chmod(known.mode & 0o777)
-    os.utime(target, (known.changed, known.changed))
+    os.utime(target, ns=(known.changed_ns, known.changed_ns))
 
 
 def _copy(source: BinaryIO, target: BinaryIO, digest: Any) -> None:

@@ -172,11 +172,29 @@ def install(node: Node, file: Path, *words: str) -> None:
 def train(node: Node, name: str, first: str, last: str) -> str:
     """Train a version in a Job, as manifests/kind/train-flights.yaml does, and return the version."""
     job = yaml.safe_load((KIND / "train-flights.yaml").read_text())
+    trains = job["spec"]["template"]["spec"]["initContainers"][0]
+    trains["args"] = ["--from", first, "--to", last, "--trials", "2", "--run-id", name, "--json"]
+    return _version(node, name, job)
+
+
+def slow_version(node: Node, name: str, model: str, version: str) -> str:
+    """Register a version once more whose model answers the same and far too slowly, and return the new version."""
+    job = yaml.safe_load((KIND / "train-flights.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    (makes,) = pod.pop("initContainers")
+    makes["command"] = ["python3", "-c", (Path(__file__).parent / "slow_version.py").read_text()]
+    makes["args"] = [model, version]
+    pod["containers"] = [makes]
+    return _version(node, name, job)
+
+
+def _version(node: Node, name: str, job: dict[str, Any]) -> str:
+    """Run a Job whose container `train` says as its last word which version it made."""
     job["metadata"]["name"] = name
     pod = job["spec"]["template"]["spec"]
-    (trains,) = (c for c in pod.get("initContainers", []) + pod["containers"] if c["name"] == "train")
-    trains["args"] = ["--from", first, "--to", last, "--trials", "2", "--run-id", name, "--json"]
-    trains["resources"] = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "6Gi"}}
+    for container in (*pod.get("initContainers", ()), *pod["containers"]):
+        # two cores are all there is
+        container["resources"] = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "6Gi"}}
     apply_objects(node, job)
     wait(lambda: _done(node, name), f"the Job {name} ends", 900)
     said = node.kubectl("-n", NAMESPACE, "logs", f"job/{name}", "-c", "train").stdout.strip().splitlines()[-1]

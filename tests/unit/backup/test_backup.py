@@ -109,7 +109,7 @@ def test_it_comes_back_whole_after_the_home_was_lost(home: Path, tmp_path: Path)
     )
     assert (other / "keys/signing.pem").stat().st_mode & 0o777 == 0o600
     before, after = (folder / "models/m/2/model.onnx" for folder in (home, other))
-    assert (int(after.stat().st_mtime), after.read_text()) == (int(before.stat().st_mtime), "onnx")
+    assert (after.stat().st_mtime_ns, after.read_text()) == (before.stat().st_mtime_ns, "onnx")
     with closing(sqlite3.connect(other / "registry" / "mlflow.db")) as connection:
         ((address,),) = connection.execute("SELECT artifact_location FROM experiments")
     assert address == f"{other}/registry/artifacts", "the registry names artifacts where they lie now"

@@ -1,0 +1,62 @@
+"""A home destroyed in the middle of a release comes back from a backup that was taken under traffic."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components.registry import Registry
+from windlass.drill.stage import CANDIDATE, CHAMPION, MODEL, Stage
+
+WAIT_S = 120.0
+
+
+@pytest.fixture
+def stage(folder: Path) -> Iterator[Stage]:
+    found = Stage(folder)
+    found.prepare()
+    try:
+        found.up()
+        yield found
+    finally:
+        found.down()
+
+
+def wait(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came: {what}"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_lost_home_goes_on_where_it_was_backed_up(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "backup.tar.gz"
+    release = f"{MODEL}-{CANDIDATE}"
+    stage.windlass("release", "apply", "-f", stage.release)
+    with stage.callers(seed=500) as asked:
+        wait(lambda: stage.phase(release) == "Progressing" and len(asked) > 50, "the release is under way")
+        taken = stage.windlass("backup", file)
+    assert {a.status for a in asked} == {200}, "callers do not notice a backup"
+    assert taken["champions"] == {MODEL: CHAMPION}
+    assert stage.attempt("restore", file)[0] == 2, "a home in use is left alone"
+    lineage = stage.windlass("lineage", MODEL, CHAMPION)["chain"]
+    stage.down()
+
+    shutil.rmtree(stage.settings.home)
+    restored = stage.windlass("restore", file)
+    assert (restored["champions"], restored["aside"]) == ({MODEL: CHAMPION}, None)
+    assert stage.windlass("lineage", MODEL, CHAMPION)["chain"] == lineage
+    stage.up()
+    assert stage.phase(release) == "Progressing", "the journal has the release, and it is live"
+    with stage.callers(seed=900) as asked:
+        wait(lambda: stage.phase(release) in ("Promoted", "RolledBack"), "the release decides")
+        wait(lambda: stage.weights() == {CANDIDATE: 100}, "the candidate has the traffic")
+    assert {a.status for a in asked} == {200}
+    assert stage.phase(release) == "Promoted", json.dumps(stage.windlass("release", "explain", MODEL))
+    wait(lambda: Registry(stage.settings).champion(MODEL) == CANDIDATE, "the registry follows")
