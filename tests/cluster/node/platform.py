@@ -81,6 +81,41 @@ def envoy_gateway(node: Node, work: Path) -> None:
     )
 
 
+def kserve_gateway(node: Node) -> None:
+    """The Gateway that KServe hangs its own routes on, with proxies that nobody outside reaches."""
+    kind = {"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy"}
+    container = {"image": named("gateway"), "imagePullPolicy": "IfNotPresent"}
+    kubernetes = {"envoyDeployment": {"container": container}, "envoyService": {"type": "ClusterIP"}}
+    reference = {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "inside"}
+    listener = {
+        "name": "http",
+        "port": 80,
+        "protocol": "HTTP",
+        "allowedRoutes": {"namespaces": {"from": "All"}},
+    }
+    apply_objects(
+        node,
+        {
+            **kind,
+            "metadata": {"name": "inside", "namespace": "kserve"},
+            "spec": {"provider": {"type": "Kubernetes", "kubernetes": kubernetes}},
+        },
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "kserve-ingress-gateway", "namespace": "kserve"},
+            "spec": {
+                "gatewayClassName": "envoy-gateway",
+                "listeners": [listener],
+                "infrastructure": {"parametersRef": reference},
+            },
+        },
+    )
+    node.kubectl(
+        "-n", "kserve", "wait", "gateway/kserve-ingress-gateway", "--for=condition=Accepted", "--timeout=120s"
+    )
+
+
 def kserve(node: Node, work: Path) -> None:
     """Install KServe's CRDs and webhooks, and start its controller in Standard mode with the Gateway API.
 

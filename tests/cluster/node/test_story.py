@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import platform as machine
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -30,8 +32,6 @@ MODEL = "flights"
 REQUESTS = 20_000
 #: Outside of it one split in a thousand lies by chance.
 SURE = 0.999
-#: The end of the training rows: "now" of servers whose flights are of 2013.
-AS_OF = 1364774400
 pytestmark = [pytest.mark.node, pytest.mark.timeout(3600)]
 
 
@@ -77,6 +77,12 @@ def release(node: Node, candidate: str, steps: list[dict[str, Any]]) -> str:
     return name
 
 
+def condition(node: Node, kind: str, name: str, which: str) -> dict[str, Any]:
+    """A condition of an object; of status Unknown where it has none."""
+    found: list[dict[str, Any]] = get(node, kind, name).get("status", {}).get("conditions", [])
+    return next((c for c in found if c["type"] == which), {"status": "Unknown"})
+
+
 def phase(node: Node, name: str) -> str:
     return str(get(node, "release", name).get("status", {}).get("phase", ""))
 
@@ -102,7 +108,7 @@ def leader(node: Node) -> str:
 
 def test_the_story(node: Node) -> None:
     # two cores are all there is, and what is asked for and not used keeps others out
-    serving = {"arguments": ["--as-of", str(AS_OF)], "resources": {"cpu": "50m"}}
+    serving = {"resources": {"cpu": "50m"}}
     values = team.values(node, operator={"serving": serving, "resources": {"requests": {"cpu": "20m"}}})
     team.install(node, values)
     node.helm("test", "windlass", "--namespace", team.NAMESPACE, "--timeout", "5m")
@@ -159,10 +165,34 @@ def test_the_story(node: Node) -> None:
     assert not callers.failed, callers.failed[:5]
 
 
-def test_a_canary_that_kserve_gives_no_traffic_ends_as_an_error(node: Node) -> None:
-    """KServe 0.20 takes `spec.canary[]` and writes no weight: the backend reads back, and says so."""
+def test_a_canary_that_kserve_gives_no_traffic_ends_as_an_error(node: Node, tmp_path: Path) -> None:
+    """KServe 0.20 takes `spec.canary[]` and writes no weight: the backend reads back, and the release says so."""
+    platform.kserve_gateway(node)
+    options = tmp_path / "options.yaml"
+    options.write_text(get(node, "configmap", "windlass-operator")["data"]["serving.yaml"])
+    words = ["render", MODEL, "2", "--backend", "kserve", "--options", str(options)]
+    done = subprocess.run(
+        [sys.executable, "-m", "windlass", *words], capture_output=True, text=True, check=True
+    )
+    node.kubectl("-n", team.NAMESPACE, "apply", "--server-side", "-f", "-", given=done.stdout)
+    wait(
+        lambda: condition(node, "inferenceservice", MODEL, "Ready")["status"] == "True",
+        "KServe serves it",
+        300,
+    )
     document = yaml.safe_load((ROOT / "manifests" / "samples" / "release-canary-kserve.yaml").read_text())
-    print(document)
+    name = "flights-kserve"
+    document["metadata"] = {"name": name, "namespace": team.NAMESPACE}
+    document["spec"] |= {"champion": "2", "candidate": "1"}
+    apply_objects(node, document)
+    wait(
+        lambda: condition(node, "release", name, "Degraded")["status"] == "True",
+        "the release is degraded",
+        300,
+    )
+    told = condition(node, "release", name, "Degraded")
+    assert "sends no traffic to the canary" in told["message"] and "KServe 0.20" in told["message"], told
+    print(yaml.safe_dump(get(node, "release", name)["status"]))
 
 
 def test_nothing_is_left_but_what_the_page_says(node: Node) -> None:
