@@ -155,4 +155,5 @@ def test_every_package_of_ours_is_in_the_wheel() -> None:
         if path.parent.name not in ("tests", "benchmarks", "feature_repo")
     }
     assert stated == present
-    assert stated == set(document["tool"]["mypy"]["packages"])
+    # what writes the manifests is typed too, and stays at home
+    assert stated | {"manifests"} == set(document["tool"]["mypy"]["packages"])

@@ -19,6 +19,9 @@ from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["database", "written-once", "lines", "file"]
 
+#: What a file system keeps at its root.
+FILE_SYSTEM = "lost+found"
+
 #: Left out, and why it is not missed; relative to the home.
 LEFT_OUT: Mapping[str, str] = {
     "run": "describes processes that run now; what a live release needs of it (run/releases) is kept",
@@ -26,6 +29,7 @@ LEFT_OUT: Mapping[str, str] = {
     "features/online.db": "is filled again by `windlass up` or `windlass features materialize`",
     "reports": "are drawn again",
     "report.html": "is drawn again",
+    FILE_SYSTEM: "is the volume's, where a home is one, and only root may read it",
 }
 KEPT_OF_RUN = "run/releases"
 #: What an earlier restore set aside.

@@ -92,7 +92,8 @@ def _swap(settings: Settings, fresh: Path, at: datetime) -> Path | None:
         *(
             e
             for e in home.iterdir()
-            if e.name != "run" and not e.name.startswith((contents.ASIDE, ".restoring-"))
+            if e.name not in ("run", contents.FILE_SYSTEM)
+            and not e.name.startswith((contents.ASIDE, ".restoring-"))
         ),
         # what ran last, with routes to versions that the backup may not know
         *(e for e in (home / "run").iterdir() if e != lock),

@@ -133,6 +133,17 @@ def test_what_was_there_is_set_aside_and_what_ran_last_does_not_come_back(home: 
     )
 
 
+def test_a_home_that_is_a_volume_keeps_what_is_the_file_systems(home: Path, tmp_path: Path) -> None:
+    """Verify on a pod's volume, whose root has a folder that nobody but root may read or move."""
+    (home / "lost+found").mkdir()
+    (home / "lost+found" / "#12").write_text("x")
+    taken = take(home, tmp_path / "b.tar.gz")
+    assert set(taken.manifest.files) == KEPT
+    found = restoring.restore(settings(home), taken.path, NOW)
+    assert (home / "lost+found" / "#12").is_file()
+    assert found.aside is not None and not (found.aside / "lost+found").exists()
+
+
 def test_a_running_platform_keeps_its_home(home: Path, tmp_path: Path) -> None:
     taken = take(home, tmp_path / "b.tar.gz")
     lock = PlatformLock(state.lock_path(settings(home)))
