@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -338,6 +339,11 @@ class Operator:
             return re.search(r"port (\d+)", self.said())
 
         return f"http://127.0.0.1:{eventually(port, 'the operator says its port')[1]}"
+
+    def metrics(self) -> str:
+        """Its metrics page."""
+        with urllib.request.urlopen(f"{self.address()}/metrics", timeout=10) as answer:  # noqa: S310
+            return str(answer.read().decode())
 
     def wait(self, timeout: float = 40.0) -> int:
         assert self._process is not None

@@ -290,11 +290,13 @@ def test_servers_that_somebody_deletes_are_made_anew(team: Team) -> None:
     document["spec"]["strategy"]["steps"][0]["minSamples"] = 1_000_000
     team.apply(document)
     team.until("bikes-2", "Progressing", step=1)
+    following = team.operator("next")
+    knows = 'windlass_operator_releases{phase="Progressing"} 1.0'
+    eventually(lambda: knows in following.metrics(), "the standby knows the release")
     path = INFERENCE_SERVICE.path(team.name, "bikes-2")
     first = team.server.request("GET", path)["metadata"]["uid"]
     team.server.request("DELETE", path)
     # whoever takes over looks at once, and a leader every minute
-    team.operator("next", WINDLASS_LOOK_EVERY="200ms").address()
     team.operators[0].stop()
     made = eventually(
         lambda: stage.get(team.server, team.name, "bikes-2", INFERENCE_SERVICE), "it is made anew"
@@ -315,6 +317,7 @@ def test_servers_that_somebody_deletes_are_made_anew(team: Team) -> None:
     team.server.kubectl("delete", "-n", team.name, "release", "bikes-2")
     eventually(lambda: team.weights("bikes") == {"1": 100}, "the champion has everything")
     assert team.acts("bikes-2") == ["start", "abort"]
+    assert eventually(lambda: team.versions("bikes") == {"1"}, "the loser's servers go")
 
 
 def test_commands_are_carried_out_once(team: Team) -> None:

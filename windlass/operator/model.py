@@ -205,6 +205,7 @@ class ModelReleases:
         place = self._work.place
         # after a start, another object of the model may have been heard of first
         if place.api.get(RELEASE, place.namespace, live.release.name) is None:
+            self._ended = ""  # nobody is left to be told, and its servers are to go all the same
             controller.command(self._work.model, "abort", by="the loss of the Release")
 
     def _changed(self, seen: Seen, state: ReleaseState) -> str | None:

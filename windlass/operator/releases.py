@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from serving.release.cluster import naming
@@ -22,11 +22,15 @@ class Objects:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_model: dict[Key, dict[str, Seen]] = {}
+        #: of objects that are gone: an answer to a write of ours may arrive after their end was told
+        self._gone: deque[str] = deque(maxlen=1000)
 
     def learn(self, body: Object) -> Seen | None:
         """Take an object in; what it changes, None where it is nothing that matters, or nothing new."""
         seen = of_object(body)
         with self._lock:
+            if seen.uid in self._gone:
+                return None
             names = self._by_model.setdefault((seen.namespace, seen.model), {})
             before = names.get(seen.name)
             if before is not None and before.uid == seen.uid and not newer(seen, before):
@@ -38,6 +42,7 @@ class Objects:
         """Forget an object that is gone, unless another one has its name; whether there was one."""
         key = (seen.namespace, seen.model)
         with self._lock:
+            self._gone.append(seen.uid)
             names = self._by_model.get(key, {})
             if names.get(seen.name) is None or names[seen.name].uid != seen.uid:
                 return False

@@ -52,6 +52,14 @@ def test_a_name_may_come_back() -> None:
     assert objects.drop(objects.of(KEY)[0]) and objects.of(KEY) == []
 
 
+def test_what_is_gone_stays_gone() -> None:
+    """Verify that an answer to a write which arrives after the deletion brings nothing back."""
+    objects = Objects()
+    objects.learn(body())
+    objects.drop(objects.of(KEY)[0])
+    assert objects.learn(body(version=8)) is None and objects.of(KEY) == []
+
+
 def test_the_oldest_comes_first_and_phases_are_counted() -> None:
     """Verify the order of a model's objects, and the gauge's numbers."""
     objects = Objects()
