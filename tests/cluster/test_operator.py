@@ -282,6 +282,20 @@ def test_an_api_server_that_is_away_loses_nothing(team: Team) -> None:
     assert operator.stop() == 0
 
 
+def test_a_namespace_that_ends_is_not_held_up(team: Team) -> None:
+    """Verify that a live release lets go of its object where nothing can be made any more."""
+    team.operator()
+    document = stage.release("sleds-2", "sleds", "2", "1")
+    document["spec"]["strategy"]["steps"][0]["minSamples"] = 1_000_000
+    team.apply(document)
+    team.until("sleds-2", "Progressing", step=1)
+    team.server.request("DELETE", f"/api/v1/namespaces/{team.name}")
+    # what a namespace's controller does, which is not here
+    team.server.request("DELETE", HTTP_ROUTE.path(team.name, "windlass-sleds"))
+    team.server.request("DELETE", RELEASE.path(team.name, "sleds-2"))
+    eventually(lambda: stage.get(team.server, team.name, "sleds-2") is None, "the object goes")
+
+
 def test_servers_that_somebody_deletes_are_made_anew(team: Team) -> None:
     """Verify that a live release gets its InferenceServices back, and that an object which lost its finalizer and is
     gone ends its release."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from serving.release.backend import RejectedError
 from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
@@ -29,6 +30,9 @@ from windlass.operator.seen import Seen
 from windlass.operator.status import View
 from windlass.operator.watching import Watching
 from windlass.operator.work import Work
+
+#: What an API server says of a namespace that was deleted.
+_TERMINATES = "because it is being terminated"
 
 #: Seconds between two looks at the servers of a live release.
 SERVERS_EVERY_S = 60.0
@@ -230,6 +234,16 @@ class ModelReleases:
 
     def _let_go(self, controller: ReleaseController, seen: Seen) -> None:
         """Free an object that somebody deleted, once its model's traffic is with the champion."""
+        try:
+            self._give_back(controller, seen)
+        except RejectedError as error:
+            # nothing can be made in a namespace that ends, and it ends only once our finalizer is off
+            if _TERMINATES not in str(error):
+                raise
+            self._work.place.log(f"release {self._work.place.namespace}/{seen.name}: {error}; it is let go")
+        self._work.place.teller.free(self._work.named(seen.name) or seen)
+
+    def _give_back(self, controller: ReleaseController, seen: Seen) -> None:
         live = controller.live(self._work.model)
         if live is not None and live.release.name == seen.name:
             controller.command(self._work.model, "abort", by="the deletion of the Release")
@@ -238,12 +252,10 @@ class ModelReleases:
             # also where the abort was decided before a crash, and is not confirmed
             controller.settle(self._work.model)
             self._end(controller)
-        else:
-            read = self._work.read(seen)
-            if isinstance(read, Release):
-                controller.drop_queued(read)
-        seen = self._work.named(seen.name) or seen
-        self._work.place.teller.free(seen)
+            return
+        read = self._work.read(seen)
+        if isinstance(read, Release):
+            controller.drop_queued(read)
 
     def _end(self, controller: ReleaseController) -> None:
         """What follows once the newest release is over: losers' servers go, and it is told; again until it is done."""
