@@ -14,8 +14,8 @@ def register(subparsers: Any) -> None:
         description="Writes everything under the home folder that cannot be computed again into one file that checks "
         "itself. The platform may run meanwhile. The file holds the private key that versions are signed with and what "
         "callers sent: only you may read it; keep it so.",
-        epilog="examples: windlass backup windlass.tar.gz\n"
-        "          windlass backup windlass.tar.gz --cluster --namespace team-a\n"
+        epilog="example: windlass backup windlass.tar.gz\n"
+        "         windlass backup windlass.tar.gz --cluster --namespace team-a\n"
         "`windlass restore FILE` brings it back. docs/backup.md says what is in it.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

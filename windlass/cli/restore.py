@@ -15,8 +15,8 @@ def register(subparsers: Any) -> None:
         "in its place. The platform must be down. A home at another path than the backup's is fine. With --cluster it "
         "makes the namespace's objects again, and leaves the home alone; no operator may work there, and what stands "
         "there otherwise than in the backup is an error before anything is written.",
-        epilog="examples: windlass down && windlass restore windlass.tar.gz && windlass up\n"
-        "          windlass restore windlass.tar.gz --cluster",
+        epilog="example: windlass down && windlass restore windlass.tar.gz && windlass up\n"
+        "         windlass restore windlass.tar.gz --cluster",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, help="the backup")
