@@ -184,6 +184,13 @@ def _copy(source: BinaryIO, target: BinaryIO, digest: Any) -> None:
         target.write(block)
 
 
+def _described(plain: dict[str, Any]) -> Member:
+    if "changed" in plain:  # the first format had whole seconds
+        plain = {**plain, "changed_ns": plain["changed"] * 10**9}
+        del plain["changed"]
+    return Member(**plain)
+
+
 def _manifest(path: Path, tar: tarfile.TarFile) -> Manifest:
     first = tar.next()
     source = (
@@ -201,7 +208,7 @@ def _manifest(path: Path, tar: tarfile.TarFile) -> Manifest:
                 f"Windlass that made it ({plain.get('windlass')})"
             )
         files, objects = (
-            {name: Member(**value) for name, value in plain.pop(key, {}).items()}
+            {name: _described(value) for name, value in plain.pop(key, {}).items()}
             for key in ("files", "objects")
         )
         manifest = Manifest(**plain, files=files, objects=objects)
