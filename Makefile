@@ -14,7 +14,7 @@ COMPILE_FOR_TESTS := pip compile --quiet --generate-hashes --no-emit-index-url -
 	--python-version 3.11
 COMPILE := $(COMPILE_FOR_TESTS) pyproject.toml
 
-.PHONY: help demo test test-cluster cluster-up lint format verify manifests kind-up kind-down clean lock
+.PHONY: help demo test test-cluster test-cluster-long cluster-up lint format verify manifests kind-up kind-down clean lock
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: .venv/.complete ## Run the default suite; ARGS="-k release" passes argumen
 
 test-cluster: .venv/.complete ## Tell the story on a real Kubernetes node, as root on Linux; ARGS as above
 	@$(BIN)/python -m pytest -m node tests/cluster/node $(ARGS)
+
+test-cluster-long: .venv/.complete ## Ten minutes of faults on such a node, under 100 requests a second
+	@$(BIN)/python -m pytest -m node_long tests/cluster/node -s $(ARGS)
 
 cluster-up: .venv/.complete ## A real node with KServe and Envoy Gateway, until Ctrl-C (docs/cluster-tests.md)
 	@$(BIN)/python -m tests.cluster.node.up

@@ -81,6 +81,14 @@ def envoy_gateway(node: Node, work: Path) -> None:
     )
 
 
+def two_proxies(node: Node) -> None:
+    """Let every Gateway have two proxies."""
+    more = {"spec": {"provider": {"kubernetes": {"envoyDeployment": {"replicas": 2}}}}}
+    node.kubectl(
+        "-n", GATEWAY_NAMESPACE, "patch", "envoyproxy", "node", "--type=merge", "--patch", json.dumps(more)
+    )
+
+
 def kserve_gateway(node: Node) -> None:
     """The Gateway that KServe hangs its own routes on, with proxies that nobody outside reaches."""
     kind = {"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy"}
