@@ -282,6 +282,15 @@ def test_an_api_server_that_is_away_loses_nothing(team: Team) -> None:
     assert operator.stop() == 0
 
 
+def test_a_registry_that_is_away_is_waited_for(team: Team) -> None:
+    """Verify that a release does not begin against a guessed champion, and says why it waits."""
+    team.operator(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    team.apply(stage.release("skis-2", "skis", "2", "1"))
+    said = team.until("skis-2", "Pending")
+    assert "MLflow at http://127.0.0.1:9 does not answer" in said["message"]
+    assert team.conditions("skis-2")["Degraded"] == ("True", "CannotBegin") and team.versions("skis") == set()
+
+
 def test_a_namespace_that_ends_is_not_held_up(team: Team) -> None:
     """Verify that a live release lets go of its object where nothing can be made any more."""
     team.operator()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.release import Release
-from windlass.errors import UsageError
+from windlass.errors import UsageError, WindlassError
 from windlass.operator import able
+from windlass.operator.fenced_api import DeposedError
 from windlass.operator.seen import REFUSED, Seen
 from windlass.operator.status import View
 from windlass.operator.work import Work
@@ -51,18 +53,12 @@ class Beginning:
         if reason is not None:
             return self._cannot(controller, seen, release, "NotSupported", reason, queued=queued)
         self._work.chosen.use(place.backends.of(release))
-        in_force = place.champions.of(self._work.model, self._work.chosen)
-        champion = release.champion or in_force
-        versions = release.candidates if champion is None else (champion, *release.candidates)
-        if champion is not None and in_force in (None, champion):
-            waits = place.waits(release, versions)
-            if waits is not None:
-                view = View(release=release, reason="WaitingForServers", message=waits.reason)
-                if waits.wrong:
-                    view = replace(view, trouble=waits.reason, trouble_reason="ServersFail")
-                self._work.show(seen, view)
-                return SERVERS_S
         try:
+            in_force = place.champions.of(self._work.model, self._work.chosen)
+            waits = self._waits(release, in_force)
+            if waits is not None:
+                self._work.show(seen, waits)
+                return SERVERS_S
             held = place.teller.hold(seen)
             if held is None:
                 return 0.0
@@ -71,11 +67,29 @@ class Beginning:
             decision = controller.start(release, in_force)
         except UsageError as error:
             return self._cannot(controller, seen, release, "Refused", str(error), queued=queued)
+        except (DeposedError, OvertakenError):
+            raise
+        except WindlassError as error:
+            if controller.live(self._work.model) is None:
+                view = View(release=release, reason="CannotBegin", message=str(error), trouble=str(error))
+                self._work.show(seen, replace(view, trouble_reason="CannotBegin"))
+            raise
         self._work.last[release.name] = decision
         state = controller.live(self._work.model)
         if state is not None:
             self._work.show(seen, View(state=state, decision=decision, in_force=True))
         return 0.0
+
+    def _waits(self, release: Release, in_force: str | None) -> View | None:
+        """What is told while servers are waited for; None once all are there, or the release will be refused anyhow."""
+        champion = release.champion or in_force
+        if champion is None or in_force not in (None, champion):
+            return None
+        waits = self._work.place.waits(release, (champion, *release.candidates))
+        if waits is None:
+            return None
+        view = View(release=release, reason="WaitingForServers", message=waits.reason)
+        return replace(view, trouble=waits.reason, trouble_reason="ServersFail") if waits.wrong else view
 
     def _cannot(
         self,

@@ -89,14 +89,18 @@ class Place:
 
         Raises:
             UsageError: a version cannot have servers by its name.
-            UnreachableError, RejectedError.
+            UnreachableError: nobody can be asked.
         """
         if release.backend != "gateway":
             return None
         found: list[Waits] = []
         # all of them at once: they start side by side
         for version in dict.fromkeys(versions):
-            readiness = self.servers.ensure(release.model, version)
+            try:
+                readiness = self.servers.ensure(release.model, version)
+            except RejectedError as error:
+                found.append(Waits(f"version {version}: {error}", True))
+                continue
             if not readiness.ready:
                 found.append(Waits(f"version {version}: {readiness.reason}", readiness.ready is False))
         if not found:
