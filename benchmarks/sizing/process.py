@@ -97,7 +97,9 @@ class Measured:
         return use
 
     def close(self) -> None:
+        """End it, and what it started and left behind."""
         self._over.set()
+        tree = list(self._tree())[1:]
         if self._child.poll() is None:
             self._child.terminate()
             try:
@@ -105,6 +107,9 @@ class Measured:
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()
+        for left in tree:
+            with contextlib.suppress(psutil.Error):
+                left.kill()
         self._thread.join(5)
 
     def _tree(self) -> Iterator[psutil.Process]:
