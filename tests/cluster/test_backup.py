@@ -22,6 +22,7 @@ from serving.release.cluster.kinds import (
     RELEASE,
     RELEASE_JOURNAL,
     RETRAIN_POLICY,
+    Kind,
 )
 from serving.release.cluster.store import ClusterStore
 from serving.release.journal.store import Entry
@@ -29,7 +30,10 @@ from tests.cluster import operator_stage as stage
 from tests.cluster.api_server import ApiServer
 from tests.cluster.operator_stage import Controllers, Operator, Traffic, eventually
 from tests.cluster.tools.build import BUILD_S
+from windlass.backup import cluster, taking
+from windlass.backup.cluster import Exported
 from windlass.cli import app
+from windlass.settings import Settings
 
 pytestmark = [pytest.mark.timeout(2 * BUILD_S)]
 
@@ -268,6 +272,30 @@ class TestObjects:
         kind = {"release": "releases/", "policy": "retrainpolicies/"}
         assert words.get(newer, kind.get(newer, "")) in said and "nothing was written" in said
         assert objects(api, filled) == before
+
+
+def test_a_kind_that_is_not_there_is_told_at_once(
+    server: ApiServer,
+    api: KubernetesApi,
+    place: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Verify that what needs a definition which another cluster lacks is put back whole or not at all."""
+    apply(server, place, "retrainpolicy-minimal.yaml")
+    found = cluster.export(api, place)
+    kettle = {"metadata": {"name": "flights", "labels": naming.MANAGED_BY}, "spec": {}}
+    more = Exported(place, {**found.files, "copperpots/flights.json": json.dumps(kettle).encode()})
+    file = tmp_path / "b.tar.gz"
+    taking.take(Settings(home=tmp_path / "home", project=ROOT), file, AT, exported=more)
+    monkeypatch.setattr(
+        cluster, "ORDER", (*cluster.ORDER, Kind("example.test", "v1", "copperpots", "CopperPot"))
+    )
+    destroy(api, place)
+    said = refused("restore", file, "--cluster", "--kubeconfig", server.kubeconfig, capsys=capsys)
+    assert "1 copperpots" in said and "knows no example.test/v1 CopperPot: nothing was written" in said
+    assert objects(api, place) == {}
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def export(api: KubernetesApi, namespace: str) -> Exported:
     """
     files = {}
     for kind in ORDER:
-        for found in _all(api, kind, namespace):
+        for found in _all(api, kind, namespace) or ():
             metadata = {k: v for k, v in found["metadata"].items() if k not in _OF_THE_SERVER}
             if kind != RELEASE and "deletionTimestamp" in metadata:
                 continue  # a release's deletion is work that may not be done yet
@@ -109,16 +109,24 @@ def restore(
             f"operator {holder} works in namespace {namespace}, and would decide about half a backup; end it by "
             f"`kubectl -n {namespace} scale deployment windlass-operator --replicas=0`, restore, and scale it up again"
         )
-    live = {kind: {o["metadata"]["name"]: o for o in _all(api, kind, namespace)} for kind in ORDER}
+    live: dict[Kind, dict[str, Object]] = {}
+    for kind in ORDER:
+        found = _all(api, kind, namespace)
+        if found is None and wanted[kind]:
+            raise UsageError(
+                f"the backup has {len(wanted[kind])} {kind.plural}, and the cluster knows no {kind.api_version} "
+                f"{kind.kind}: nothing was written; install what brings its definition, and restore again"
+            )
+        live[kind] = {o["metadata"]["name"]: o for o in found or ()}
     _refuse_others(namespace, wanted, live)
     created: dict[str, int] = {}
     there: dict[str, int] = {}
     for kind in ORDER:
         for document in wanted[kind]:
-            found = live[kind].get(document["metadata"]["name"])
-            counted = created if found is None else there
+            same = live[kind].get(document["metadata"]["name"])
+            counted = created if same is None else there
             counted[kind.kind] = counted.get(kind.kind, 0) + 1
-            _put(api, kind, namespace, document, found)
+            _put(api, kind, namespace, document, same)
     return Put(created, there)
 
 
@@ -202,14 +210,15 @@ def _read(folder: Path, kind: Kind) -> Iterator[Object]:
     yield from documents
 
 
-def _all(api: KubernetesApi, kind: Kind, namespace: str) -> Sequence[Object]:
+def _all(api: KubernetesApi, kind: Kind, namespace: str) -> Sequence[Object] | None:
+    """The namespace's objects; None of a kind of others that this cluster does not know."""
     if kind in OURS:
         return api.all(kind, namespace, limit=50).items
     try:
         return api.all(kind, namespace, labels=_MANAGED).items
     except RejectedError as error:
         if "knows no" in str(error):
-            return ()
+            return None
         raise
 
 
