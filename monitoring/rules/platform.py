@@ -21,6 +21,7 @@ def groups(objectives: Objectives) -> tuple[Group, ...]:
         Group("windlass-collector", _collector(objectives)),
         Group("windlass-retrain", _retrain(objectives)),
         Group("windlass-release", (_release(),)),
+        Group("windlass-operator", _operator()),
     )
 
 
@@ -169,6 +170,16 @@ def _retrain(objectives: Objectives) -> tuple[Alert, ...]:
             "Next: `windlass lineage {{ $labels.model }}`.",
         ),
         Alert(
+            "WindlassPipelineFailed",
+            'sum by (model) (increase(windlass_retrain_runs_ended_total{state="FAILED"}[1d])) > 0',
+            "0m",
+            "ticket",
+            "{{ $labels.model }}: a run of its pipeline failed",
+            '{{ $value | printf "%.0f" }} failed within a day, scheduled and submitted ones among them; no version came '
+            "of it. "
+            "Next: `windlass lineage {{ $labels.model }}`.",
+        ),
+        Alert(
             "WindlassRetrainCost",
             f"sum by (model) (increase(windlass_retrain_run_seconds_total[1d])) / 3600 > {cost:g}",
             "0m",
@@ -189,4 +200,30 @@ def _release() -> Alert:
         "{{ $labels.model }}: its release waits for a person",
         "The evidence does not decide it; the traffic stays as it is. "
         "Next: `windlass release explain {{ $labels.model }}`.",
+    )
+
+
+def _operator() -> tuple[Alert, ...]:
+    """Of a cluster: elsewhere nobody shows these series."""
+    of = "{{ with $labels.namespace }}{{ . }}: {{ end }}"
+    return (
+        Alert(
+            "WindlassOperatorIdle",
+            # (that no replica is there at all is the absence of its metrics)
+            "max by (namespace) (windlass_operator_leader) == 0",
+            "2m",
+            "page",
+            f"{of}replicas of the operator run and none leads",
+            "The traffic stays as it is: a bad candidate keeps its share, and nothing is rolled back. "
+            "Next: `windlass doctor`.",
+        ),
+        Alert(
+            "WindlassOperatorFailing",
+            "sum by (namespace, kind) (rate(windlass_operator_reconcile_failures_total[5m])) > 0",
+            "10m",
+            "ticket",
+            f"{of}the operator's turns of kind {{{{ $labels.kind }}}} keep failing",
+            "Each is tried again every half minute; the releases or policies concerned do not move meanwhile. "
+            "Next: `windlass doctor`.",
+        ),
     )

@@ -23,6 +23,9 @@ from monitoring.retrain.service.notice import Notice, RunEnded
 from monitoring.retrain.signals import Signal, incident
 from windlass.errors import UsageError, WindlassError
 
+#: As whose runs those are counted that name a workload which nobody watches.
+UNKNOWN_WORKLOAD = "unknown"
+
 Say = Callable[[str], None]
 
 
@@ -164,7 +167,7 @@ class Service:
 
     def run_ended(self, ended: RunEnded) -> None:
         """Take an exit task's word. A run of ours is asked for at the next turn: the word alone closes nothing."""
-        known = ended.workload if ended.workload in self.watched else "unknown"
+        known = ended.workload if ended.workload in self.watched else UNKNOWN_WORKLOAD
         self.ended[known, ended.state] += 1
         self._followed.pop(ended.workload, None)
         if ended.state != "SUCCEEDED":

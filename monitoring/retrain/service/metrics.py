@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 
 from monitoring.retrain.decision import escalated
 from monitoring.retrain.history import History
-from monitoring.retrain.service.core import Service
+from monitoring.retrain.service.core import UNKNOWN_WORKLOAD, Service
+from monitoring.retrain.service.events import STATES as ENDINGS
 from monitoring.retrain.signals import PastTrigger
 
 STATES = ("accepted", "submitted", "running", "finished")
@@ -69,8 +70,10 @@ class Metrics(Collector):
             "Pipeline runs that their exit task told of, since the process began",
             labels=["model", "state"],
         )
-        for (name, outcome), count in sorted(self._service.ended.items()):
-            ended.add_metric([name, outcome], count)
+        # each from zero on: of a counter that begins with its first failure nobody sees that it rose
+        for name in (*sorted(watched), UNKNOWN_WORKLOAD):
+            for outcome in ENDINGS:
+                ended.add_metric([name, outcome], self._service.ended[name, outcome])
         yield ended
         requests = CounterMetricFamily(
             "windlass_retrain_webhook_requests",

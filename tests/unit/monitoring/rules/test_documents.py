@@ -45,6 +45,9 @@ OTHERS = {
     "WindlassRetrainEscalated",
     "WindlassRetrainStuck",
     "WindlassRetrainCost",
+    "WindlassPipelineFailed",
+    "WindlassOperatorIdle",
+    "WindlassOperatorFailing",
     "WindlassReleaseWaits",
 }
 

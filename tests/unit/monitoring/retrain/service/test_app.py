@@ -277,6 +277,9 @@ def test_a_run_that_nobody_follows_is_counted_and_said_when_it_fails(tmp_path: P
     said: list[str] = []
     made = service(tmp_path, RetrainPolicy(), said.append)
     app = App(made, None, lambda: None, lambda: True)
+    page = asyncio.run(app(Request("GET", "/metrics", b""))).body.decode()
+    for model in (MODEL, "unknown"):  # there from the beginning: the first failure is a rise, too
+        assert f'windlass_retrain_runs_ended_total{{model="{model}",state="FAILED"}} 0.0' in page
     assert posted(app, ENDED).status == 200
     assert said == [f"{MODEL}: run weekly-1 ended FAILED: out of memory"]
     assert posted(app, {**ENDED, "data": {**ENDED["data"], "state": "SUCCEEDED"}}).status == 200
