@@ -175,8 +175,8 @@ def _retrain(objectives: Objectives) -> tuple[Alert, ...]:
             "0m",
             "ticket",
             "{{ $labels.model }}: a run of its pipeline failed",
-            '{{ $value | printf "%.0f" }} failed within a day, scheduled and submitted ones among them; no version came '
-            "of it. "
+            '{{ $value | printf "%.0f" }} failed within a day, scheduled and submitted ones among them; no version '
+            "came of it. "
             "Next: `windlass lineage {{ $labels.model }}`.",
         ),
         Alert(
