@@ -10,6 +10,7 @@ journals are guarded against that by themselves (`store.py`).
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from serving.release.cluster.api import ONCE, ConflictError, KubernetesApi
 from serving.release.cluster.kinds import LEASE
 from windlass.clock import Clock, SystemClock
 from windlass.errors import WindlassError
+
+LOG = logging.getLogger(__name__)
 
 NAME = "windlass-operator"
 
@@ -202,20 +205,28 @@ class Lease:
     def keep(self, stop: threading.Event, changed: Callable[[], None]) -> str | None:
         """Get the lease and keep it until `stop` is set, then give it back.
 
+        What is in the way is logged once, each kind of it: a process that may not write the lease waits for it for
+        ever, healthy and ready, and nothing else in it acts and could tell.
+
         Args:
             changed: called when it was got, and when it was lost.
 
         Returns:
             None after `stop`; the reason where it was lost, which ends it too.
         """
+        told: type[WindlassError] | None = None
         while not stop.is_set():
             led = self._renewed is not None
             pause = EVERY_S
             try:
                 step = self.turn()
-            except WindlassError:
-                pass  # told by whoever acts, or wants to; the next look is soon
+            except WindlassError as error:
+                # not by its words, in which addresses in memory change
+                if type(error) is not told:
+                    told = type(error)
+                    LOG.warning("%s; the lease is asked for again every %g s", error, EVERY_S)
             else:
+                told = None
                 if isinstance(step, Lost):
                     changed()
                     return step.reason

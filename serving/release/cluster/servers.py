@@ -96,7 +96,10 @@ class Servers:
         self._api.delete(POD_DISRUPTION_BUDGET, self._namespace, name)
 
     def known(self, model: str) -> tuple[str, ...]:
-        """The versions of which there are servers, of whatever state.
+        """The versions of which there are servers of their own, of whatever state.
+
+        The one InferenceService that KServe's own backends have for all versions bears the model's label too, and no
+        version's: it is none of them.
 
         Raises:
             RejectedError, UnreachableError: see `ensure`.
@@ -104,9 +107,8 @@ class Servers:
         found = self._api.all(
             INFERENCE_SERVICE, self._namespace, labels=f"{naming.MODEL_LABEL}={model}", metadata_only=True
         )
-        return tuple(
-            sorted(item["metadata"]["labels"].get(naming.VERSION_ANNOTATION, "") for item in found.items)
-        )
+        versions = (item["metadata"]["labels"].get(naming.VERSION_ANNOTATION) for item in found.items)
+        return tuple(sorted(version for version in versions if version))
 
     def _live(self, model: str, version: str) -> Object | None:
         name = naming.inference_service(model, version)

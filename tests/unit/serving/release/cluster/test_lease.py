@@ -253,3 +253,24 @@ def test_keeping_it(monkeypatch: pytest.MonkeyPatch) -> None:
     town.state.remove(PATH)
     following.join(10)
     assert lost == ["somebody deleted it"] and took.is_set() and not two.leads()
+
+
+def test_who_may_not_write_it_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Verify that a Role that lacks a verb is seen: such a process is healthy and ready, and never leads."""
+    monkeypatch.setattr(lease, "EVERY_S", 0.01)
+    town = Town()
+    town.state.put(PATH, {"spec": {"holderIdentity": ""}})
+    town.state.forbids = lambda asked: "cannot patch resource leases" if asked.method != "GET" else None
+    one, stop = town.candidate("one"), threading.Event()
+    keeping = threading.Thread(target=one.keep, args=(stop, lambda: None), daemon=True)
+    with caplog.at_level("WARNING"):
+        keeping.start()
+        while sum(asked.method == "PATCH" for asked in town.state.asked) < 3 and keeping.is_alive():
+            stop.wait(0.01)
+        stop.set()
+        keeping.join(10)
+    told = [record.getMessage() for record in caplog.records if record.name == lease.__name__]
+    assert len(told) == 1 and "Lease prod/windlass-operator" in told[0] and "cannot patch" in told[0]
+    assert not one.leads()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from kubernetes_server import KubernetesServer
 
-from serving.release.cluster import readiness
-from serving.release.cluster.servers import holds, services
+from serving.release.cluster import inference_service, readiness, serving_options
+from serving.release.cluster.api import KubernetesApi
+from serving.release.cluster.servers import Servers, holds, services
 
 UNAVAILABLE = {
     "reason": "MinimumReplicasUnavailable",
@@ -204,3 +206,15 @@ def test_every_service_that_a_route_names_is_found() -> None:
     ]
     route = {"spec": {"rules": [{"backendRefs": refs, "filters": [mirror]}, {}]}}
     assert services(route, "prod") == {"champion", "idle", "shadow", "inner"}
+
+
+def test_the_service_of_all_versions_is_no_version(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that a model that KServe's own backend once released can be released by a gateway: what is known is
+    retired by its name, and one without a version has none."""
+    options = serving_options.parse({"storage": "s3://models/{model}/{version}"})
+    servers = Servers(api, "prod", options)
+    (shared, *_) = inference_service.for_all_versions("flights", "11", options, "kserve")
+    server.put("/apis/serving.kserve.io/v1beta1/namespaces/prod/inferenceservices/flights", shared)
+    assert servers.known("flights") == ()
+    servers.ensure("flights", "12")
+    assert servers.known("flights") == ("12",)
