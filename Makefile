@@ -30,6 +30,7 @@ test: .venv/.complete ## Run the default suite; ARGS="-k release" passes argumen
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-cluster: .venv/.complete ## Tell the story on a real Kubernetes node, as root on Linux; ARGS as above
+	@$(BIN)/python -m tests.cluster.tools.build
 	@$(BIN)/python -m pytest -m node tests/cluster/node $(ARGS)
 
 test-cluster-long: .venv/.complete ## Ten minutes of faults on such a node, under 100 requests a second
