@@ -2,15 +2,17 @@
 
 Its API can create, enable, disable and delete them, not change them, and keeps several of one name apart by their ids.
 So what was stated stands as a digest in the description; another one replaces it: the old one is switched off, the new
-one made, the old one deleted. Whoever is killed in between leaves what the next call puts in order.
+one made, the old one deleted. Where the new one is refused the old one is switched on again; whoever is killed in
+between leaves what the next call puts in order.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +81,8 @@ class RecurringRuns:
         Returns:
             What there is now, and what was done: "created", "replaced", "enabled" or "unchanged".
         """
+        import kfp_server_api  # type: ignore[import-untyped]
+
         with self._api.asking(f"recurring run {wanted.name} cannot be stated"):
             mark = self._mark(wanted)
             there = self._named(wanted.name)
@@ -87,7 +91,13 @@ class RecurringRuns:
             for one in others:
                 self._api.client.disable_recurring_run(one.id)
             if same is None:
-                made, done = self._create(wanted, mark), "replaced" if others else "created"
+                try:
+                    made, done = self._create(wanted, mark), "replaced" if others else "created"
+                except kfp_server_api.ApiException as error:
+                    # of any other failure it is not known whether there is a new one, and two must not be on
+                    if 400 <= (error.status or 0) < 500:
+                        self._switch_on(one for one in others if one.enabled)
+                    raise
             elif not same.enabled:
                 self._api.client.enable_recurring_run(same.id)
                 made, done = self._again(same), "enabled"
@@ -130,6 +140,12 @@ class RecurringRuns:
             for one in there:
                 self._api.client.delete_recurring_run(one.id)
         return bool(there)
+
+    def _switch_on(self, those: Iterable[Known]) -> None:
+        """As it was before a change that failed, whose error is what is told."""
+        for one in those:
+            with contextlib.suppress(Exception):
+                self._api.client.enable_recurring_run(one.id)
 
     def _named(self, name: str) -> tuple[Known, ...]:
         experiment = self._api.known_experiment()

@@ -46,6 +46,7 @@ class KfpServer:
         most: objects on a page, whatever was asked for; None for no limit.
         filters: whether it knows `filter`.
         portal: answers every request with a page for people.
+        refuse_creations: creating recurring runs is forbidden, and all else is not.
         refuse_changes_after: so many changes of recurring runs are carried out, the ones after them answered by 500.
     """
 
@@ -60,6 +61,7 @@ class KfpServer:
     most: int | None = None
     filters: bool = True
     portal: bool = False
+    refuse_creations: bool = False
     refuse_changes_after: int | None = None
 
     def calls(self) -> list[str]:
@@ -102,6 +104,9 @@ def running() -> Iterator[KfpServer]:
                 return
             if told.portal:
                 self._send_text(200, "<html><body>Log in</body></html>", "text/html")
+                return
+            if told.refuse_creations and (self.command, path) == ("POST", "/recurringruns"):
+                self._send(403, {"error": "so it was scripted"})
                 return
             if (
                 self.command != "GET"

@@ -100,6 +100,17 @@ def test_a_replacement_that_died_in_between_is_finished_by_the_next(
     assert kept["trigger"]["cron_schedule"]["cron"] == other.cron and kept["status"] == "ENABLED"
 
 
+def test_one_that_is_refused_leaves_the_old_one_on(server: KfpServer, runs: RecurringRuns) -> None:
+    """Verify that a statement that fails ends no retraining that went on before it."""
+    runs.ensure(WEEKLY)
+    server.refuse_creations = True
+    with pytest.raises(WindlassError, match="answers 403"):
+        runs.ensure(replace(WEEKLY, cron="0 0 4 * * 1"))
+    assert "POST /recurringruns/j1:disable" in changes(server)
+    (kept,) = runs.all()
+    assert (kept.id, kept.enabled) == ("j1", True)
+
+
 def test_it_is_switched_off_and_on_and_removed(server: KfpServer, runs: RecurringRuns) -> None:
     runs.ensure(WEEKLY)
     assert runs.switch(WEEKLY.name, on=False) and not runs.switch(WEEKLY.name, on=False)
