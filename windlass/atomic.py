@@ -13,8 +13,11 @@ from windlass.errors import WindlassError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it onto `path`, else remove it.
+
+    Args:
+        private: the file is its owner's alone from its first moment on.
 
     Raises:
         WindlassError: the disk is full; `path` is as it was before.
@@ -31,9 +34,10 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         # mkstemp makes files private; a published file follows the umask like any other
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        if not private:
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
         sync_directory(path.parent)
     except OSError as error:

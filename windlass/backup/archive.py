@@ -105,7 +105,11 @@ def write(
     Args:
         tell: called with the bytes written so far.
     """
-    with atomic.replacing(out) as temporary, tarfile.open(temporary, "w:gz", compresslevel=_LEVEL) as tar:
+    # it holds the private key that versions are signed with, and what callers sent
+    with (
+        atomic.replacing(out, private=True) as temporary,
+        tarfile.open(temporary, "w:gz", compresslevel=_LEVEL) as tar,
+    ):
         content = manifest.to_json().encode()
         head = tarfile.TarInfo(MANIFEST)
         head.size = len(content)
@@ -118,8 +122,6 @@ def write(
                 tar.addfile(info, file)
             done += known.size
             tell(done)
-    # it holds the private key that versions are signed with, and what callers sent
-    out.chmod(0o600)
 
 
 def read(path: Path) -> Manifest:

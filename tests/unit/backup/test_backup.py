@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import s3_server
 
+from windlass import atomic
 from windlass.backup import archive, contents, restoring, taking
 from windlass.backup.cluster import Exported
 from windlass.cli import app
@@ -96,6 +97,21 @@ def test_what_cannot_be_made_again_is_in_it_and_nothing_else(home: Path, tmp_pat
     assert not list((home / "run").glob("backup-*")), "nothing staged is left"
     without = take(home, tmp_path / "c.tar.gz", events=False)
     assert KEPT - set(without.manifest.files) == {p for p in KEPT if p.startswith(("events/", "logs/"))}
+
+
+def test_nobody_else_can_read_it_at_any_moment(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify the mode at the moment the file gets its name: a crash right after it must leave no key to read."""
+    out, modes = tmp_path / "backup.tar.gz", []
+
+    def synced(folder: Path) -> None:
+        if out.exists():
+            modes.append(out.stat().st_mode & 0o777)
+
+    monkeypatch.setattr(atomic, "sync_directory", synced)
+    taking.take(settings(home), out, NOW)
+    assert modes == [0o600]
 
 
 def test_it_comes_back_whole_after_the_home_was_lost(home: Path, tmp_path: Path) -> None:
