@@ -18,6 +18,7 @@ import yaml
 from monitoring.collector import cloudevents
 from pipelines import compile as compiling
 from pipelines import ended
+from pipelines.pods import DEFAULT, REPORT
 
 
 class Taker:
@@ -25,6 +26,8 @@ class Taker:
 
     def __init__(self) -> None:
         self.status = 200
+        #: answers before that one; 0 hangs up without a word of HTTP
+        self.first: list[int] = []
         self.posts: list[tuple[str, dict[str, str], bytes]] = []
         taker = self
 
@@ -35,7 +38,11 @@ class Taker:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 taker.posts.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-                self.send_response(taker.status)
+                status = taker.first.pop(0) if taker.first else taker.status
+                if status == 0:
+                    self.wfile.write(b"no HTTP\r\n\r\n")
+                    return
+                self.send_response(status)
                 self.send_header("content-length", "0")
                 self.end_headers()
 
@@ -85,7 +92,7 @@ def test_what_cannot_be_told_stands_in_the_log(
     capsys: pytest.CaptureFixture[str], url: str | None, said: str
 ) -> None:
     env = {} if url is None else {ended.URL: url}
-    assert not ended.tell("flights", "t1", "7d3c", "FAILED", "why", env)
+    assert not ended.tell("flights", "t1", "7d3c", "FAILED", "why", env, sleep=lambda seconds: None)
     err = capsys.readouterr().err
     assert "run t1 of flights ended FAILED: why" in err and said in err
 
@@ -94,6 +101,26 @@ def test_a_refusal_stands_in_the_log(taker: Taker, capsys: pytest.CaptureFixture
     taker.status = 401
     assert not ended.tell("flights", "t1", "7d3c", "FAILED", "", {ended.URL: taker.url})
     assert "answers 401" in capsys.readouterr().err
+    assert len(taker.posts) == 1, "a refusal is no outage"
+
+
+def test_a_trigger_that_is_started_anew_is_told_all_the_same(taker: Taker) -> None:
+    """Verify that an outage loses no word: of a scheduled run nobody else tells."""
+    taker.first, slept = [503, 0, 429], []
+    assert ended.tell("flights", "", "7d3c", "FAILED", "why", {ended.URL: taker.url}, sleep=slept.append)
+    assert slept == list(ended.PAUSES_S[:3])
+    assert {cloudevents.parse(*post[1:])[0].id for post in taker.posts} == {"7d3c/FAILED"}
+
+
+def test_an_outage_without_end_is_given_up_within_the_time_of_its_pod(
+    taker: Taker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taker.status, slept = 503, []
+    assert not ended.tell("flights", "", "7d3c", "FAILED", "", {ended.URL: taker.url}, sleep=slept.append)
+    assert capsys.readouterr().err.count("answers 503") == len(taker.posts) == len(slept) + 1
+    longest = DEFAULT.step(REPORT).timeout
+    assert longest is not None
+    assert sum(slept) + len(taker.posts) * ended.PATIENCE_S < longest.total_seconds()
 
 
 def executed(
