@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,19 +67,18 @@ def served(server: ApiServer) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with ApiServer(tmp_path_factory.mktemp("kserve-objects")) as running:
-        folder = module_dir("github.com/kserve/kserve") / "config" / "crd" / "full"
-        routes = module_dir("sigs.k8s.io/gateway-api", "envoygateway") / "config" / "crd" / "standard"
-        for file in (*(folder / name for name in CRDS), *routes.glob("*_httproutes.yaml")):
-            running.kubectl("apply", "--server-side", "-f", file)
-        served(running)
-        for namespace, level in ((NAMESPACE, "privileged"), ("kserve-restricted", "restricted")):
-            labels = {"pod-security.kubernetes.io/enforce": level}
-            running.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace, "labels": labels}})
-            account = {"metadata": {"name": "default"}}
-            running.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
-        yield running
+def server(api_server: ApiServer) -> ApiServer:
+    folder = module_dir("github.com/kserve/kserve") / "config" / "crd" / "full"
+    routes = module_dir("sigs.k8s.io/gateway-api", "envoygateway") / "config" / "crd" / "standard"
+    for file in (*(folder / name for name in CRDS), *routes.glob("*_httproutes.yaml")):
+        api_server.kubectl("apply", "--server-side", "-f", file)
+    served(api_server)
+    for namespace, level in ((NAMESPACE, "privileged"), ("kserve-restricted", "restricted")):
+        labels = {"pod-security.kubernetes.io/enforce": level}
+        api_server.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace, "labels": labels}})
+        account = {"metadata": {"name": "default"}}
+        api_server.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+    return api_server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +121,7 @@ class Question:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def installed(api_server: ApiServer) -> ApiServer:
     """An API server with every account, role and binding of the chart, all parts switched on."""
     text = render(EVERYTHING, hooks=True, namespace=NAMESPACE)
     kept = [
@@ -131,11 +130,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         if key.kind == "ServiceAccount" or key.api_version.startswith("rbac.authorization.k8s.io/")
     ]
     assert {found["metadata"]["name"] for found in kept if found["kind"] == "ServiceAccount"} == set(MAY)
-    with ApiServer(tmp_path_factory.mktemp("api-server")) as server:
-        for name in (NAMESPACE, OTHER):
-            server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        server.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(kept))
-        yield server
+    for name in (NAMESPACE, OTHER):
+        api_server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    api_server.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(kept))
+    return api_server
 
 
 def allowed(server: ApiServer, account: str, question: Question) -> bool:
