@@ -71,9 +71,9 @@ def destroy(api: KubernetesApi, place: str) -> None:
     for kind in KINDS:
         for found in api.all(kind, place, metadata_only=True).items:
             name = found["metadata"]["name"]
+            api.delete(kind, place, name)
             if found["metadata"].get("finalizers"):
                 api.patch(kind, place, name, [{"op": "remove", "path": "/metadata/finalizers"}])
-            api.delete(kind, place, name)
     assert objects(api, place) == {}
 
 
@@ -235,6 +235,26 @@ class TestObjects:
         assert after[f"Release/{name}"]["status"]["phase"] == "Progressing"
         again = windlass("restore", file, "--cluster", *where, capsys=capsys)
         assert again["created"] == {} and objects(api, filled) == after
+
+    def test_a_deletion_that_was_not_done_is_gone_on_with(
+        self,
+        server: ApiServer,
+        api: KubernetesApi,
+        filled: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Verify that a Release which waits for its traffic to go back is not alive again after a restore."""
+        file, where = tmp_path / "b.tar.gz", ("--kubeconfig", server.kubeconfig)
+        name = next(key.partition("/")[2] for key in objects(api, filled) if key.startswith("Release/"))
+        api.delete(RELEASE, filled, name)
+        assert "deletionTimestamp" in objects(api, filled)[f"Release/{name}"]["metadata"], "it is held"
+        windlass("backup", file, "--cluster", "--namespace", filled, *where, capsys=capsys)
+        destroy(api, filled)
+        windlass("restore", file, "--cluster", *where, capsys=capsys)
+        found = objects(api, filled)[f"Release/{name}"]
+        assert "deletionTimestamp" in found["metadata"] and found["status"]["phase"] == "Progressing"
+        assert found["metadata"]["finalizers"] == ["windlass.dev/traffic"]
 
     @pytest.mark.parametrize("newer", ["journal", "part", "release", "policy"])
     def test_what_is_newer_is_not_overwritten(
