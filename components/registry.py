@@ -144,7 +144,11 @@ class Registry:
         return self._settings.bundles_dir / model / str(version)
 
     def fetch_bundle(self, model: str, version: str) -> Path:
-        """Return the folder of a version's bundle, brought back from the registry's artifacts where it is not here."""
+        """Return the folder of a version's bundle, brought back from the registry's artifacts where it is not here.
+
+        Raises:
+            WindlassError: the registry does not have it.
+        """
         folder = self.bundle_dir(model, version)
         if (folder / bundle.MANIFEST).is_file():
             return folder
@@ -152,11 +156,17 @@ class Registry:
         self._point_mlflow_here()
         import mlflow
 
-        registered = client.get_model_version(model, str(version))
         with tempfile.TemporaryDirectory() as name:
-            kept = mlflow.artifacts.download_artifacts(
-                run_id=registered.run_id, artifact_path=f"{BUNDLES}/{version}", dst_path=name
-            )
+            try:
+                registered = client.get_model_version(model, str(version))
+                kept = mlflow.artifacts.download_artifacts(
+                    run_id=registered.run_id, artifact_path=f"{BUNDLES}/{version}", dst_path=name
+                )
+            except (mlflow.exceptions.MlflowException, OSError) as error:
+                raise WindlassError(
+                    f"the bundle of version {version} of model {model!r} cannot be fetched: {error}; a version that "
+                    f"`windlass train` did not register has none: move the alias {CHAMPION} to one that it did"
+                ) from error
             keys = signing.keys(self._settings)
             return bundle.restore(self._settings.bundles_dir, model, str(version), Path(kept), keys)
 
@@ -213,10 +223,13 @@ class Registry:
         with self._writing():
             found = [v for v in self._ask(model) if v.tags.get("run") == run and "copied_from" not in v.tags]
             version = found[-1].version if found else self._create(submission)
+            before = found[-1].state if found else INCOMPLETE
             self._publish(model, version, submission.folder)
-            # the bundle is there: only now is the version one that others may see
-            client.set_model_version_tag(model, version, PREFIX + "state", state)
-            if state == CANDIDATE:
+            # the bundle is there: only now is the version one that others may see; what became since of one that was
+            # seen already stays
+            if before == INCOMPLETE:
+                client.set_model_version_tag(model, version, PREFIX + "state", state)
+            if state == CANDIDATE and before in (INCOMPLETE, CANDIDATE):
                 client.set_registered_model_alias(model, CANDIDATE, version)
         self._remember()
         if champion:
@@ -418,17 +431,29 @@ class Registry:
 
 def _from_mlflow(v: Any, aliases: Mapping[str, str]) -> VersionInfo:
     tags = {k.removeprefix(PREFIX): str(value) for k, value in v.tags.items() if k.startswith(PREFIX)}
+    held = tuple(sorted(a for a, version in aliases.items() if version == str(v.version)))
     return VersionInfo(
         model=v.name,
         version=str(v.version),
-        state=tags.pop("state", INCOMPLETE),
+        state=_state(tags.pop("state", INCOMPLETE), held),
         trained_from=tags.get("trained_from", ""),
         trained_to=tags.get("trained_to", ""),
         offline_auc=float(tags.get("offline_auc", "nan")),
         run_id=tags.get("run", ""),
-        aliases=tuple(sorted(a for a, version in aliases.items() if version == str(v.version))),
+        aliases=held,
         tags=tags,
     )
+
+
+def _state(said: str, aliases: tuple[str, ...]) -> str:
+    """A version's state: the alias says who is champion, whoever moved it and whatever tags were left behind.
+
+    A cluster's operator and people move the alias alone. One that `windlass train` did not register is champion too:
+    who took it for none would let the next candidate pass uncompared, and take its place.
+    """
+    if CHAMPION in aliases:
+        return CHAMPION
+    return "retired" if said == CHAMPION else said
 
 
 def _from_json(value: dict[str, Any]) -> VersionInfo:

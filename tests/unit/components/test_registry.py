@@ -15,7 +15,7 @@ import pytest
 
 from components import bundle, cache, estimator, export
 from components.registry import Registry, Submission
-from windlass.errors import UsageError
+from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
 
 
@@ -286,3 +286,39 @@ def test_artifacts_lie_in_the_object_store_where_one_is_set(
         assert (registry.fetch_bundle("m", "1") / "model.onnx").read_bytes() == before
     finally:
         server.stop()
+
+
+def test_who_holds_the_alias_is_the_champion_whoever_moved_it(
+    settings: Settings, submission: Submission
+) -> None:
+    """Verify what a cluster's operator leaves behind, which moves the alias and no tag of ours."""
+    registry = Registry(settings)
+    registry.register(submission, state="champion", champion=True)
+    registry.register(another(submission, "run-2"), state="candidate", champion=False)
+    registry._client().set_registered_model_alias("m", "champion", "2")
+    states = {v.version: v.state for v in Registry(settings).versions("m")}
+    assert states == {"1": "retired", "2": "champion"}
+
+
+def test_a_champion_of_somebody_else_s_is_no_empty_place(settings: Settings, submission: Submission) -> None:
+    """Verify that a version that was registered by hand is not replaced by the next one that passes its gates."""
+    registry = Registry(settings)
+    registry.register(submission, state="candidate", champion=False)
+    client = registry._client()
+    client.create_model_version("m", source=str(submission.folder))
+    client.set_registered_model_alias("m", "champion", "2")
+    assert Registry(settings).champion("m") == "2"
+    with pytest.raises(WindlassError, match=r"bundle of version 2 of model 'm'.*move the alias champion"):
+        Registry(settings).fetch_bundle("m", "2")
+
+
+def test_a_run_that_registers_again_undoes_nothing(settings: Settings, submission: Submission) -> None:
+    """Verify a step that its cluster starts a second time, after what it registered was released."""
+    registry = Registry(settings)
+    registry.register(submission, state="candidate", champion=False)
+    registry.set_champion("m", "1")
+    assert registry.register(submission, state="candidate", champion=False).aliases == ("champion",)
+    registry.register(another(submission, "run-2"), state="candidate", champion=False)
+    registry.set_champion("m", "2")
+    registry.set_state("m", "1", "rolled_back")
+    assert registry.register(submission, state="candidate", champion=False).state == "rolled_back"
