@@ -80,6 +80,17 @@ class Exporter:
         for version, weight in state.weights.items():
             self._set(model, self._weight, weight, version)
 
+    def forget(self) -> None:
+        """Show no release any more; what was counted stays. For who does not decide any longer: what it showed last
+        would stand there for ever, an alert that somebody has answered elsewhere among it."""
+        for gauge in (
+            *(self._phase, self._step, self._weight, self._alert, self._at),
+            *(self._estimate, self._lower, self._upper, self._bound),
+            *(self._observations, self._evidence, self._outcome),
+        ):
+            gauge.clear()
+        self._shown.clear()
+
     def _judged(self, model: str, verdict: Verdict) -> None:
         labels = (verdict.check, verdict.version or "")
         for gauge, value in (

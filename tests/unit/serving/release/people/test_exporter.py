@@ -93,6 +93,16 @@ def test_an_engine_that_starts_again_shows_where_it_stands(tmp_path):
     assert written(exported, tmp_path)["weight_percent", MODEL, ("version", "13")] == 100
 
 
+def test_who_does_not_decide_any_longer_shows_no_release(tmp_path):
+    """Verify that only counters are left, and that a release is shown again by who leads again."""
+    exported = Exporter()
+    story = failing_canary(tmp_path, listener=exported)
+    exported.forget()
+    assert {key[0] for key in written(exported, tmp_path)} == {"decisions_total"}
+    exported.show(story.controller.newest("flights"))
+    assert written(exported, tmp_path)["phase", MODEL, ("phase", "RolledBack")] == 1
+
+
 def test_metrics_are_served_until_they_are_stopped(tmp_path):
     """Verify the page on the loopback address, the port that is taken, and that stopping frees it."""
     exported = Exporter()
