@@ -80,6 +80,8 @@ def message(content: bytes) -> str:
 
 
 def remedy(status: int) -> str:
-    if status in (401, 403):
-        return "; give the engine's service account the rights of the role windlass-release"
+    if status == 401:
+        return "; the API server does not know who asks: renew the token, or the kubeconfig"
+    if status == 403:
+        return "; give who asks that right: the chart's Role windlass-operator has what the engine needs"
     return ""

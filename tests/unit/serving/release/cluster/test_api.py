@@ -174,8 +174,8 @@ def test_what_does_not_pass_is_unreachable(
     [
         pytest.param(failure(422, "spec.rules: Too many: 17"), "spec.rules: Too many: 17", id="invalid"),
         pytest.param(failure(400, "admission webhook denied"), "admission webhook denied", id="webhook"),
-        pytest.param(failure(403, "forbidden"), "rights of the role windlass-release", id="rights"),
-        pytest.param(failure(401, "Unauthorized"), "rights of the role windlass-release", id="token"),
+        pytest.param(failure(403, "forbidden"), "the chart's Role windlass-operator", id="rights"),
+        pytest.param(failure(401, "Unauthorized"), "renew the token", id="token"),
     ],
 )
 def test_a_refusal_is_not_tried_again(
