@@ -400,7 +400,7 @@ def test_a_watch_tells_what_happened_since(server: KubernetesServer, api: Kubern
     [
         pytest.param(failure(410, "too old"), ExpiredError, "too old; list again", id="gone-at-once"),
         pytest.param(failure(503, "starting"), UnreachableError, "503: starting", id="starting"),
-        pytest.param(failure(403, "no"), RejectedError, "rights of the role", id="rights"),
+        pytest.param(failure(403, "no"), RejectedError, "Role windlass-operator", id="rights"),
         pytest.param(
             Scripted(200, b"<html>log in</html>\n"), UnreachableError, "no Kubernetes API", id="page"
         ),
