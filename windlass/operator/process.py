@@ -162,10 +162,9 @@ class Process:
     def _listen(self, longest: float) -> None:
         """Take the news that there are, and wait for some where there are none."""
         try:
-            news = self._news.get(timeout=max(longest, 0.01))
+            self._take(self._news.get(timeout=max(longest, 0.01)))
             for _ in range(1000):
-                self._take(news)
-                news = self._news.get_nowait()
+                self._take(self._news.get_nowait())
         except queue.Empty:
             return
 

@@ -143,6 +143,16 @@ def test_a_standby_hears_and_waits(stage: Stage) -> None:
     assert sorted(stage.work.turns) == [("a",), ("b",)] and stage.process.ready() is None
 
 
+def test_no_news_is_lost_where_there_are_many() -> None:
+    """Verify that the first listing of thousands of objects is taken in whole: a lost key is a Release nobody sees."""
+    process = Process([Work()], Lead(), Metrics(), lambda *_: None)
+    for number in range(3000):
+        process._heard(RELEASE, "ADDED", {"key": f"{number}"})
+    while not process._news.empty():
+        process._listen(0.0)
+    assert process._dispatcher.waiting == 3000
+
+
 def test_no_more_turns_at_a_time_than_threads_and_one_for_a_key(stage: Stage) -> None:
     """Verify both limits, and that a key which is heard of during its turn gets another."""
     stage.work.go.clear()
