@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from monitoring.rules.watch import watching
+from serving.release.backend import UnreachableError
 from serving.release.cluster import naming
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import (
@@ -33,6 +34,7 @@ from tests.cluster.tools.build import BUILD_S
 from windlass.backup import cluster, taking
 from windlass.backup.cluster import Exported
 from windlass.cli import app
+from windlass.errors import WindlassError
 from windlass.settings import Settings
 
 pytestmark = [pytest.mark.timeout(2 * BUILD_S)]
@@ -122,9 +124,8 @@ class TestObjects:
             )
             for seq in range(1, 30):
                 store.append(entry, {"kind": "decision", "seq": seq, "value": 0.1 + 0.2, "why": "x" * 9_000})
-        store.append(
-            Entry("flights", 2, "flights-13"), {"kind": "decision", "seq": 30, "text": "y" * 400_000}
-        )
+        store.append(entry, {"kind": "decision", "seq": 30, "text": "y" * 400_000})
+        store.append(entry, {"kind": "decision", "seq": 31})
         store.enqueue("flights", "flights-14", {"kind": "Release", "n": 14}, AT)
         apply(server, place, "retrainpolicy-full.yaml")
         release = apply(server, place, "release-canary-gateway.yaml")
@@ -191,7 +192,7 @@ class TestObjects:
         assert [entry.name for entry in store.entries("flights")] == ["flights-12", "flights-13"]
         assert [r.get("seq") for r in store.records(Entry("flights", 2, "flights-13"))] == [
             None,
-            *range(1, 31),
+            *range(1, 32),
         ]
         assert store.queued("flights") == [("flights-14", {"kind": "Release", "n": 14})]
 
@@ -255,6 +256,54 @@ class TestObjects:
         found = objects(api, filled)[f"Release/{name}"]
         assert "deletionTimestamp" in found["metadata"] and found["status"]["phase"] == "Progressing"
         assert found["metadata"]["finalizers"] == ["windlass.dev/traffic"]
+
+    def test_half_a_journal_is_noticed(
+        self,
+        server: ApiServer,
+        api: KubernetesApi,
+        filled: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Verify of a restore that broke off after each object: journals are whole, or who goes on is told that they
+        are not."""
+        file, where = tmp_path / "b.tar.gz", ("--kubeconfig", server.kubeconfig)
+        windlass("backup", file, "--cluster", "--namespace", filled, *where, capsys=capsys)
+        before = objects(api, filled)
+        store = ClusterStore(api, filled, None)
+        whole = {entry: list(store.records(entry)) for entry in store.entries("flights")}
+        destroy(api, filled)
+        create, left = KubernetesApi.create, [0]
+
+        def breaking(self: KubernetesApi, kind: Kind, *more: Any, **named: Any) -> Any:
+            if kind == RELEASE_JOURNAL and not left[0]:
+                raise UnreachableError("the API server is gone")
+            left[0] -= 1
+            return create(self, kind, *more, **named)
+
+        lacking = 0
+        for _ in range(sum(key.startswith("ReleaseJournal/") for key in before) - 1):
+            with monkeypatch.context() as broken:
+                left[0] = 1
+                broken.setattr(KubernetesApi, "create", breaking)
+                assert app.run(["restore", str(file), "--cluster", *map(str, where)]) == 1
+            capsys.readouterr()
+            # as an operator that was started too early
+            store = ClusterStore(api, filled, "early")
+            try:
+                entries = store.entries("flights")
+                assert {entry: list(store.records(entry)) for entry in entries} == whole
+            except WindlassError as error:
+                assert re.search(
+                    "lacks its beginning|is missing, and others stand before and after", str(error)
+                )
+                lacking += 1
+        assert lacking > 2
+        windlass("restore", file, "--cluster", *where, capsys=capsys)
+        store = ClusterStore(api, filled, None)
+        assert {entry: list(store.records(entry)) for entry in store.entries("flights")} == whole
+        assert set(objects(api, filled)) == set(before)
 
     @pytest.mark.parametrize("newer", ["journal", "part", "release", "policy"])
     def test_what_is_newer_is_not_overwritten(

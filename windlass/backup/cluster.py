@@ -192,7 +192,9 @@ def _refuse_others(
 
 
 def _differs(document: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    if document.get("spec") != found.get("spec"):
+    # who opened a journal has told nothing yet
+    before, now = ({**(each.get("spec") or {}), "writer": None} for each in (document, found))
+    if before != now:
         return True
     # one that somebody applied again, and that no operator has seen, has none yet
     before, now = document.get("status") or {}, found.get("status") or {}
@@ -202,12 +204,26 @@ def _differs(document: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
 def _read(folder: Path, kind: Kind) -> Iterator[Object]:
     """Documents in the order in which they are made."""
     documents = [json.loads(path.read_bytes()) for path in (folder / kind.plural).glob("*.json")]
-    # of a journal the newest part first: one that broke off lacks its beginning, which is noticed; its end would not be
-    documents.sort(
-        key=lambda d: (d["metadata"].get("creationTimestamp", ""), d["metadata"]["name"]),
-        reverse=kind == RELEASE_JOURNAL,
-    )
-    yield from documents
+    documents.sort(key=lambda d: (d["metadata"].get("creationTimestamp", ""), d["metadata"]["name"]))
+    yield from _gaping(documents) if kind == RELEASE_JOURNAL else documents
+
+
+def _gaping(journals: Sequence[Object]) -> Iterator[Object]:
+    """Journals, of each chain the newest part, then the oldest, then the rest backwards.
+
+    An operator refuses a chain with a gap, and a journal without its beginning; a beginning without its end it would go
+    on with.
+    """
+    chains: dict[str, list[Object]] = {}
+    for document in sorted(journals, key=lambda d: str(d["metadata"]["name"])):
+        chains.setdefault(document["spec"]["model"], []).append(document)
+    for chain in chains.values():
+        waiting = [document for document in chain if "queue" in document["spec"]]
+        parts = [document for document in chain if "queue" not in document["spec"]]
+        yield from parts[-1:]
+        yield from parts[:-1][:1]
+        yield from reversed(parts[1:-1])
+        yield from waiting
 
 
 def _all(api: KubernetesApi, kind: Kind, namespace: str) -> Sequence[Object] | None:
