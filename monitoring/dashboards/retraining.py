@@ -1,8 +1,8 @@
-"""Retraining and releases: what was asked for, what was decided, where a release stands."""
+"""Retraining and releases: what was asked for, what was decided, where a release stands, who carries it out."""
 
 from __future__ import annotations
 
-from monitoring.dashboards.panel import BAD, GOOD, WARN, Dashboard, Panel, Query
+from monitoring.dashboards.panel import BAD, GOOD, PLAIN, WARN, Dashboard, Panel, Query
 
 OF = 'model="$model"'
 
@@ -17,6 +17,10 @@ def _flag(title: str, metric: str, help: str, yes: str) -> Panel:
         width=4,
         height=4,
     )
+
+
+def _p99(metric: str) -> str:
+    return f"histogram_quantile(0.99, sum by (le, kind) (rate({metric}_bucket[$__rate_interval])))"
 
 
 RETRAINING = Dashboard(
@@ -113,7 +117,18 @@ RETRAINING = Dashboard(
                     "unauthorized: Alertmanager has another token than the trigger, or a stranger asks.",
                     unit="reqps",
                     low=0,
-                    width=24,
+                ),
+                Panel(
+                    "Runs on Kubeflow by how they ended",
+                    "timeseries",
+                    (
+                        Query(
+                            f"sum by (state) (increase(windlass_retrain_runs_ended_total{{{OF}}}[1h]))",
+                            "{{state}}",
+                        ),
+                    ),
+                    "Scheduled and submitted ones among them; one that FAILED rings for a day. Each hour.",
+                    low=0,
                 ),
             ),
         ),
@@ -164,6 +179,60 @@ RETRAINING = Dashboard(
                     ),
                     "Decided once the band has left the bound behind.",
                     width=24,
+                ),
+            ),
+        ),
+        (
+            "The operator of a cluster",
+            (
+                Panel(
+                    "Replica that leads",
+                    "state-timeline",
+                    (Query("max by (namespace, pod) (windlass_operator_leader)", "{{namespace}} {{pod}}"),),
+                    "One of each namespace; where none does, nobody looks at releases, which rings.",
+                    states=((0, "stands by", PLAIN), (1, "leads", GOOD)),
+                ),
+                Panel(
+                    "Releases by phase",
+                    "timeseries",
+                    (
+                        Query(
+                            "max by (namespace, phase) (windlass_operator_releases)",
+                            "{{namespace}} {{phase}}",
+                        ),
+                    ),
+                    "Objects, those that are over among them.",
+                    low=0,
+                ),
+                Panel(
+                    "Turns: p99, and how late",
+                    "timeseries",
+                    (
+                        Query(_p99("windlass_operator_reconcile_seconds"), "{{kind}}"),
+                        Query(_p99("windlass_operator_late_seconds"), "{{kind}}, late"),
+                    ),
+                    "Of a turn for a model or a namespace, with all that it asks of the cluster; late is what it "
+                    "waited for a thread.",
+                    unit="s",
+                    limits=((1.0, WARN),),
+                    low=0,
+                ),
+                Panel(
+                    "Turns that failed, and requests to the API",
+                    "timeseries",
+                    (
+                        Query(
+                            "sum by (kind) (rate(windlass_operator_reconcile_failures_total[$__rate_interval]))",
+                            "failed: {{kind}}",
+                        ),
+                        Query(
+                            "sum by (code) (rate(windlass_operator_api_requests_total[$__rate_interval]))",
+                            "API: {{code}}",
+                        ),
+                    ),
+                    "A second. Turns that keep failing for ten minutes ring.",
+                    unit="reqps",
+                    low=0,
                 ),
             ),
         ),
