@@ -22,7 +22,7 @@ from serving.release.release import Release
 from serving.release.state import ReleaseState
 from windlass.errors import WindlassError
 from windlass.operator import obeying
-from windlass.operator.beginning import Beginning
+from windlass.operator.beginning import SERVERS_S, Beginning
 from windlass.operator.fenced_api import DeposedError
 from windlass.operator.journalled import Journalled
 from windlass.operator.place import Place
@@ -100,6 +100,8 @@ class ModelReleases:
         else:
             pause = self._work.place.settings.look_every_s
         waiting = self._beginning.wait(controller)
+        if any(seen.command is not None for seen in self._work.left()):
+            pause = min(pause or SERVERS_S, SERVERS_S)  # it waits for servers, which wake nobody
         if controller.live(self._work.model) is not None:
             return min(
                 pause or self._work.place.settings.look_every_s, self._work.place.settings.look_every_s
