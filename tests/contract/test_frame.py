@@ -64,7 +64,11 @@ def test_ci_runs_lint_and_the_tests() -> None:
     script = PROJECT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     lines = script.read_text().splitlines()
-    assert [line for line in lines if line.startswith("make ")] == ["make lint", "make test", "make test-cluster"]
+    assert [line for line in lines if line.startswith("make ")] == [
+        "make lint",
+        "make test",
+        "make test-cluster",
+    ]
     assert "set -euo pipefail" in lines
 
 

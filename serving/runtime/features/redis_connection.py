@@ -159,6 +159,7 @@ class RedisConnection:
         self._waiting: list[_Question] = []  # for a connection
         self._opening: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._looks_at = 0.0
 
     @property
     def connected(self) -> bool:
@@ -264,9 +265,11 @@ class RedisConnection:
 
     def _look_at(self, when: float) -> None:
         if self._watch is not None:
-            if self._watch.when() <= when:
+            if self._looks_at <= when:
                 return
             self._watch.cancel()
+        # kept here: what uvloop gives for a moment that has come cannot be asked for it
+        self._looks_at = when
         self._watch = asyncio.get_running_loop().call_at(when, self._look)
 
     def _look(self) -> None:

@@ -143,6 +143,25 @@ def test_a_connection_whose_oldest_question_is_overdue_is_replaced(run: Run, des
     run(main())
 
 
+def test_a_question_whose_time_has_come_already_does_not_fail_the_next(run: Run, described: Bundle) -> None:
+    """Verify with two in one turn of the loop: uvloop's handle of a moment that is over knows no moment."""
+
+    async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def main() -> None:
+        async with playing(hangs) as url:
+            reader = RedisReader(url, described)
+            asked = [
+                asyncio.ensure_future(read(reader, ROW, budget_s=budget_s)) for budget_s in (0.0, 0.01, 0.0)
+            ]
+            found = await asyncio.gather(*asked)
+            assert [type(outcome) for outcome in found] == [StoreTimeoutError] * 3
+            reader.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("resets", "recovers"), [pytest.param(1, True, id="once"), pytest.param(9, False, id="always")]
 )
