@@ -10,6 +10,7 @@ import base64
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def envoy_gateway(node: Node, work: Path) -> None:
     )  # fmt: skip
     # the class, and proxies on a port of the node
     _apply(node, KIND / "envoy-gateway-proxy.yaml")
-    container = {"image": named("gateway"), "imagePullPolicy": "IfNotPresent"}
+    container = {"image": named("gateway")}
     ours = {"spec": {"provider": {"kubernetes": {"envoyDeployment": {"container": container}}}}}
     node.kubectl(
         "-n", GATEWAY_NAMESPACE, "patch", "envoyproxy", "node", "--type=merge", "--patch", json.dumps(ours)
@@ -92,7 +93,7 @@ def two_proxies(node: Node) -> None:
 def kserve_gateway(node: Node) -> None:
     """The Gateway that KServe hangs its own routes on, with proxies that nobody outside reaches."""
     kind = {"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy"}
-    container = {"image": named("gateway"), "imagePullPolicy": "IfNotPresent"}
+    container = {"image": named("gateway")}
     kubernetes = {"envoyDeployment": {"container": container}, "envoyService": {"type": "ClusterIP"}}
     reference = {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "inside"}
     listener = {
@@ -232,9 +233,14 @@ def _listens(node: Node, port: int, program: str) -> bool:
         return probe.connect_ex((node.address, port)) == 0
 
 
-def wait(condition: Any, what: str, seconds: float = _WAIT_S) -> None:
+def wait(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = _WAIT_S) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        WindlassError: it does not, in time; `what` says what was waited for.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise WindlassError(f"not within {seconds:g} s: {what}")
+            raise WindlassError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.3)

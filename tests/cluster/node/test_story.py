@@ -197,13 +197,35 @@ def test_a_canary_that_kserve_gives_no_traffic_ends_as_an_error(node: Node, tmp_
     print(yaml.safe_dump(get(node, "release", name)["status"]))
 
 
+#: What an administrator made before the chart came, what every namespace has, and what docs/helm.md says stays.
+STAYS = {
+    "configmap/kube-root-ca.crt",
+    "configmap/windlass-verify-key",
+    "secret/windlass-signing-key",
+    "secret/windlass-retrain-token",
+    "serviceaccount/default",
+    "lease.coordination.k8s.io/windlass-operator",
+}
+
+
 def test_nothing_is_left_but_what_the_page_says(node: Node) -> None:
     """Uninstall as docs/helm.md tells, and look at every kind that there is."""
-    node.kubectl("-n", team.NAMESPACE, "delete", "releases", "--all", "--timeout=120s")
+    ours = ("-l", "app.kubernetes.io/managed-by=windlass", "--timeout=180s")
+    node.kubectl("-n", team.NAMESPACE, "delete", "releases", "--all", "--timeout=180s")
+    node.kubectl("-n", team.NAMESPACE, "delete", "inferenceservices,httproutes", *ours)
+    node.kubectl("-n", team.NAMESPACE, "delete", "jobs", "--all", "--timeout=180s")
     node.helm("uninstall", "windlass", "--namespace", team.NAMESPACE, "--wait", "--timeout", "5m")
+    wait(
+        lambda: not set(left(node)) - STAYS,
+        lambda: f"the namespace is empty but for {sorted(STAYS)}: {left(node)}",
+    )
+    cluster = ("crd,clusterservingruntimes,priorityclasses", "-l", "app.kubernetes.io/part-of=windlass")
+    assert not node.kubectl("get", *cluster, "-o", "name").stdout.split()
+
+
+def left(node: Node) -> list[str]:
+    """Every object of the namespace, but what tells of the past."""
     kinds = node.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").stdout.split()
-    ours = sorted(set(kinds) - {"events", "events.events.k8s.io"})
-    found = node.kubectl(
-        "-n", team.NAMESPACE, "get", ",".join(ours), "-o", "name", "--ignore-not-found"
-    ).stdout.split()
-    print(found)
+    told = {"events", "events.events.k8s.io"}
+    words = (",".join(sorted(set(kinds) - told)), "-o", "name", "--ignore-not-found")
+    return node.kubectl("-n", team.NAMESPACE, "get", *words).stdout.split()
