@@ -157,9 +157,10 @@ class Place:
         )
 
     def forget(self) -> None:
-        """Believe no longer what is known of journals and statuses: another leader may have written them."""
+        """Believe and show no longer what is known of journals and statuses: another leader may have written them."""
         self.journals.forget()
         self.teller.forget_all()
+        self.exporter.forget()
 
     def log(self, line: str) -> None:
         LOG.warning("%s", line)
