@@ -11,18 +11,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from serving.release.backend import RejectedError
-from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
 from serving.release.journal.store import Entry, Record
 from serving.release.people import events as journal_events
-from serving.release.release import Release
 from serving.release.state import ReleaseState
 from windlass.errors import WindlassError
 from windlass.operator import obeying
 from windlass.operator.beginning import SERVERS_S, Beginning
+from windlass.operator.ending import Ending
 from windlass.operator.fenced_api import DeposedError
 from windlass.operator.journalled import Journalled
 from windlass.operator.place import Place
@@ -30,9 +28,6 @@ from windlass.operator.seen import Seen
 from windlass.operator.status import View
 from windlass.operator.watching import Watching
 from windlass.operator.work import Work
-
-#: What an API server says of a namespace that was deleted.
-_TERMINATES = "because it is being terminated"
 
 #: Seconds between two looks at the servers of a live release.
 SERVERS_EVERY_S = 60.0
@@ -50,10 +45,10 @@ class ModelReleases:
     def __init__(self, place: Place, model: str, objects: Callable[[], Sequence[Seen]]) -> None:
         self._work = Work(place, model, objects)
         self._beginning = Beginning(self._work)
+        self._ending = Ending(self._work)
         self._controller: ReleaseController | None = None
         self._watching: Watching | None = None
         self._trouble: dict[str, str] = {}
-        self._ended: str | None = None
         self._next_servers = 0.0
         self._missing: str | None = None
 
@@ -85,36 +80,52 @@ class ModelReleases:
         if not todo and self._controller is None:
             return None
         controller = self._opened()
-        for seen in todo:
-            if seen.command is not None:
-                obeying.obey(self._work, controller, seen)
+        disobeyed = self._obey(controller, todo)
         live = controller.live(self._work.model)
         if live is not None:
             self._look(controller, live)
         for seen in self._work.left():
             if seen.deleting:
-                self._let_go(controller, seen)
+                self._ending.let_go(controller, seen)
+        pause = None
         if controller.live(self._work.model) is None:
-            self._end(controller)
+            self._watch_no_more()
+            self._ending.end(controller)
+            if disobeyed is not None:
+                raise disobeyed
             pause = self._beginning.next(controller)
-        else:
-            pause = self._work.place.settings.look_every_s
+        elif disobeyed is not None:
+            self._work.place.metrics.failed("release")
         waiting = self._beginning.wait(controller)
-        if any(seen.command is not None for seen in self._work.left()):
-            pause = min(pause or SERVERS_S, SERVERS_S)  # it waits for servers, which wake nobody
         if controller.live(self._work.model) is not None:
-            return min(
-                pause or self._work.place.settings.look_every_s, self._work.place.settings.look_every_s
-            )
-        if pause is None and not waiting and not self._work.left():
+            look_every_s = self._work.place.settings.look_every_s
+            return min(pause or look_every_s, look_every_s)
+        left = self._work.left()
+        if any(seen.command is not None for seen in left):
+            return min(pause or SERVERS_S, SERVERS_S)  # it waits for servers, which wake nobody
+        if pause is None and not waiting and not left:
             self.close()
         return pause
 
+    def _obey(self, controller: ReleaseController, todo: Sequence[Seen]) -> WindlassError | None:
+        """Carry people's commands out; what is in the way of one, which keeps nobody from looking at the checks."""
+        found = None
+        for seen in todo:
+            if seen.command is None:
+                continue
+            trouble = None
+            try:
+                obeying.obey(self._work, controller, seen)
+            except (DeposedError, OvertakenError):
+                raise
+            except WindlassError as error:
+                found, trouble = error, f"{seen.command}: {error}"
+            self._note(f"{seen.name} command", trouble)
+        return found
+
     def close(self) -> None:
         """Forget all; the next turn reads the journal again."""
-        if self._watching is not None:
-            self._watching.close()
-            self._watching = None
+        self._watch_no_more()
         self._controller = None
         self._work.forget()
 
@@ -148,13 +159,12 @@ class ModelReleases:
     def _look(self, controller: ReleaseController, live: ReleaseState) -> None:
         seen = self._work.named(live.release.name)
         if seen is None:
-            self._abandoned(controller, live)
+            self._ending.abandoned(controller, live)
             return
         if seen.deleting:
             return  # it is let go
         if self._watching is None or self._watching.release != live.release:
-            if self._watching is not None:
-                self._watching.close()
+            self._watch_no_more()
             self._watching = Watching(self._work.place, live, self._work.chosen)
         assert self._watching is not None  # noqa: S101 - just made
         trouble = None
@@ -206,14 +216,6 @@ class ModelReleases:
         self._next_servers = now + (SERVERS_EVERY_S if self._missing is None else MISSING_EVERY_S)
         return self._missing
 
-    def _abandoned(self, controller: ReleaseController, live: ReleaseState) -> None:
-        """End a release whose object is gone although our finalizer was on it: nobody could end it otherwise."""
-        place = self._work.place
-        # after a start, another object of the model may have been heard of first
-        if place.api.get(RELEASE, place.namespace, live.release.name) is None:
-            self._ended = ""  # nobody is left to be told, and its servers are to go all the same
-            controller.command(self._work.model, "abort", by="the loss of the Release")
-
     def _changed(self, seen: Seen, state: ReleaseState) -> str | None:
         read = self._work.read(seen)
         if read == state.release:
@@ -223,6 +225,11 @@ class ModelReleases:
             "under another name"
         )
 
+    def _watch_no_more(self) -> None:
+        if self._watching is not None:
+            self._watching.close()
+            self._watching = None
+
     def _note(self, name: str, trouble: str | None) -> None:
         """Log what is in the way once, and when it is over."""
         before = self._trouble.get(name)
@@ -231,67 +238,3 @@ class ModelReleases:
         elif trouble != before:
             self._trouble[name] = trouble
             self._work.place.log(f"release {self._work.place.namespace}/{name}: {trouble}; it is tried again")
-
-    # --- its end
-
-    def _let_go(self, controller: ReleaseController, seen: Seen) -> None:
-        """Free an object that somebody deleted, once its model's traffic is with the champion."""
-        try:
-            self._give_back(controller, seen)
-        except RejectedError as error:
-            # nothing can be made in a namespace that ends, and it ends only once our finalizer is off
-            if _TERMINATES not in str(error):
-                raise
-            self._work.place.log(f"release {self._work.place.namespace}/{seen.name}: {error}; it is let go")
-        self._work.place.teller.free(self._work.named(seen.name) or seen)
-
-    def _give_back(self, controller: ReleaseController, seen: Seen) -> None:
-        live = controller.live(self._work.model)
-        if live is not None and live.release.name == seen.name:
-            controller.command(self._work.model, "abort", by="the deletion of the Release")
-        newest = controller.newest(self._work.model)
-        if newest is not None and newest.release.name == seen.name:
-            # also where the abort was decided before a crash, and is not confirmed
-            controller.settle(self._work.model)
-            self._end(controller)
-            return
-        read = self._work.read(seen)
-        if isinstance(read, Release):
-            controller.drop_queued(read)
-
-    def _end(self, controller: ReleaseController) -> None:
-        """What follows once the newest release is over: losers' servers go, and it is told; again until it is done."""
-        controller.settle(self._work.model)
-        newest = controller.newest(self._work.model)
-        if newest is None or newest.live:
-            return
-        if self._watching is not None:
-            self._watching.close()
-            self._watching = None
-        name, end = newest.release.name, f"{newest.release.name}/{newest.phase}"
-        seen = self._work.named(name)
-        if seen is not None and self._is_another(seen, newest):
-            seen = None
-        told = seen is None or (seen.phase == newest.phase and not seen.held)
-        if told and self._ended in (None, end):
-            self._ended = end  # also where an earlier process did it all
-            return
-        needed = [
-            version
-            for other in self._work.left()
-            if other.name != name
-            for version in self._work.versions_of(other)
-        ]
-        self._work.place.retire_losers(newest, needed)
-        self._ended = end
-        if seen is None or told:
-            return
-        decision = self._work.last.get(name) or self._work.place.newest_decision(newest)
-        seen = self._work.show(seen, View(state=newest, decision=decision, in_force=True))
-        if not seen.deleting:
-            self._work.place.teller.free(seen)
-
-    def _is_another(self, seen: Seen, state: ReleaseState) -> bool:
-        """Whether an object is not the one whose release that was, but has its name again."""
-        began = state.started_at
-        return began is not None and seen.phase == "" and seen.created > began.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
-from windlass.errors import UsageError
+from serving.release.decision import Decision
+from windlass.errors import UsageError, WindlassError
 from windlass.operator import orders
+from windlass.operator.fenced_api import DeposedError
+from windlass.operator.orders import Wanted
 from windlass.operator.seen import Seen
 from windlass.operator.status import View
 from windlass.operator.work import Work
 
 
 def obey(work: Work, controller: ReleaseController, seen: Seen) -> None:
-    """Carry a command out, say what came of it, and take it off; all of it may be done twice."""
+    """Carry a command out, say what came of it, and take it off; all of it may be done twice.
+
+    Raises:
+        WindlassError: it is not in force; it stays on and is to be tried again.
+    """
     assert seen.command is not None  # noqa: S101 - that is why we are here
-    teller = work.place.teller
+    teller, acted = work.place.teller, False
+    stuck: WindlassError | None = None
     try:
         wanted = orders.parse(seen.command)
         newest = controller.newest(work.model)
@@ -23,23 +32,72 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> None:
             raise UsageError(
                 f"{wanted.command}: this release is not the newest that has begun of model {work.model}"
             )
+        stuck = None if newest.live else _stuck(work, controller)
         if wanted.command == "rollback" and wanted.to is not None:
             waits = work.place.waits(newest.release, (wanted.to,))
             if waits is not None:
                 trouble = f"{seen.command} waits: {waits.reason}"
-                view = View(state=newest, trouble=trouble, trouble_reason="CommandWaits", in_force=True)
+                in_force = _said(seen) if newest.live else stuck is None
+                view = View(state=newest, trouble=trouble, trouble_reason="CommandWaits", in_force=in_force)
                 work.show(seen, replace(view, decision=work.last.get(seen.name)))
                 return
-        decision = controller.command(work.model, wanted.command, by=seen.by, to=wanted.to)
+        decision = _carry_out(work, controller, seen, wanted, stuck)
     except UsageError as error:
         teller.say(seen, "CommandRefused", str(error))
     else:
-        if decision.action == "hold":
+        acted = decision is None or decision.acts
+        if decision is not None and decision.action == "hold":
             teller.say(seen, "CommandIgnored", decision.reason)
+    work.decided.pop(seen.name, None)
     work.handled[seen.name] = seen.command
     newest = controller.newest(work.model)
     if newest is not None and newest.release.name == seen.name:
-        work.show(seen, View(state=newest, decision=work.last.get(seen.name), in_force=True))
+        # of a live one it is known a moment later, when it is looked at
+        in_force = True if acted else _said(seen) if newest.live else stuck is None
+        work.show(seen, View(state=newest, decision=work.last.get(seen.name), in_force=in_force))
     else:
         teller.handled(seen, work.handled.pop(seen.name))
     teller.obeyed(seen)
+
+
+def _carry_out(
+    work: Work, controller: ReleaseController, seen: Seen, wanted: Wanted, stuck: WindlassError | None
+) -> Decision | None:
+    """The decision; None of one that an earlier try took, and that is in force now."""
+    assert seen.command is not None  # noqa: S101 - see above
+    if work.decided.get(seen.name) == seen.command:
+        if stuck is not None:
+            raise WindlassError(str(stuck)) from stuck
+        return None
+    before = controller.newest(work.model)
+    try:
+        decision = controller.command(work.model, wanted.command, by=seen.by, to=wanted.to)
+    except WindlassError as error:
+        if controller.newest(work.model) == before or isinstance(error, DeposedError | OvertakenError):
+            raise
+        # what a router or a registry refuses of a decision that is in the journal is no refusal of the command
+        work.decided[seen.name] = seen.command
+        raise WindlassError(str(error)) from error
+    if decision.action == "hold" and stuck is not None:
+        # a process that crashed may have decided that very command
+        raise WindlassError(str(stuck)) from stuck
+    return decision
+
+
+def _stuck(work: Work, controller: ReleaseController) -> WindlassError | None:
+    """Why what was decided at the end of the newest release is not in force; None where it is."""
+    try:
+        controller.settle(work.model)
+    except (DeposedError, OvertakenError):
+        raise
+    except WindlassError as error:
+        return error
+    return None
+
+
+def _said(seen: Seen) -> bool | None:
+    """What the status says already of whether the router does what was decided."""
+    for condition in seen.status.get("conditions") or ():
+        if condition.get("type") == "Available":
+            return {"True": True, "False": False}.get(condition.get("status"))
+    return None

@@ -25,6 +25,7 @@ class Work:
         chosen: the backend of the newest release.
         last: the newest decision, by release.
         handled: commands that were carried out and are not in a status yet, by release.
+        decided: commands that are decided and not in force yet, by release.
     """
 
     def __init__(self, place: Place, model: str, objects: Callable[[], Sequence[Seen]]) -> None:
@@ -34,6 +35,7 @@ class Work:
         self.chosen = Chosen()
         self.last: dict[str, Decision] = {}
         self.handled: dict[str, str] = {}
+        self.decided: dict[str, str] = {}
         self._parsed: dict[tuple[str, int], Release | UsageError] = {}
 
     def left(self) -> list[Seen]:
@@ -67,4 +69,5 @@ class Work:
     def forget(self) -> None:
         """Remember nothing of decisions and documents."""
         self.last.clear()
+        self.decided.clear()
         self._parsed.clear()

@@ -42,16 +42,17 @@ def nothing(seconds: float) -> None:
 
 
 class Router:
-    """Splits traffic in memory; refuses it where `refuses` says why."""
+    """Splits traffic in memory; refuses it where `refuses` says why, all of it or all but `refuses_all_but`."""
 
     def __init__(self) -> None:
         self.now: Traffic | None = None
         self.refuses: str | None = None
+        self.refuses_all_but: str | None = None
         self.told: list[dict[str, int]] = []
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
         self.told.append(dict(traffic.weights))
-        if self.refuses is not None:
+        if self.refuses is not None and set(traffic.weights) != {self.refuses_all_but}:
             raise RejectedError(self.refuses)
         self.now = traffic
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.unit.operator.model_stage import Stage
+import pytest
+
+from tests.unit.operator.model_stage import SETTINGS, Stage
+from windlass.errors import WindlassError
 
 
 def promoted(stage: Stage, name: str = "flights-13", **stated: object) -> None:
@@ -26,3 +29,102 @@ def test_a_command_that_waits_for_servers_is_looked_at_again() -> None:
     stage.model.turn()
     assert stage.router().weights == {"11": 100} and stage.registry.champion == "11"
     assert stage.release("flights-13")["status"]["handledCommand"] == "rollback:11"
+
+
+def test_an_abort_that_the_router_refuses_is_not_in_force() -> None:
+    """Verify that the status says so at every try, and what is so once the router takes it; and that it is no news."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.router().refuses = "no backend of that name"
+    stage.command("flights-13", "abort")
+    for _ in range(3):
+        with pytest.raises(WindlassError, match="no backend"):
+            stage.model.turn()
+        assert stage.router().weights == {"12": 90, "13": 10} and stage.phase("flights-13") == "Aborted"
+        assert stage.conditions("flights-13")["Available"] == ("False", "NotInForce")
+        assert stage.conditions("flights-13")["Degraded"] == ("True", "ActFailed")
+    stage.router().refuses = None
+    stage.model.turn()
+    assert stage.router().weights == {"12": 100}
+    assert stage.conditions("flights-13")["Available"] == ("True", "InForce")
+    assert stage.conditions("flights-13")["Degraded"] == ("False", "Well")
+    assert stage.release("flights-13")["status"]["handledCommand"] == "abort"
+    assert not {"CommandIgnored", "CommandRefused"} & set(stage.events())
+
+
+def test_what_another_process_could_not_undo_is_not_in_force() -> None:
+    """Verify it after a restart, where nothing is remembered of who decided."""
+    stage = Stage()
+    promoted(stage)
+    stage.router().refuses = "no backend of that name"
+    stage.command("flights-13", "rollback")
+    for _ in range(2):
+        with pytest.raises(WindlassError, match="no backend"):
+            stage.model.turn()
+        assert stage.conditions("flights-13")["Available"] == ("False", "NotInForce")
+        stage.restarted()
+    stage.router().refuses = None
+    stage.model.turn()
+    assert stage.router().weights == {"12": 100} and stage.registry.champion == "12"
+    assert stage.conditions("flights-13")["Available"] == ("True", "InForce")
+
+
+def test_a_way_back_that_is_refused_leaves_another_one() -> None:
+    """Verify that a rollback to a third version overtakes an abort that the router does not take."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.router().refuses = "no backend of that name"
+    stage.command("flights-13", "abort")
+    with pytest.raises(WindlassError):
+        stage.model.turn()
+    stage.command("flights-13", "rollback:11")
+    stage.router().refuses_all_but = "11"
+    stage.model.turn()
+    assert stage.router().weights == {"11": 100} and stage.phase("flights-13") == "RolledBack"
+    assert stage.conditions("flights-13")["Available"] == ("True", "InForce")
+
+
+def test_a_way_back_that_the_router_refuses_is_not_in_force() -> None:
+    """Verify that a release which gave up says that its way back is not in force either."""
+    stage = Stage()
+    stage.router().refuses = "no backend of that name"
+    stage.apply("flights-13")
+    for _ in range(8):
+        try:
+            stage.model.turn()
+        except WindlassError:
+            continue
+    assert stage.phase("flights-13") == "Aborted"
+    assert stage.conditions("flights-13")["Available"] == ("False", "NotInForce")
+    assert stage.conditions("flights-13")["Degraded"] == ("True", "ActFailed")
+
+
+def test_a_promotion_that_the_registry_refuses_is_not_in_force() -> None:
+    """Verify that a version which MLflow does not know is no refusal of the command: the traffic has moved."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.registry.unknown.add("13")
+    stage.command("flights-13", "promote")
+    for _ in range(2):
+        with pytest.raises(WindlassError, match="knows no version 13"):
+            stage.model.turn()
+        assert stage.conditions("flights-13")["Degraded"] == ("True", "ActFailed")
+    assert "CommandRefused" not in stage.events()
+
+
+def test_a_command_that_cannot_be_taken_off_keeps_nobody_from_looking() -> None:
+    """Verify that the checks of a live release are looked at, at their pace, whatever is in a command's way."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.command("flights-13", "pause")
+    stage.state.forbids = lambda asked: (
+        "no" if asked.method == "PATCH" and asked.path.endswith("/flights-13") else None
+    )
+    stage.router().now = None  # somebody took the route away: a look puts it back
+    stage.model.forget_the_wire()
+    assert stage.model.turn() == SETTINGS.look_every_s
+    assert stage.router().weights == {"12": 90, "13": 10} and stage.phase("flights-13") == "Paused"
