@@ -94,8 +94,10 @@ class Chosen:
     def __init__(self) -> None:
         self._backend: Remembered | None = None
 
-    def use(self, backend: Remembered) -> None:
-        self._backend = backend
+    def use(self, backend: Remembered) -> Remembered | None:
+        """Use another one from here on; the one that was before, None where there was none."""
+        former, self._backend = self._backend, backend
+        return former
 
     @property
     def backend(self) -> Remembered:

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
+from serving.release.decision import Decision
 from serving.release.release import Release
 from windlass.errors import UsageError, WindlassError
 from windlass.operator import able
+from windlass.operator.backends import Remembered
 from windlass.operator.fenced_api import DeposedError
 from windlass.operator.seen import REFUSED, Seen
 from windlass.operator.status import View
@@ -52,9 +54,9 @@ class Beginning:
         reason = able.fault(release, place.settings)
         if reason is not None:
             return self._cannot(controller, seen, release, "NotSupported", reason, queued=queued)
-        self._work.chosen.use(place.backends.of(release))
         try:
-            in_force = place.champions.of(self._work.model, self._work.chosen)
+            backend = place.backends.of(release)
+            in_force = place.champions.of(self._work.model, backend)
             waits = self._waits(release, in_force)
             if waits is not None:
                 self._work.show(seen, waits)
@@ -63,8 +65,7 @@ class Beginning:
             if held is None:
                 return 0.0
             seen = held
-            # another champion than the stated one, or none at all, is refused there
-            decision = controller.start(release, in_force)
+            decision = self._start(controller, release, backend, in_force)
         except UsageError as error:
             return self._cannot(controller, seen, release, "Refused", str(error), queued=queued)
         except (DeposedError, OvertakenError):
@@ -79,6 +80,20 @@ class Beginning:
         if state is not None:
             self._work.show(seen, View(state=state, decision=decision, in_force=True))
         return 0.0
+
+    def _start(
+        self, controller: ReleaseController, release: Release, backend: Remembered, in_force: str | None
+    ) -> Decision:
+        """Begin it; a release that has not begun leaves the newest one its backend, which a rollback needs."""
+        former = self._work.chosen.use(backend)
+        try:
+            # another champion than the stated one, or none at all, is refused there
+            return controller.start(release, in_force)
+        except BaseException:
+            newest = controller.newest(self._work.model)
+            if former is not None and (newest is None or newest.release.name != release.name):
+                self._work.chosen.use(former)
+            raise
 
     def _waits(self, release: Release, in_force: str | None) -> View | None:
         """What is told while servers are waited for; None once all are there, or the release will be refused anyhow."""

@@ -128,3 +128,25 @@ def test_a_command_that_cannot_be_taken_off_keeps_nobody_from_looking() -> None:
     stage.model.forget_the_wire()
     assert stage.model.turn() == SETTINGS.look_every_s
     assert stage.router().weights == {"12": 90, "13": 10} and stage.phase("flights-13") == "Paused"
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["its-servers-start", "its-journal-cannot-be-written"])
+def test_a_release_that_has_not_begun_takes_nobodys_gateway(starts: bool) -> None:
+    """Verify that a rollback goes to the Gateway of the release that has the traffic, not to the next one's."""
+    stage = Stage()
+    promoted(stage)
+    stage.apply("flights-14", gateway={"name": "other"})
+    if starts:
+        stage.servers.starting.add("14")
+        stage.model.turn()
+    else:
+        stage.state.forbids = lambda asked: (
+            "no" if asked.method != "GET" and "releasejournals" in asked.path else None
+        )
+        with pytest.raises(WindlassError):
+            stage.model.turn()
+        stage.state.forbids = lambda asked: None
+        stage.servers.starting.add("14")
+    stage.command("flights-13", "rollback")
+    stage.model.turn()
+    assert stage.router().weights == {"12": 100} and stage.router("other").told == []
