@@ -13,6 +13,7 @@ from windlass.errors import WindlassError
 from windlass.operator import composition, policy_publishing, settings
 from windlass.operator.composition import Context
 from windlass.operator.metrics import Metrics
+from windlass.operator.sight import Sight
 
 #: Who looks after which custom resources; another kind is one more function here.
 RECONCILERS = (composition.releases, policy_publishing.policies)
@@ -34,7 +35,8 @@ def main() -> int:
         api = composition.connect(configured)
         context = Context(configured, api, metrics)
         reconcilers = [make(context) for make in RECONCILERS]
-        operator = composition.build(configured, lease, reconcilers, metrics)
+        sight = Sight(composition.connect(configured), configured.namespaces)
+        operator = composition.build(configured, lease, reconcilers, metrics, sight)
         api.fence(operator.process.acts, metrics.asked)
     except WindlassError as error:
         sys.stderr.write(f"windlass operator: {error}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,10 @@ from windlass.operator.metrics import Metrics
 from windlass.operator.page import Page
 from windlass.operator.place import Journals, Place
 from windlass.operator.process import Process
-from windlass.operator.reconciler import Reconciler
+from windlass.operator.reconciler import Reconciler, Watched
 from windlass.operator.releases import Objects, Releases
 from windlass.operator.settings import Settings
+from windlass.operator.sight import Sight
 from windlass.operator.telling import Teller
 
 #: A look may not wait longer for Prometheus: other models' releases have their turns too.
@@ -94,19 +96,32 @@ class Operator:
 
 
 def build(
-    settings: Settings, leadership: Leadership, reconcilers: Sequence[Reconciler], metrics: Metrics
+    settings: Settings,
+    leadership: Leadership,
+    reconcilers: Sequence[Reconciler],
+    metrics: Metrics,
+    sight: Sight,
 ) -> Operator:
     """Put the process together; it listens at its port from here on."""
-    process = Process(
-        reconcilers,
-        leadership,
-        metrics,
-        lambda watched, heard, stop: handlers.watch(
-            watched, settings.namespaces, heard, stop, kubeconfig=settings.kubeconfig
-        ),
+    process = Process(reconcilers, leadership, metrics, functools.partial(_watch, settings, sight))
+    page = Page(
+        metrics.registry,
+        settings.port,
+        healthy=process.healthy,
+        ready=lambda: process.ready() or sight.fault(),
     )
-    page = Page(metrics.registry, settings.port, healthy=process.healthy, ready=process.ready)
     return Operator(process, page)
+
+
+def _watch(
+    settings: Settings, sight: Sight, watched: Sequence[Watched], heard: handlers.Heard, stop: threading.Event
+) -> None:
+    """Watch, once all that is required can be seen."""
+    sight.wait(watched, stop)
+    if stop.is_set():
+        return
+    threading.Thread(target=sight.keep, args=(watched, stop), name="sight", daemon=True).start()
+    handlers.watch(watched, settings.namespaces, heard, stop, kubeconfig=settings.kubeconfig)
 
 
 def connect(settings: Settings) -> FencedApi:
