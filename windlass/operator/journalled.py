@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from serving.release.journal.store import Entry, Record, Store
+from windlass.errors import WindlassError
+
+LOG = logging.getLogger(__name__)
 
 
 class Journalled:
     """A store that knows one model alone, as that model's controller needs it.
 
     Args:
-        told: called with each record once it is durable.
+        told: called with each record once it is durable; what it raises is logged.
     """
 
     def __init__(self, store: Store, model: str, told: Callable[[Entry, Record], None]) -> None:
@@ -31,7 +35,13 @@ class Journalled:
 
     def append(self, entry: Entry, record: Record) -> None:
         self._store.append(entry, record)
-        self._told(entry, record)
+        try:
+            self._told(entry, record)
+        except WindlassError as error:
+            # it is written: whoever believed that it is not would decide it once more
+            LOG.warning(
+                "release %s of model %s: nobody was told of a record: %s", entry.name, entry.model, error
+            )
 
     def enqueue(self, model: str, name: str, document: Record, at: datetime) -> None:
         self._store.enqueue(model, name, document, at)
