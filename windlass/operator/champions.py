@@ -17,9 +17,10 @@ from typing import Any
 
 from serving.release.backend import TrafficBackend
 from serving.release.cluster import naming
-from serving.release.cluster.api import KubernetesApi, Object
+from serving.release.cluster.api import Object
 from serving.release.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, Kind
 from windlass.errors import UsageError, WindlassError
+from windlass.operator.fenced_api import FencedApi
 from windlass.operator.marks import CHAMPION
 
 ALIAS = "champion"
@@ -99,7 +100,7 @@ class Champions:
         alias: None where the cluster alone knows.
     """
 
-    def __init__(self, api: KubernetesApi, namespace: str, alias: Alias | None) -> None:
+    def __init__(self, api: FencedApi, namespace: str, alias: Alias | None) -> None:
         self._api = api
         self._namespace = namespace
         self._alias = alias
@@ -125,6 +126,7 @@ class Champions:
         """Move the alias and the mark; may be repeated.
 
         Raises:
+            DeposedError: this process leads no more.
             WindlassError: one of them did not move.
         """
 
@@ -136,6 +138,8 @@ class Champions:
             if self._api.update(kind, self._namespace, name, mark) is not None:
                 break
         if self._alias is not None:
+            # a process that stood still since may have been deposed, and the one after it may have rolled back
+            self._api.check()
             self._alias.set(model, version)
 
 

@@ -32,14 +32,21 @@ class FencedApi(KubernetesApi):
         self._may_act = may_act
         self._asked = asked
 
+    def check(self) -> None:
+        """To be asked right before an act that goes to somebody else than the API server.
+
+        Raises:
+            DeposedError: who asks leads no more.
+        """
+        self._check("an act")
+
     def within(self, timeout_s: float) -> FencedApi:
         found = FencedApi(self._client, timeout_s=timeout_s, sleep=self._sleep)
         found._may_act, found._asked = self._may_act, self._asked
         return found
 
     def _send(self, method: str, path: str, *rest: Any) -> tuple[int, bytes]:
-        if self._may_act is not None and not self._may_act():
-            raise DeposedError(f"{method} {path} was not sent: this replica does not lead any more")
+        self._check(f"{method} {path}")
         code = "none"
         try:
             status, content = super()._send(method, path, *rest)
@@ -48,3 +55,7 @@ class FencedApi(KubernetesApi):
         finally:
             if self._asked is not None:
                 self._asked(method.lower(), code)
+
+    def _check(self, act: str) -> None:
+        if self._may_act is not None and not self._may_act():
+            raise DeposedError(f"{act} was not sent: this replica does not lead any more")

@@ -12,11 +12,11 @@ import local_http
 import pytest
 from kubernetes_server import KubernetesServer
 
-from serving.release.cluster.api import KubernetesApi
 from serving.release.traffic import Traffic
 from windlass.errors import UsageError, WindlassError
 from windlass.operator import champions
 from windlass.operator.champions import Alias, Champions
+from windlass.operator.fenced_api import DeposedError, FencedApi
 
 ROUTE = "/apis/gateway.networking.k8s.io/v1/namespaces/team/httproutes/windlass-flights"
 
@@ -92,7 +92,7 @@ def server() -> Iterator[KubernetesServer]:
 
 
 def of(server: KubernetesServer, alias: Alias | None = None) -> Champions:
-    return Champions(KubernetesApi(server.client(), sleep=lambda s: None), "team", alias)
+    return Champions(FencedApi(server.client(), sleep=lambda s: None), "team", alias)
 
 
 def test_the_alias_is_read_and_moved(mlflow: str, registry: Registry) -> None:
@@ -149,3 +149,16 @@ def test_the_registry_comes_first(server: KubernetesServer, mlflow: str, registr
     assert server.objects[ROUTE]["metadata"]["annotations"]["windlass.dev/champion"] == "12"
     registry.champion = "13"
     assert found.of("flights", Wire()) == "13"
+
+
+def test_who_is_deposed_between_the_two_moves_no_alias(
+    server: KubernetesServer, mlflow: str, registry: Registry
+) -> None:
+    """Verify that the registry is fenced as well: another leader may have rolled back since the mark was moved."""
+    server.put(ROUTE, {"metadata": {}, "spec": {}})
+    registry.champion = "12"
+    api = FencedApi(server.client(), sleep=lambda s: None)
+    api.fence(lambda: not server.writes(), lambda verb, code: None)
+    with pytest.raises(DeposedError):
+        Champions(api, "team", Alias(mlflow)).set("flights", "13")
+    assert server.writes() and registry.champion == "12"
