@@ -57,14 +57,15 @@ class Beginning:
         try:
             backend = place.backends.of(release)
             in_force = place.champions.of(self._work.model, backend)
-            waits = self._waits(release, in_force)
-            if waits is not None:
-                self._work.show(seen, waits)
-                return SERVERS_S
+            # before its servers are there: who deletes it would leave them to nobody
             held = place.teller.hold(seen)
             if held is None:
                 return 0.0
             seen = held
+            waits = self._waits(release, in_force)
+            if waits is not None:
+                self._work.show(seen, waits)
+                return SERVERS_S
             decision = self._start(controller, release, backend, in_force)
         except UsageError as error:
             return self._cannot(controller, seen, release, "Refused", str(error), queued=queued)
@@ -116,6 +117,8 @@ class Beginning:
         *,
         queued: bool,
     ) -> float | None:
+        if seen.held:
+            self._work.retire_unused(release, controller.newest(self._work.model))
         self._refuse(seen, reason, message, release)
         if queued:
             controller.drop_queued(release)

@@ -57,6 +57,7 @@ class Ending:
         read = self._work.read(seen)
         if isinstance(read, Release):
             controller.drop_queued(read)
+            self._work.retire_unused(read, newest)
 
     def end(self, controller: ReleaseController) -> None:
         """What follows once the newest release is over: losers' servers go, and it is told; again until it is done."""
@@ -70,13 +71,7 @@ class Ending:
         if told and self._ended in (None, end):
             self._ended = end  # also where an earlier process did it all
             return
-        needed = [
-            version
-            for other in self._work.left()
-            if other.name != name
-            for version in self._work.versions_of(other)
-        ]
-        self._work.place.retire_losers(newest, needed)
+        self._work.place.retire_losers(newest, self._work.needed(name))
         self._ended = end
         if seen is None or told:
             return

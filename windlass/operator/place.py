@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from serving.release.prometheus.client import Prometheus
 from serving.release.release import Release
 from serving.release.state import ReleaseState
 from windlass.clock import Clock
+from windlass.errors import UsageError
 from windlass.operator import status
 from windlass.operator.backends import Backends
 from windlass.operator.champions import Champions
@@ -123,12 +124,20 @@ class Place:
         keep = {version for version, weight in state.weights.items() if weight} | {state.champion, *needed}
         # of what was before this release an earlier end has decided, unless a new champion takes its place
         gone = self.servers.known(release.model) if state.phase == "Promoted" else release.candidates
-        for version in gone:
-            if version in keep:
-                continue
+        self.retire(release, [version for version in gone if version not in keep])
+
+    def retire(self, release: Release, versions: Iterable[str]) -> None:
+        """Take the servers of versions away, as far as Kubernetes lets us.
+
+        Raises:
+            UnreachableError: it is to be tried again.
+        """
+        if release.backend != "gateway":
+            return
+        for version in versions:
             try:
                 self.servers.retire(release.model, version)
-            except RejectedError as error:
+            except (RejectedError, UsageError) as error:
                 self.log(
                     f"release {self.namespace}/{release.name}: version {version} keeps its servers: {error}"
                 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from serving.release import spec
 from serving.release.decision import Decision
 from serving.release.release import Release
+from serving.release.state import ReleaseState
 from windlass.errors import UsageError
 from windlass.operator.backends import Chosen
 from windlass.operator.place import Place
@@ -61,6 +62,21 @@ class Work:
         if isinstance(read, UsageError):
             return ()
         return (*read.candidates, *([read.champion] if read.champion else []))
+
+    def needed(self, name: str) -> set[str]:
+        """The versions that other releases name, as far as they have not ended."""
+        return {v for other in self.left() if other.name != name for v in self.versions_of(other)}
+
+    def retire_unused(self, release: Release, newest: ReleaseState | None) -> None:
+        """Take away the servers of a release that has not begun and never will.
+
+        Raises:
+            UnreachableError: it is to be tried again.
+        """
+        keep = self.needed(release.name)
+        if newest is not None:
+            keep |= {newest.champion, *newest.weights, *(newest.candidates if newest.live else ())}
+        self.place.retire(release, [v for v in release.candidates if v not in keep])
 
     def show(self, seen: Seen, view: View) -> Seen:
         """Write the status where it says something new; the object as it is then."""

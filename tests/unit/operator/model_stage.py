@@ -9,7 +9,7 @@ from kubernetes_server import KubernetesServer
 from kubernetes_wire import Wire
 
 from serving.release.backend import RejectedError
-from serving.release.cluster import serving_options
+from serving.release.cluster import naming, serving_options
 from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.readiness import Readiness
 from serving.release.cluster.servers import Servers
@@ -84,10 +84,12 @@ class Running(Servers):
         self.starting: set[str] = set()
 
     def ensure(self, model: str, version: str) -> Readiness:
+        naming.inference_service(model, version)  # raises where it can have none
         self.made.add(version)
         return Readiness(None, "no pods yet") if version in self.starting else Readiness(True, "")
 
     def retire(self, model: str, version: str) -> None:
+        naming.inference_service(model, version)
         self.made.discard(version)
 
     def known(self, model: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.operator.model_stage import SETTINGS, Stage
+from tests.unit.operator.model_stage import KEY, SETTINGS, Stage
 from windlass.errors import WindlassError
 
 
@@ -150,3 +150,49 @@ def test_a_release_that_has_not_begun_takes_nobodys_gateway(starts: bool) -> Non
     stage.command("flights-13", "rollback")
     stage.model.turn()
     assert stage.router().weights == {"12": 100} and stage.router("other").told == []
+
+
+def test_servers_of_a_release_that_never_began_go_with_it() -> None:
+    """Verify that who deletes a release whose servers start, or has it refused then, leaves none of them."""
+    stage = Stage()
+    promoted(stage)
+    stage.servers.starting.add("14")
+    stage.apply("flights-14")
+    stage.model.turn()
+    assert "14" in stage.servers.made and stage.phase("flights-14") == "Pending"
+    stage.delete("flights-14")
+    stage.model.turn()
+    assert stage.servers.made == {"12", "13"} and [seen.name for seen in stage.objects.of(KEY)] == [
+        "flights-13"
+    ]
+
+    stage.servers.starting.add("15")
+    stage.apply("flights-15", champion="13")
+    stage.model.turn()
+    assert "15" in stage.servers.made
+    stage.registry.champion = "12"  # somebody moved it meanwhile
+    stage.model.turn()
+    assert stage.phase("flights-15") == "Refused" and stage.servers.made == {"12", "13"}
+
+
+def test_servers_that_another_release_needs_stay() -> None:
+    """Verify that who deletes one of two releases of a candidate does not take the other's servers away."""
+    stage = Stage()
+    stage.servers.starting.add("13")
+    stage.apply("a-13")
+    stage.model.turn()
+    stage.apply("b-13")
+    stage.delete("a-13")
+    stage.model.turn()
+    assert [seen.name for seen in stage.objects.of(KEY)] == ["b-13"] and "13" in stage.servers.made
+    stage.delete("b-13")
+    stage.model.turn()
+    assert "13" not in stage.servers.made
+
+
+def test_a_version_that_can_have_no_servers_is_refused() -> None:
+    """Verify that the end of such a release does not ask for its servers' name again."""
+    stage = Stage()
+    stage.apply("flights-13", candidate="x" * 60)
+    stage.model.turn()
+    assert stage.phase("flights-13") == "Refused"
