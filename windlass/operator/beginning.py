@@ -8,6 +8,7 @@ from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
 from serving.release.release import Release
+from serving.release.traffic import Traffic
 from windlass.errors import UsageError, WindlassError
 from windlass.operator import able
 from windlass.operator.backends import Remembered
@@ -57,6 +58,7 @@ class Beginning:
         try:
             backend = place.backends.of(release)
             in_force = place.champions.of(self._work.model, backend)
+            _agree(release, in_force, backend.traffic(self._work.model))
             # before its servers are there: who deletes it would leave them to nobody
             held = place.teller.hold(seen)
             if held is None:
@@ -156,3 +158,19 @@ class Beginning:
             message = f"waits for release {live.release.name} to end"
             self._work.show(seen, View(phase="Queued", reason="Queued", message=message, release=read))
         return waits
+
+
+def _agree(release: Release, champion: str | None, wire: Traffic | None) -> None:
+    """Let no release begin beside a champion that has no traffic: its first step would move all but a share of it to
+    a version that no check has seen.
+
+    Raises:
+        UsageError: another version has all of the traffic.
+    """
+    serving = [] if wire is None else [version for version, weight in wire.weights.items() if weight]
+    if champion is not None and len(serving) == 1 and serving != [champion]:
+        raise UsageError(
+            f"release {release.name!r}: version {champion} of {release.model!r} is called champion, and version "
+            f"{serving[0]} has all of the traffic; move the champion's alias back to {serving[0]}, and release "
+            f"{champion} by a release of its own"
+        )

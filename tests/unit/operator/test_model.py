@@ -196,3 +196,15 @@ def test_a_version_that_can_have_no_servers_is_refused() -> None:
     stage.apply("flights-13", candidate="x" * 60)
     stage.model.turn()
     assert stage.phase("flights-13") == "Refused"
+
+
+def test_an_alias_that_somebody_moved_moves_no_traffic() -> None:
+    """Verify that a release does not begin with a champion that nobody released: 90 % would go to it unchecked."""
+    stage = Stage()
+    promoted(stage)
+    stage.registry.champion = "15"
+    stage.apply("flights-16")
+    stage.model.turn()
+    assert stage.phase("flights-16") == "Refused" and stage.router().weights == {"13": 100}
+    assert "13 has all of the traffic" in stage.release("flights-16")["status"]["message"]
+    assert not {"15", "16"} & stage.servers.made
