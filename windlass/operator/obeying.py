@@ -7,6 +7,7 @@ from dataclasses import replace
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
+from serving.release.state import ReleaseState
 from windlass.errors import UsageError, WindlassError
 from windlass.operator import orders
 from windlass.operator.fenced_api import DeposedError
@@ -33,8 +34,9 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> None:
                 f"{wanted.command}: this release is not the newest that has begun of model {work.model}"
             )
         stuck = None if newest.live else _stuck(work, controller)
-        if wanted.command == "rollback" and wanted.to is not None:
-            waits = work.place.waits(newest.release, (wanted.to,))
+        target = _target(wanted, newest)
+        if target is not None and not newest.weights.get(target):
+            waits = work.place.waits(newest.release, (target,))
             if waits is not None:
                 trouble = f"{seen.command} waits: {waits.reason}"
                 in_force = _said(seen) if newest.live else stuck is None
@@ -58,6 +60,14 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> None:
     else:
         teller.handled(seen, work.handled.pop(seen.name))
     teller.obeyed(seen)
+
+
+def _target(wanted: Wanted, newest: ReleaseState) -> str | None:
+    """The version that a rollback gives the traffic to, None where that is the live release's champion: it is served,
+    and nobody is to be asked how well."""
+    if wanted.command != "rollback":
+        return None
+    return wanted.to or (newest.champion if newest.phase == "Promoted" else None)
 
 
 def _carry_out(

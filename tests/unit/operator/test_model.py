@@ -208,3 +208,25 @@ def test_an_alias_that_somebody_moved_moves_no_traffic() -> None:
     assert stage.phase("flights-16") == "Refused" and stage.router().weights == {"13": 100}
     assert "13 has all of the traffic" in stage.release("flights-16")["status"]["message"]
     assert not {"15", "16"} & stage.servers.made
+
+
+def test_a_rollback_after_a_promotion_waits_for_the_former_champions_servers() -> None:
+    """Verify that it does not go to servers that somebody took away, and that a live release waits for none."""
+    stage = Stage()
+    promoted(stage)
+    stage.servers.starting.add("12")
+    stage.command("flights-13", "rollback")
+    stage.model.turn()
+    assert stage.conditions("flights-13")["Degraded"] == ("True", "CommandWaits")
+    assert stage.router().weights == {"13": 100}
+    stage.servers.starting.clear()
+    stage.model.turn()
+    assert stage.router().weights == {"12": 100}
+
+    stage.apply("flights-14")
+    stage.model.turn()
+    stage.servers.starting.add("12")
+    for text in ("rollback", "rollback:12"):
+        stage.command("flights-14", text)
+        stage.model.turn()
+        assert stage.phase("flights-14") == "RolledBack" and stage.router().weights == {"12": 100}
