@@ -78,7 +78,7 @@ class Teller:
         self._written[seen.uid] = (self._monotonic(), wanted)
 
     def forget(self, seen: Seen) -> None:
-        """Nothing will be written to it any more."""
+        """What was written last is what the object says; memory holds no status of what is over."""
         self._written.pop(seen.uid, None)
 
     def forget_all(self) -> None:
@@ -131,11 +131,11 @@ class Teller:
                 metadata["finalizers"] = [f for f in metadata.get("finalizers", ()) if f != FINALIZER]
             return {**live, "metadata": metadata}
 
+        self.forget(seen)
         if not seen.held:
             return
         body = self._api.update(RELEASE, seen.namespace, seen.name, without)
         if body is None or seen.deleting:
-            self.forget(seen)
             self._gone(seen)
         else:
             self._learn(body)

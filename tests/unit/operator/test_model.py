@@ -230,3 +230,12 @@ def test_a_rollback_after_a_promotion_waits_for_the_former_champions_servers() -
         stage.command("flights-14", text)
         stage.model.turn()
         assert stage.phase("flights-14") == "RolledBack" and stage.router().weights == {"12": 100}
+
+
+def test_no_status_of_what_is_over_is_kept() -> None:
+    """Verify that a process which lives for months does not remember every Release that there ever was."""
+    stage = Stage()
+    promoted(stage)
+    stage.apply("flights-14", champion="99")
+    stage.model.turn()
+    assert stage.phase("flights-14") == "Refused" and stage.place.teller._written == {}
