@@ -9,7 +9,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from serving.release import durations
 from serving.release.release import Gateway
@@ -109,14 +108,14 @@ def _address(env: Mapping[str, str], name: str, example: str) -> str | None:
     value = env.get(name)
     if not value:
         return None
-    if not value.startswith(("http://", "https://")):
-        raise UsageError(f"{name}={value!r} is not an address; use for example {example}")
-    if "@" in urlsplit(value).netloc:
+    if "@" in value.rpartition("://")[2].partition("/")[0]:
         # every message about it names the address, in the log and in statuses
         remedy = "leave it out of the address"
         if name == "MLFLOW_TRACKING_URI":
             remedy = "use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         raise UsageError(f"{name} holds a user's name or password, which would be logged; {remedy}")
+    if not value.startswith(("http://", "https://")):
+        raise UsageError(f"{name}={value!r} is not an address; use for example {example}")
     return value.rstrip("/")
 
 

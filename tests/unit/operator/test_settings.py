@@ -71,11 +71,12 @@ def test_what_is_not_understood_is_said(name: str, value: str, words: str) -> No
     assert name in str(found.value)
 
 
+@pytest.mark.parametrize("scheme", ["http://", "postgresql://", ""])
 @pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "WINDLASS_PROMETHEUS_URL"])
-def test_an_address_holds_no_password(name: str) -> None:
+def test_an_address_holds_no_password(name: str, scheme: str) -> None:
     """Verify that it is refused, and not shown in doing so: messages about an address are logged and in statuses."""
     with pytest.raises(UsageError, match="password") as found:
-        settings.load({"POD_NAMESPACE": "team-a", name: "http://ana:geheim@server:5000"})
+        settings.load({"POD_NAMESPACE": "team-a", name: f"{scheme}ana:geheim@server:5000/a"})
     assert name in str(found.value) and "geheim" not in str(found.value)
 
 
