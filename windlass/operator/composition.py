@@ -13,6 +13,7 @@ from serving.release.cluster.store import ClusterStore
 from serving.release.people.exporter import Exporter
 from serving.release.prometheus.client import Prometheus
 from windlass.clock import SystemClock
+from windlass.errors import UsageError
 from windlass.operator import champions, handlers
 from windlass.operator.backends import Backends
 from windlass.operator.champions import Alias, Champions
@@ -50,14 +51,19 @@ class Context:
 
 
 def releases(context: Context) -> Reconciler:
-    """The reconciler of Releases."""
+    """The reconciler of Releases.
+
+    Raises:
+        UsageError: nobody says how versions are served, or not so that it can be meant.
+    """
     settings, api = context.settings, context.api
     objects, exporter, clock = Objects(), Exporter(context.metrics.registry), SystemClock()
-    options = (
-        serving_options.parse({})
-        if settings.serving_options is None
-        else serving_options.load(settings.serving_options)
-    )
+    if settings.serving_options is None:
+        raise UsageError(
+            "WINDLASS_SERVING_OPTIONS is not set: name a YAML file that says how versions are served, of which the "
+            "least is `storage: s3://models/{model}/{version}`"
+        )
+    options = serving_options.load(settings.serving_options)
     alias = (
         None if settings.mlflow_url is None else Alias(settings.mlflow_url, headers=champions.authorization())
     )
