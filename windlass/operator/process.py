@@ -27,8 +27,11 @@ LOG = logging.getLogger(__name__)
 
 #: Turns at a time. One may wait for a gateway for half a minute, and the others' must not wait for it.
 THREADS = 16
-#: Longest wait for turns that run when the process is to end: below a pod's usual grace of 30 s.
+#: Longest waits when the process is to end, for turns that run, for the lease to be given back and for the watches:
+#: together below a pod's usual grace of 30 s.
 GRACE_S = 20.0
+GIVE_BACK_S = 4.0
+UNWATCH_S = 2.0
 #: A process whose main thread did not turn for so long is to be started again.
 STUCK_S = 60.0
 
@@ -71,6 +74,7 @@ class Process:
         self._lost = threading.Event()
         self._cleared = threading.Event()
         self._watch_ended = threading.Event()
+        self._unled = False
         self._turned = time.monotonic()
 
     def acts(self) -> bool:
@@ -97,8 +101,8 @@ class Process:
         return None if self._leadership.reached() else "the API server has not answered yet"
 
     def run(self) -> int:
-        """Run; the exit code: 0 after `stop`, 1 where the watches ended by themselves, or a turn did not end when the
-        lease was lost."""
+        """Run; the exit code: 0 after `stop`, 1 where the watches ended by themselves, where the lease could not be
+        kept, or where a turn did not end when it was lost."""
         watching = threading.Thread(target=self._watching, name="watches", daemon=True)
         leading = threading.Thread(target=self._keep_the_lease, name="lease", daemon=True)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="turn")
@@ -114,9 +118,9 @@ class Process:
         for each in self._by_name.values():
             each.close()
         # where nothing acts any more the lease is given back, and the next one need not wait for its end
-        leading.join(5.0)
-        watching.join(5.0)
-        return code
+        leading.join(GIVE_BACK_S)
+        watching.join(UNWATCH_S)
+        return 1 if self._unled else code
 
     def _loop(self, pool: ThreadPoolExecutor) -> int:
         led = False
@@ -212,6 +216,7 @@ class Process:
                 self._cleared.wait()
         except BaseException:
             LOG.exception("the lease cannot be kept")
+            self._unled = True
             self.stop()
 
     def _watching(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import kubernetes_server
@@ -14,6 +16,7 @@ import pytest
 
 from serving.release.cluster.kinds import HTTP_ROUTE, RELEASE, Kind
 from windlass.errors import WindlassError
+from windlass.operator import process
 from windlass.operator.fenced_api import DeposedError, FencedApi
 from windlass.operator.metrics import Metrics
 from windlass.operator.page import Page
@@ -21,6 +24,7 @@ from windlass.operator.process import Process
 from windlass.operator.reconciler import Key, Object, Watched
 
 WITHIN_S = 20.0
+DEPLOYMENT = Path(__file__).parents[3] / "helm" / "windlass" / "templates" / "operator" / "deployment.yaml"
 
 
 class Lead:
@@ -31,6 +35,7 @@ class Lead:
         self.led = False
         self.kept = 0
         self.given_back = False
+        self.fail: Exception | None = None
 
     def leads(self) -> bool:
         return self.led and self.has.is_set()
@@ -41,6 +46,8 @@ class Lead:
     def keep(self, stop: threading.Event, changed: Callable[[], None]) -> str | None:
         self.kept += 1
         while not stop.wait(0.01):
+            if self.fail is not None:
+                raise self.fail
             if self.has.is_set() != self.led:
                 self.led = not self.led
                 changed()
@@ -145,12 +152,12 @@ def test_a_standby_hears_and_waits(stage: Stage) -> None:
 
 def test_no_news_is_lost_where_there_are_many() -> None:
     """Verify that the first listing of thousands of objects is taken in whole: a lost key is a Release nobody sees."""
-    process = Process([Work()], Lead(), Metrics(), lambda *_: None)
+    made = Process([Work()], Lead(), Metrics(), lambda *_: None)
     for number in range(3000):
-        process._heard(RELEASE, "ADDED", {"key": f"{number}"})
-    while not process._news.empty():
-        process._listen(0.0)
-    assert process._dispatcher.waiting == 3000
+        made._heard(RELEASE, "ADDED", {"key": f"{number}"})
+    while not made._news.empty():
+        made._listen(0.0)
+    assert made._dispatcher.waiting == 3000
 
 
 def test_no_more_turns_at_a_time_than_threads_and_one_for_a_key(stage: Stage) -> None:
@@ -219,6 +226,21 @@ def test_watches_that_end_end_the_process(stage: Stage) -> None:
     stage.end_watch.set()
     stage.thread.join(WITHIN_S)
     assert stage.code == 1
+
+
+def test_a_lease_that_cannot_be_kept_ends_the_process_as_a_failure(stage: Stage) -> None:
+    """Verify that it is no end in order: whoever looks after the process must see that it failed."""
+    stage.lead.fail = TypeError("a fault of ours")
+    stage.thread.join(WITHIN_S)
+    assert stage.code == 1
+
+
+def test_the_end_is_within_a_pods_grace() -> None:
+    """Verify that all that is waited for at the end fits into what the chart gives, with seconds to spare."""
+    grace = re.search(r"terminationGracePeriodSeconds: (\d+)", DEPLOYMENT.read_text())
+    assert grace is not None
+    waits = process.GRACE_S + process.GIVE_BACK_S + process.UNWATCH_S
+    assert waits <= int(grace[1]) - 3
 
 
 def test_the_page_says_how_it_is(stage: Stage) -> None:
