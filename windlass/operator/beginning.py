@@ -29,13 +29,13 @@ class Beginning:
 
     def next(self, controller: ReleaseController) -> float | None:
         """Begin the release whose turn it is; seconds until it is tried again, None where there is none."""
-        queued = controller.next_queued(self._work.model)
+        queued = self._next_queued(controller)
         while queued is not None:
             seen = self._work.named(queued.name)
             if seen is not None and not seen.deleting and not seen.over:
                 return self._begin(controller, seen, queued, queued=True)
             controller.drop_queued(queued)
-            queued = controller.next_queued(self._work.model)
+            queued = self._next_queued(controller)
         for seen in self._work.left():
             if seen.deleting or seen.over:
                 continue
@@ -47,6 +47,19 @@ class Beginning:
             if pause is not None:
                 return pause
         return None
+
+    def _next_queued(self, controller: ReleaseController) -> Release | None:
+        """What waits longest; a document that today's rules refuse, which an older operator queued, is none."""
+        place, model = self._work.place, self._work.model
+        while True:
+            try:
+                return controller.next_queued(model)
+            except UsageError as error:
+                # the controller took away what has begun: the first that is left is the one that it could not read;
+                # its object is read by today's rules, where there is one, and begins or is refused as any other
+                name, _ = place.store.queued(model)[0]
+                place.log(f"release {place.namespace}/{name} does not wait any longer: {error}")
+                place.store.dequeue(model, name)
 
     def _begin(
         self, controller: ReleaseController, seen: Seen, release: Release, *, queued: bool

@@ -239,3 +239,23 @@ def test_no_status_of_what_is_over_is_kept() -> None:
     stage.apply("flights-14", champion="99")
     stage.model.turn()
     assert stage.phase("flights-14") == "Refused" and stage.place.teller._written == {}
+
+
+def test_a_queued_document_that_no_rule_takes_any_more_holds_nobody_up() -> None:
+    """Verify that what an operator of an older version queued is refused, and the next one begins."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.apply("flights-14", onConflict="queue")
+    stage.model.turn()
+    assert stage.phase("flights-14") == "Queued"
+    name, document = stage.place.store.queued("flights")[0]
+    stage.place.store.dequeue("flights", name)
+    older = {**document, "spec": {**document["spec"], "strategy": {"type": "of-old"}}}
+    stage.place.store.enqueue("flights", name, older, stage.clock.now())
+    stage.apply("flights-14", strategy={"type": "of-old"})
+    stage.apply("flights-15", onConflict="queue")
+    stage.command("flights-13", "abort")
+    stage.model.turn()
+    assert stage.phase("flights-14") == "Refused" and stage.phase("flights-15") == "Progressing"
+    assert stage.place.store.queued("flights") == []
