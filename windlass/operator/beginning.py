@@ -106,8 +106,7 @@ class Beginning:
             # another champion than the stated one, or none at all, is refused there
             return controller.start(release, in_force)
         except BaseException:
-            newest = controller.newest(self._work.model)
-            if former is not None and (newest is None or newest.release.name != release.name):
+            if former is not None and controller.live(self._work.model) is None:
                 self._work.chosen.use(former)
             raise
 
