@@ -87,9 +87,14 @@ class Beginning:
         except (DeposedError, OvertakenError):
             raise
         except WindlassError as error:
-            if controller.live(self._work.model) is None:
+            begun = controller.live(self._work.model)
+            if begun is None:
                 view = View(release=release, reason="CannotBegin", message=str(error), trouble=str(error))
                 self._work.show(seen, replace(view, trouble_reason="CannotBegin"))
+            else:
+                # it is in the journal, and its first act is not in force: the next turn tries it again
+                view = View(state=begun, trouble=str(error), trouble_reason="ActFailed", in_force=False)
+                self._work.show(seen, view)
             raise
         self._work.last[release.name] = decision
         state = controller.live(self._work.model)

@@ -31,6 +31,17 @@ def test_a_command_that_waits_for_servers_is_looked_at_again() -> None:
     assert stage.release("flights-13")["status"]["handledCommand"] == "rollback:11"
 
 
+def test_a_first_step_that_the_router_refuses_is_told_at_once() -> None:
+    """Verify that a canary that gets no traffic is degraded after the first try: a try may wait for minutes."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.router().refuses = "the canary gets no traffic"
+    with pytest.raises(WindlassError, match="gets no traffic"):
+        stage.model.turn()
+    assert stage.conditions("flights-13")["Degraded"] == ("True", "ActFailed")
+    assert stage.conditions("flights-13")["Available"] == ("False", "NotInForce")
+
+
 def test_an_abort_that_the_router_refuses_is_not_in_force() -> None:
     """Verify that the status says so at every try, and what is so once the router takes it; and that it is no news."""
     stage = Stage()
