@@ -211,7 +211,8 @@ STAYS = {
 def test_nothing_is_left_but_what_the_page_says(node: Node) -> None:
     """Uninstall as docs/helm.md tells, and look at every kind that there is."""
     ours = ("-l", "app.kubernetes.io/managed-by=windlass", "--timeout=180s")
-    node.kubectl("-n", team.NAMESPACE, "delete", "releases", "--all", "--timeout=180s")
+    # KServe's word on the canary that it gave nothing is waited for to the end
+    node.kubectl("-n", team.NAMESPACE, "delete", "releases", "--all", "--timeout=600s", timeout=700)
     node.kubectl("-n", team.NAMESPACE, "delete", "inferenceservices,httproutes", *ours)
     node.kubectl("-n", team.NAMESPACE, "delete", "jobs", "--all", "--timeout=180s")
     node.helm("uninstall", "windlass", "--namespace", team.NAMESPACE, "--wait", "--timeout", "5m")
