@@ -171,7 +171,9 @@ def _degraded(view: View, phase: str, message: str) -> tuple[Truth, str, str]:
     if view.trouble is not None:
         return "True", view.trouble_reason, view.trouble
     if view.state is not None and view.state.live and view.state.alert is not None:
-        return "True", "NeedsAPerson", view.state.alert
+        alert, why = view.state.alert, "" if view.decision is None else view.decision.reason
+        # an alert is short so that it is one however often it is found; the look that found it says more
+        return "True", "NeedsAPerson", why if why.startswith(alert) else alert
     return "False", "Well", "nothing is in the way"
 
 

@@ -170,6 +170,21 @@ def test_a_condition_keeps_the_time_of_its_change() -> None:
     }
 
 
+def test_what_needs_a_person_is_told_with_its_reason() -> None:
+    """Verify that an alert, which is kept short, stands with what the look that found it said."""
+    refused = replace(LIVE, alert="the router refused the traffic")
+    for reason, told in (
+        (
+            "the router refused the traffic: no such Gateway",
+            "the router refused the traffic: no such Gateway",
+        ),
+        ("step 1 has 40 of 100 requests", "the router refused the traffic"),
+    ):
+        found = status.of(seen(), View(state=refused, decision=decision(reason), in_force=False), NOW)
+        (degraded,) = (c for c in found["conditions"] if c["type"] == "Degraded")
+        assert (degraded["reason"], degraded["message"]) == ("NeedsAPerson", told)
+
+
 def test_what_is_known_stays_where_nothing_new_is() -> None:
     """Verify that checks, decision, the end's time and the handled command outlive a restart."""
     first = status.of(seen(), View(state=LIVE, decision=decision(), in_force=True, handled="resume"), NOW)
