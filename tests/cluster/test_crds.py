@@ -357,21 +357,29 @@ def test_of_mistaken_documents_both_refuse_the_same(objects, documents, count):
     @drawn(count)
     @given(mistaken(documents))
     def check(document: dict[str, Any]) -> None:
-        try:
-            READERS[document["kind"]](without_nulls(document))
-            linted = True
-        except UsageError:
-            linted = False
+        linted = reads(without_nulls(document))
         answer = objects.create(document)
         if linted and not answer.taken:
-            assert all(STRICTER.search(cause) for cause in answer.causes), answer.causes
+            # what is null is absent to both where they know the field; one that they do not know is refused by both
+            unknown = not reads(document) and all("unknown field" in cause for cause in answer.causes)
+            assert unknown or all(STRICTER.search(cause) for cause in answer.causes), answer.causes
             return
         assert answer.taken == linted
         agreed[linted] += 1
 
     check()
-    assert agreed[True] >= count // 20
+    # what is drawn depends on which modules are loaded (hypothesis tries their constants), so this is no exact number
+    assert agreed[True] >= count // 40
     assert agreed[False] >= count // 2
+
+
+def reads(document: dict[str, Any]) -> bool:
+    """Whether lint takes a document."""
+    try:
+        READERS[document["kind"]](document)
+    except UsageError:
+        return False
+    return True
 
 
 def without_nulls(value: Any) -> Any:
