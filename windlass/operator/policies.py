@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
 from serving.release.cluster.kinds import RETRAIN_POLICY
 from windlass import retrain_policy
 from windlass.errors import UsageError
+from windlass.operator.conditions import Truth, condition, short, time
 from windlass.operator.reconciler import Object
-
-LONGEST_MESSAGE = 1024
 
 Word = Mapping[str, Any]
 """What the trigger answers at `/policies`: `policies` by workload, `problems` by file, `unwatched`, `workloads`."""
 Status = dict[str, Any]
-Truth = Literal["True", "False", "Unknown"]
 
 
 @dataclass(frozen=True)
@@ -111,21 +109,21 @@ def status_of(body: Object, judged: Judged, word: Word | None, now: datetime) ->
     if told.get("lastTrigger"):
         status["lastTrigger"] = str(told["lastTrigger"])
     if told.get("lastTriggeredAt"):
-        status["lastTriggeredAt"] = _time(told["lastTriggeredAt"])
+        status["lastTriggeredAt"] = time(told["lastTriggeredAt"])
     if told.get("decision"):
         decision = dict(told["decision"])
         status["decision"] = {
             "accepted": bool(decision.get("accepted")),
             "rule": str(decision.get("rule", "")),
-            "reason": _short(str(decision.get("reason", ""))),
-            **({"at": _time(decision["at"])} if decision.get("at") else {}),
+            "reason": short(str(decision.get("reason", ""))),
+            **({"at": time(decision["at"])} if decision.get("at") else {}),
         }
     was = {c.get("type"): c for c in before.get("conditions") or ()}
     valid: tuple[Truth, str, str] = ("True", "Valid", "it can be meant, and is published")
     if judged.problem is not None:
         valid = ("False", judged.reason, judged.problem)
     status["conditions"] = [
-        _condition(was.get(kind), kind, *said, judged.generation, now)
+        condition(was.get(kind), kind, *said, judged.generation, now)
         for kind, said in (("Accepted", valid), ("Ready", _ready(judged, word)))
     ]
     return status
@@ -179,32 +177,3 @@ def _text(judged: Judged, body: Object) -> str:
         "spec": body["spec"],
     }
     return yaml.safe_dump(document, sort_keys=False)
-
-
-def _condition(
-    before: Mapping[str, Any] | None,
-    kind: str,
-    truth: Truth,
-    reason: str,
-    message: str,
-    generation: int,
-    now: datetime,
-) -> dict[str, Any]:
-    since = before.get("lastTransitionTime") if before is not None and before.get("status") == truth else None
-    return {
-        "type": kind,
-        "status": truth,
-        "reason": reason,
-        "message": _short(message),
-        "lastTransitionTime": since or _time(now),
-        "observedGeneration": generation,
-    }
-
-
-def _time(moment: datetime | str) -> str:
-    found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from serving.release.decision import Decision
 from serving.release.people import account
 from serving.release.release import Release
 from serving.release.state import FINISHED, ReleaseState
 from serving.release.verdict import Verdict
+from windlass.operator.conditions import Truth, condition, short, time
 from windlass.operator.seen import REFUSED, Seen
 
 Status = dict[str, Any]
 
-Truth = Literal["True", "False", "Unknown"]
 
 #: A status whose numbers alone have changed is written again after so long, in seconds.
 REFRESH_S = 30.0
-
-LONGEST_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,15 @@ def of(seen: Seen, view: View, now: datetime) -> Status:
         found["champion"] = state.champion
         found["weights"] = dict(state.weights)
         if state.started_at is not None:
-            found["startedAt"] = _time(state.started_at)
+            found["startedAt"] = time(state.started_at)
         if not state.live:
-            found["finishedAt"] = before.get("finishedAt") or _time(view.finished_at or now)
+            found["finishedAt"] = before.get("finishedAt") or time(view.finished_at or now)
     decision = view.decision
     if decision is not None:
         found["decision"] = {
             "action": decision.action,
-            "reason": _short(decision.reason),
-            "at": _time(decision.at),
+            "reason": short(decision.reason),
+            "at": time(decision.at),
         }
     elif before.get("decision"):
         found["decision"] = dict(before["decision"])
@@ -92,7 +90,7 @@ def of(seen: Seen, view: View, now: datetime) -> Status:
         found["handledCommand"] = handled
     message = view.message or (decision.reason if decision is not None else "")
     if message:
-        found["message"] = _short(message)
+        found["message"] = short(message)
     found["conditions"] = _conditions(seen, view, found["phase"], message, now)
     return found
 
@@ -125,7 +123,7 @@ def _check(verdict: Verdict) -> dict[str, Any]:
         "name": verdict.check,
         "kind": verdict.kind,
         "verdict": verdict.outcome,
-        "reason": _short(verdict.reason),
+        "reason": short(verdict.reason),
         "observations": verdict.n,
     }
     return found if verdict.version is None else {**found, "candidate": verdict.version}
@@ -137,7 +135,7 @@ def _check(verdict: Verdict) -> dict[str, Any]:
 def _conditions(seen: Seen, view: View, phase: str, message: str, now: datetime) -> list[dict[str, Any]]:
     before = {c.get("type"): c for c in seen.status.get("conditions") or ()}
     return [
-        _condition(before.get(kind), kind, truth, reason, text, seen.generation, now)
+        condition(before.get(kind), kind, truth, reason, text, seen.generation, now)
         for kind, truth, reason, text in (
             ("Progressing", *_progressing(view, phase, message)),
             ("Available", *_available(view)),
@@ -175,35 +173,6 @@ def _degraded(view: View, phase: str, message: str) -> tuple[Truth, str, str]:
         # an alert is short so that it is one however often it is found; the look that found it says more
         return "True", "NeedsAPerson", why if why.startswith(alert) else alert
     return "False", "Well", "nothing is in the way"
-
-
-def _condition(
-    before: Mapping[str, Any] | None,
-    kind: str,
-    truth: Truth,
-    reason: str,
-    message: str,
-    generation: int,
-    now: datetime,
-) -> dict[str, Any]:
-    same = before is not None and before.get("status") == truth
-    since = before.get("lastTransitionTime") if same and before is not None else None
-    return {
-        "type": kind,
-        "status": truth,
-        "reason": reason,
-        "message": _short(message),
-        "lastTransitionTime": since or _time(now),
-        "observedGeneration": generation,
-    }
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
 
 
 def verdicts(plain: Sequence[Mapping[str, Any]]) -> tuple[Verdict, ...]:

@@ -40,7 +40,7 @@ def test_everything_can_be_stated() -> None:
             "WINDLASS_SCRAPE_INTERVAL": "30s",
             "WINDLASS_EVIDENCE": "envoyGateway",
             "WINDLASS_PORT": "0",
-            "KUBECONFIG": "/home/ana/.kube/config",
+            "KUBECONFIG": "/etc/windlass/kubeconfig",
         }
     )
     assert found.namespaces == ("a", "b") and found.lease_namespace == "system"
@@ -48,7 +48,7 @@ def test_everything_can_be_stated() -> None:
     assert found.gateway == Gateway(name="public", namespace="gateways")
     assert found.serving_options == Path("/etc/windlass/serving.yaml")
     assert (found.look_every_s, found.scrape_interval_s, found.port) == (0.5, 30.0, 0)
-    assert found.evidence == "envoyGateway" and found.kubeconfig == Path("/home/ana/.kube/config")
+    assert found.evidence == "envoyGateway" and found.kubeconfig == Path("/etc/windlass/kubeconfig")
 
 
 @pytest.mark.parametrize(

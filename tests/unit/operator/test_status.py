@@ -12,7 +12,7 @@ from serving.release import spec, state
 from serving.release.decision import Decision
 from serving.release.traffic import Traffic
 from serving.release.verdict import Verdict
-from windlass.operator import status
+from windlass.operator import conditions, status
 from windlass.operator.seen import REFUSED, Seen, of_object
 from windlass.operator.status import View
 
@@ -220,4 +220,4 @@ def test_numbers_alone_are_no_news() -> None:
 def test_a_long_reason_is_cut() -> None:
     """Verify that no message is longer than an API server and a person take."""
     found = status.of(seen(), View(state=LIVE, decision=decision("x" * 5000), in_force=True), NOW)
-    assert len(found["message"]) == status.LONGEST_MESSAGE
+    assert len(found["message"]) == conditions.LONGEST_MESSAGE
