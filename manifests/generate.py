@@ -136,7 +136,7 @@ def _base(text: str) -> dict[str, str]:
     parts: dict[str, list[str]] = {}
     for block in re.split(r"^---\n", text, flags=re.MULTILINE):
         source = re.match(r"# Source: windlass/templates/(\S+)\n", block)
-        if source is None or not yaml.load(block, _Loader):  # noqa: S506
+        if source is None or not yaml.load(block, _Loader):  # noqa: S506 - a safe loader, in C where there is one
             continue
         place = Path(source[1])
         name = place.stem if place.parent.name in ("", "cluster") else place.parts[0]
@@ -244,17 +244,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             _put(copied, (CHART / "files" / name for name in CHART_COPIES))
         wanted = copied | files()
     except WindlassError as error:
-        print(f"manifests: {error}", file=sys.stderr)  # noqa: T201
+        print(f"manifests: {error}", file=sys.stderr)  # noqa: T201 - a command prints
         return error.exit_code
     folders = [CHART / "files" / name for name in CHART_COPIES]
     folders += [HERE / "base", *(HERE / "components" / name for name in COMPONENTS), HERE / "overlays"]
     if arguments.check:
         wrong = [*_stale(wanted), *_left_over(wanted, folders)]
         for place in wrong:
-            print(f"{place} is not up to date; run make manifests", file=sys.stderr)  # noqa: T201
+            print(f"{place} is not up to date; run make manifests", file=sys.stderr)  # noqa: T201 - a command prints
         return 1 if wrong else 0
     written, removed = _put(wanted, folders)
-    print(f"{len(wanted)} files, {written} of them written, {removed} removed")  # noqa: T201
+    print(f"{len(wanted)} files, {written} of them written, {removed} removed")  # noqa: T201 - a command prints
     return 0
 
 
