@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,17 +14,6 @@ from components.registry import Registry
 from windlass.drill.stage import CANDIDATE, CHAMPION, MODEL, Stage
 
 WAIT_S = 120.0
-
-
-@pytest.fixture
-def stage(folder: Path) -> Iterator[Stage]:
-    found = Stage(folder)
-    found.prepare()
-    try:
-        found.up()
-        yield found
-    finally:
-        found.down()
 
 
 def wait(condition: Callable[[], bool], what: str) -> None:

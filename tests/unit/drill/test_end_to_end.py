@@ -9,7 +9,7 @@ is told.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,6 @@ from windlass.local import plane, state
 
 ALERTS = {"featureDrift": "WindlassFeatureDrift", "predictionDrift": "WindlassPredictionDrift"}
 WAIT_S = 90.0
-
-
-@pytest.fixture
-def stage(folder: Path) -> Iterator[Stage]:
-    found = Stage(folder)
-    found.prepare()
-    try:
-        found.up()
-        yield found
-    finally:
-        found.down()
 
 
 def wait(condition: Callable[[], bool], what: str) -> None:
