@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring import skew
 from monitoring.predictions import Prediction
+from monitoring.release_evidence.times import PRESENT, REPLAY
 from windlass.errors import WindlassError
-from windlass.local.times import PRESENT, REPLAY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,12 +60,12 @@ class ReleaseWatch:
         threshold: float = 0.5,
         replay: bool = False,
     ) -> None:
+        from monitoring.release_evidence.losses import Losses
+        from monitoring.release_evidence.outcomes import Outcomes
+        from monitoring.release_evidence.pairs import ScorePairs
         from serving.release.metrics import METRICS
         from serving.release.release import Canary, Shadow
         from serving.release.statistics.histogram import Histogram, with_edges
-        from windlass.local.losses import Losses
-        from windlass.local.outcomes import Outcomes
-        from windlass.local.pairs import ScorePairs
         from windlass.local.stalled import Stalled
 
         self.release, self.champion, self.since = release, champion, since
@@ -153,7 +153,7 @@ class ReleaseWatch:
         """Everything seen so far, for the engine."""
         from serving.release.evidence import Evidence
 
-        self._outcomes.finish(at if self._replay else at - READ_WITHIN)
+        self._outcomes.finish((at if self._replay else at - READ_WITHIN).timestamp())
         silent: dict[str, str] = {}
         arms = {version: self._arm(version) for version in self._requests}
         faults: dict[str, str] = {}

@@ -20,14 +20,14 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 
 from monitoring.labels import Label
+from monitoring.release_evidence.times import PRESENT, Times
 from serving.release.envoy.access_log import Access
 from serving.release.release import Bandit, Check, Experiment, Release
 from serving.release.statistics.moments import Moments
-from windlass.local.times import PRESENT, Times
 
 #: Observations that may wait for a reward where no end of their time is stated; the oldest are forgotten.
 MOST_WAITING = 500_000
@@ -150,9 +150,8 @@ class Outcomes:
                 self._forgotten += 1
                 self._close(key)
 
-    def finish(self, now: datetime) -> None:
-        """Count every observation whose time is over."""
-        moment = now.timestamp()
+    def finish(self, moment: float) -> None:
+        """Count every observation whose time is over at this moment (epoch seconds)."""
         while self._begun and self._begun[0][0] + self._delay <= moment:
             _, key = heapq.heappop(self._begun)
             self._overdue += 1

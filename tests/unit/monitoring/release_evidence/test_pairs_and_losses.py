@@ -1,4 +1,4 @@
-"""Mirrored requests: joined by id, whichever answer comes first, and accounted for across restarts."""
+"""Mirrored requests: joined by id, whichever answer comes first."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import pytest
 
 from monitoring.labels import Label
 from monitoring.predictions import Prediction
-from serving.release.envoy.admin import AdminError, Counted
+from monitoring.release_evidence.losses import Losses
+from monitoring.release_evidence.pairs import ScorePairs
+from monitoring.release_evidence.times import PRESENT
 from serving.release.evidence import DISTANCE_STEPS, Pairs
 from serving.release.statistics.histogram import EDGES
-from windlass.errors import WindlassError
-from windlass.local.copies import Copies, Sent
-from windlass.local.losses import Losses
-from windlass.local.pairs import ScorePairs
-from windlass.local.times import PRESENT
 
 
 def prediction(name, version, score, at=0.0):
@@ -69,7 +66,7 @@ def test_the_sums_do_not_depend_on_what_was_read_at_once():
 
 def test_two_files_that_are_read_at_once_lose_no_partner(monkeypatch):
     """Verify that a restart, which reads one version's log after the other's, joins what a running platform joined."""
-    monkeypatch.setattr("windlass.local.pairs.MOST_WAITING", 5)
+    monkeypatch.setattr("monitoring.release_evidence.pairs.MOST_WAITING", 5)
     found = pairs()
     found.add([prediction(f"q{n}", version, 0.5, at=0.0) for version in ("12", "13") for n in range(100)])
     assert found.sums().n == 100
@@ -128,7 +125,7 @@ def test_labels_go_by_their_arrival():
 
 
 def test_the_oldest_pairs_are_forgotten(monkeypatch):
-    monkeypatch.setattr("windlass.local.losses.MOST_WAITING", 10)
+    monkeypatch.setattr("monitoring.release_evidence.losses.MOST_WAITING", 10)
     found = losses()
     for n in range(11):
         found.add_pair(f"q{n}", 0.0, 1.0)
@@ -148,47 +145,3 @@ def test_what_is_no_pair_is_not_joined(other):
     found = pairs()
     found.add([prediction("a", "12", 0.2), other])
     assert found.sums() == Pairs()
-
-
-class Proxy:
-    def __init__(self):
-        self.counts: Counted | None = Counted(answered=100, failed=3)
-
-    def __call__(self):
-        if self.counts is None:
-            raise AdminError("down")
-        return self.counts
-
-
-def test_copies_are_counted_from_the_releases_beginning(tmp_path):
-    proxy = Proxy()
-    copies = Copies(proxy, tmp_path / "copies.json")
-    assert copies.sent() == Sent(0, 0)
-    proxy.counts = Counted(answered=150, failed=5)
-    assert copies.sent() == Sent(50, 2)
-
-
-def test_a_restart_of_the_engine_loses_no_copy(tmp_path):
-    proxy = Proxy()
-    Copies(proxy, tmp_path / "copies.json").sent()
-    proxy.counts = Counted(answered=150, failed=5)
-    assert Copies(proxy, tmp_path / "copies.json").sent() == Sent(50, 2)
-
-
-def test_a_restart_of_the_proxy_loses_none_that_was_seen(tmp_path):
-    proxy = Proxy()
-    copies = Copies(proxy, tmp_path / "copies.json")
-    copies.sent()
-    proxy.counts = Counted(answered=150, failed=5)
-    copies.sent()
-    proxy.counts = Counted(answered=10, failed=1)
-    assert copies.sent() == Sent(60, 3)
-    proxy.counts = Counted(answered=12, failed=1)
-    assert Copies(proxy, tmp_path / "copies.json").sent() == Sent(62, 3)
-
-
-def test_a_proxy_that_does_not_answer_is_no_zero(tmp_path):
-    proxy = Proxy()
-    proxy.counts = None
-    with pytest.raises(WindlassError, match="copies cannot be read"):
-        Copies(proxy, tmp_path / "copies.json").sent()

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from monitoring.labels import Label
-from windlass.local.times import Times
+from monitoring.release_evidence.times import Times
 
 #: Pairs that wait for their label, and labels that wait for their pair; the oldest are forgotten first.
 MOST_WAITING = 500_000

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
 from monitoring.labels import Label
+from monitoring.release_evidence.outcomes import EARLY_S, Outcomes
+from monitoring.release_evidence.times import REPLAY
 from serving.release import spec
 from serving.release.envoy.access_log import Access
 from serving.release.statistics.moments import Moments
-from windlass.local.outcomes import EARLY_S, Outcomes
-from windlass.local.times import REPLAY
 
 BEGAN = 1_000_000.0
 GUARD = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "envoy", "bound": 2}
@@ -82,7 +81,7 @@ def watch(described):
 
 
 def finished(outcomes, at):
-    outcomes.finish(datetime.fromtimestamp(BEGAN + at, UTC))
+    outcomes.finish(BEGAN + at)
     return outcomes.totals("2")["bought"]
 
 
@@ -304,7 +303,7 @@ def test_only_an_answer_has_an_outcome(code, observed):
 
 def test_within_its_time_no_request_is_forgotten(monkeypatch):
     """Verify that with a delay a reward finds its request however many came since."""
-    monkeypatch.setattr("windlass.local.outcomes.MOST_WAITING", 10)
+    monkeypatch.setattr("monitoring.release_evidence.outcomes.MOST_WAITING", 10)
     for described, units in ((release(BANDIT), False), (release(EXPERIMENT), True)):
         outcomes = watch(described)
         outcomes.add_accesses([access(f"q{n}", unit=f"u{n}" if units else None) for n in range(50)])
@@ -325,7 +324,7 @@ def test_a_finished_unit_leaves_nothing_of_its_requests_behind():
 
 
 def test_what_is_forgotten_without_a_stated_time_is_unknown_and_told(monkeypatch):
-    monkeypatch.setattr("windlass.local.outcomes.MOST_WAITING", 10)
+    monkeypatch.setattr("monitoring.release_evidence.outcomes.MOST_WAITING", 10)
     outcomes = watch(release(CANARY, "continuous"))
     outcomes.add_accesses([access(f"q{n}") for n in range(30)])
     for _ in range(30):
@@ -338,7 +337,7 @@ def test_what_is_forgotten_without_a_stated_time_is_unknown_and_told(monkeypatch
 
 
 def test_requests_that_nobody_rewards_are_no_loss(monkeypatch):
-    monkeypatch.setattr("windlass.local.outcomes.MOST_WAITING", 10)
+    monkeypatch.setattr("monitoring.release_evidence.outcomes.MOST_WAITING", 10)
     outcomes = watch(release(CANARY))
     for n in range(100):
         outcomes.add_accesses([access(f"q{n}")])
