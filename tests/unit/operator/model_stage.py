@@ -14,7 +14,7 @@ from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.readiness import Readiness
 from serving.release.cluster.servers import Servers
 from serving.release.cluster.store import ClusterStore
-from serving.release.people.exporter import Exporter
+from serving.release.people.exporter import Exporter, Families
 from serving.release.release import Gateway, Release
 from serving.release.traffic import Traffic
 from windlass.clock import ManualClock
@@ -132,7 +132,7 @@ class Stage:
             backends=self.routers,
             champions=Champions(self.api, "team", self.registry),
             teller=Teller(self.api, "one", self.clock, self.objects.learn, self.objects.drop),
-            exporter=Exporter(self.metrics.registry),
+            exporter=Exporter(Families(self.metrics.registry, namespaces=True), "team"),
             metrics=self.metrics,
             prometheus=None,
         )

@@ -17,7 +17,7 @@ from monitoring.retrain.service.core import Service
 from monitoring.retrain.service.metrics import Metrics as RetrainMetrics
 from monitoring.rules import document
 from monitoring.rules.rule import Recording
-from serving.release.people.exporter import Exporter
+from serving.release.people.exporter import Families
 from windlass.operator.metrics import Metrics as OperatorMetrics
 
 ROOT = Path(__file__).parents[4]
@@ -50,7 +50,7 @@ def shown(metrics: Iterable[Metric]) -> Iterator[tuple[str, str]]:
 
 def by_code() -> dict[str, str]:
     """Metric -> type, of the registries themselves; of the model servers by their source, which writes its own text."""
-    release = Exporter(CollectorRegistry()).registry
+    release = Families(CollectorRegistry(), namespaces=True).registry
     collector = CollectorMetrics(pending=float, wal_bytes=float, lag=float, storage_ok=float).registry
     trigger = RetrainMetrics(Service({}, print))
     operator = OperatorMetrics()
@@ -94,7 +94,7 @@ def test_labels_of_a_page_are_as_documented() -> None:
     operator.asked("get", "200")
     for registry in (
         operator.registry,
-        Exporter(CollectorRegistry()).registry,
+        Families(CollectorRegistry(), namespaces=True).registry,
         CollectorMetrics(pending=float, wal_bytes=float, lag=float, storage_ok=float).registry,
     ):
         for metric in registry.collect():

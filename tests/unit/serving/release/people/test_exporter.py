@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from datetime import timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,7 +11,7 @@ from release_stories import BANDIT, CANARY, Arm, Story, failing_canary, promoted
 
 from serving.release.envoy.process import free_port
 from serving.release.people import exporter
-from serving.release.people.exporter import Exporter
+from serving.release.people.exporter import Exporter, Families
 from windlass.errors import WindlassError
 
 
@@ -101,6 +102,49 @@ def test_who_does_not_decide_any_longer_shows_no_release(tmp_path):
     assert {key[0] for key in written(exported, tmp_path)} == {"decisions_total"}
     exported.show(story.controller.newest("flights"))
     assert written(exported, tmp_path)["phase", MODEL, ("phase", "RolledBack")] == 1
+
+
+def test_models_of_one_name_in_two_namespaces_are_two(tmp_path):
+    """Verify that one registry shows both, each where it stands, and that who gives up one still shows the other."""
+    families = Families(namespaces=True)
+    ours, theirs = Exporter(families, "team-a"), Exporter(families, "team-b")
+    promoted_canary(tmp_path / "a", listener=ours)
+    failing_canary(tmp_path / "b", listener=theirs)
+    found = written(ours, tmp_path)
+    a, b = ("namespace", "team-a"), ("namespace", "team-b")
+    assert found["phase", MODEL, a, ("phase", "Promoted")] == 1
+    assert found["phase", MODEL, b, ("phase", "Promoted")] == 0
+    assert found["phase", MODEL, b, ("phase", "RolledBack")] == 1
+    assert found["weight_percent", MODEL, a, ("version", "13")] == 100
+    assert found["weight_percent", MODEL, b, ("version", "12")] == 100
+    assert found["decisions_total", ("action", "roll_back"), ("check", "errors"), MODEL, b] == 1
+    ours.forget()
+    left = [key for key in written(theirs, tmp_path) if key[0] != "decisions_total"]
+    assert left and all(b in key for key in left)
+
+
+@pytest.mark.parametrize(("namespaces", "namespace"), [(True, None), (False, "team-a")])
+def test_a_namespace_is_stated_where_series_have_one(namespaces, namespace):
+    """Verify that no series can be shown as nobody's, or under labels that there are not."""
+    with pytest.raises(ValueError, match="whose series have"):
+        Exporter(Families(namespaces=namespaces), namespace)
+
+
+def test_a_release_that_nothing_decides_rings(tmp_path):
+    """Verify that checks which stay INCONCLUSIVE beyond `inconclusiveAfter` are no silence: the alert is on."""
+    exported = Exporter()
+    story = Story(tmp_path, CANARY, {"12": Arm(), "13": Arm()}, listener=exported, rate=0).start()
+    assert written(exported, tmp_path)["alert", MODEL] == 0
+    while story.clock.now() - story.controller.newest("flights").step_started_at < timedelta(hours=23):
+        story.look()
+    assert written(exported, tmp_path)["alert", MODEL] == 0
+    while story.clock.now() - story.controller.newest("flights").step_started_at <= timedelta(hours=25):
+        story.look()
+    found = written(exported, tmp_path)
+    assert found["alert", MODEL] == 1
+    assert found["phase", MODEL, ("phase", "Progressing")] == 1
+    outcome = ("check", "errors"), MODEL, ("outcome", "INCONCLUSIVE"), ("version", "13")
+    assert found["verdict_outcome", *outcome] == 1
 
 
 def test_metrics_are_served_until_they_are_stopped(tmp_path):
