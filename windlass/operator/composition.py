@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from serving.release.cluster import serving_options
 from serving.release.cluster.servers import Servers
 from serving.release.cluster.store import ClusterStore
-from serving.release.people.exporter import Exporter
+from serving.release.people.exporter import Exporter, Families
 from serving.release.prometheus.client import Prometheus
 from windlass.clock import SystemClock
 from windlass.errors import UsageError
@@ -57,7 +57,8 @@ def releases(context: Context) -> Reconciler:
         UsageError: nobody says how versions are served, or not so that it can be meant.
     """
     settings, api = context.settings, context.api
-    objects, exporter, clock = Objects(), Exporter(context.metrics.registry), SystemClock()
+    objects, clock = Objects(), SystemClock()
+    families = Families(context.metrics.registry, namespaces=True)
     if settings.serving_options is None:
         raise UsageError(
             "WINDLASS_SERVING_OPTIONS is not set: name a YAML file that says how versions are served, of which the "
@@ -84,7 +85,7 @@ def releases(context: Context) -> Reconciler:
             backends=Backends(api, namespace, settings.gateway, options),
             champions=Champions(api, namespace, alias),
             teller=Teller(api, settings.identity, clock, objects.learn, objects.drop),
-            exporter=exporter,
+            exporter=Exporter(families, namespace),
             metrics=context.metrics,
             prometheus=prometheus,
         )
