@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from components.registry import Registry
+from tests.support.patience import wait
 from windlass.drill.stage import CANDIDATE, CHAMPION, MODEL, Stage
-
-WAIT_S = 120.0
-
-
-def wait(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came: {what}"
-        time.sleep(0.1)
 
 
 @pytest.mark.slow

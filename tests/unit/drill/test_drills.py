@@ -8,13 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from components.registry import Registry
+from tests.support.patience import wait
 from windlass.cli import app
 from windlass.drill import catalogue, drill, orders
 from windlass.drill.drill import Drill
@@ -141,7 +140,7 @@ def test_an_interrupted_drill_leaves_no_process(folder: Path, number: int, said:
     while said not in (line := playing.stderr.readline()):
         assert line, "the drill ended before it was interrupted"
     if number == signal.SIGINT:
-        wait_for(lambda: len(processes_of(folder)) > 0, "the platform begins to start")
+        wait(lambda: len(processes_of(folder)) > 0, "the platform begins to start")
         # as a terminal does: to all that it started
         os.killpg(playing.pid, number)
     else:
@@ -149,7 +148,7 @@ def test_an_interrupted_drill_leaves_no_process(folder: Path, number: int, said:
     out, _ = playing.communicate(timeout=120)
     assert (playing.returncode, out) == (130, "")
     # `windlass down` is over a moment before the process that it asked to end
-    wait_for(lambda: not processes_of(folder), "the last process ends")
+    wait(lambda: not processes_of(folder), "the last process ends")
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -161,13 +160,6 @@ def processes_of(folder: Path) -> list[str]:
             if home in (process / "environ").read_bytes().split(b"\0"):
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
     return found
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came: {what}"
-        time.sleep(0.02)
 
 
 def test_the_drills_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,6 @@ is told.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 from components.registry import Registry
 from monitoring.retrain import journal
 from monitoring.rules.watch import Watch, watching
+from tests.support.patience import wait
 from windlass.drill import orders, trigger
 from windlass.drill.faults.drifted_feature import DAYS, DEARER, FIRST
 from windlass.drill.stage import CHAMPION, MODEL, Stage
@@ -26,14 +25,6 @@ from windlass.journal import read
 from windlass.local import plane, state
 
 ALERTS = {"featureDrift": "WindlassFeatureDrift", "predictionDrift": "WindlassPredictionDrift"}
-WAIT_S = 90.0
-
-
-def wait(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came: {what}"
-        time.sleep(0.1)
 
 
 def targets(stage: Stage) -> dict[str, list[str]]:

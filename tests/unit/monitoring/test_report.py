@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from monitoring.report import render
 from monitoring.report.page import page
+from tests.support.html_page import HOSTILE, Reader
 
 PLOTS = (
     "AUC by month",
@@ -22,34 +22,6 @@ PLOTS = (
     "Latency by day",
     "Distribution of latency",
 )
-HOSTILE = "</script><script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(2)>&"
-
-
-class Reader(HTMLParser):
-    """The page as a browser would take it apart."""
-
-    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.unbalanced: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.unbalanced.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
 
 
 def written(story: Any, tmp_path: Path) -> str:
@@ -74,7 +46,7 @@ def test_every_part_is_there_and_the_markup_is_balanced(story: Any, tmp_path: Pa
     text = written(story, tmp_path)
     reader = Reader(text)
     assert reader.unbalanced == [] and reader.open == []
-    shown = " ".join(reader.text)
+    shown = " ".join(reader.data)
     for title in (
         *PLOTS,
         "Version 3",
@@ -137,7 +109,7 @@ def test_hostile_strings_stay_text_wherever_they_come(story: Any, tmp_path: Path
     assert [tag for tag, _ in reader.tags if tag in ("img", "script")] == ["script"]
     assert reader.unbalanced == []
     assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
-    assert any(HOSTILE in piece for piece in reader.text)
+    assert any(HOSTILE in piece for piece in reader.data)
 
 
 @pytest.mark.parametrize("missing", ["summary", "decisions", "series", "everything"])
@@ -150,7 +122,7 @@ def test_a_missing_part_says_so(story: Any, missing: str) -> None:
     )
     reader = Reader(text)
     assert reader.unbalanced == []
-    assert "no data" in " ".join(reader.text)
+    assert "no data" in " ".join(reader.data)
 
 
 @pytest.mark.parametrize("part", ["drift", "weights", "confidence", "latency", "lineage"])

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -14,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[3]
+from tests.support import dockerfile
+from tests.support.dockerfile import PROJECT, said
 
 #: What a package of the lock takes where it is there, and does without.
 OPTIONAL = {"blinker"}
@@ -33,38 +33,15 @@ print(json.dumps([files, sorted(others)]))
 
 
 @pytest.fixture(scope="module")
-def stages() -> list[list[tuple[str, str]]]:
-    """The instructions of each stage, without comments, lines joined."""
-    text = (PROJECT / "docker" / "operator.Dockerfile").read_text()
-    text = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
-    found: list[list[tuple[str, str]]] = []
-    for line in filter(None, text.splitlines()):
-        name, _, rest = line.partition(" ")
-        if name == "FROM":
-            found.append([])
-        found[-1].append((name, " ".join(rest.split())))
-    return found
-
-
-def said(stage: list[tuple[str, str]], name: str) -> list[str]:
-    return [rest for found, rest in stage if found == name]
+def stages() -> list[dockerfile.Stage]:
+    return dockerfile.stages("operator")
 
 
 @pytest.fixture(scope="module")
-def copied(stages: list[list[tuple[str, str]]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the image has of us, and nothing else."""
+def copied(stages: list[dockerfile.Stage], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the image has of us."""
     folder = tmp_path_factory.mktemp("image")
-    for line in said(stages[0], "COPY"):
-        *sources, target = line.split()
-        if not target.startswith("/opt/windlass/"):
-            continue
-        for source in sources:
-            place = folder / Path(target).relative_to("/opt/windlass")
-            if (PROJECT / source).is_dir():
-                shutil.copytree(PROJECT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                place.mkdir(parents=True, exist_ok=True)
-                shutil.copy(PROJECT / source, place)
+    dockerfile.copy(stages[0], folder)
     return folder
 
 
@@ -113,7 +90,7 @@ def test_it_says_what_it_lacks(copied: Path) -> None:
         assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_it_needs_neither_root_nor_a_place_to_write(stages: list[list[tuple[str, str]]]) -> None:
+def test_it_needs_neither_root_nor_a_place_to_write(stages: list[dockerfile.Stage]) -> None:
     """Verify the base of the other images, packages by hash, bytecode from the build, a numeric user, probes' port."""
     bases = re.findall(r"^FROM (\S+)", (PROJECT / "docker" / "serving.Dockerfile").read_text(), re.MULTILINE)
     assert [said(stage, "FROM")[0].split()[0] for stage in stages] == bases

@@ -5,50 +5,30 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import dockerfile
+from tests.support.dockerfile import PROJECT, environment, said
 from windlass import telemetry
-
-PROJECT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def stages() -> list[list[tuple[str, str]]]:
-    """The instructions of each stage, without comments, lines joined."""
-    text = (PROJECT / "docker" / "serving.Dockerfile").read_text()
-    text = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
-    found: list[list[tuple[str, str]]] = []
-    for line in filter(None, text.splitlines()):
-        name, _, rest = line.partition(" ")
-        if name == "FROM":
-            found.append([])
-        found[-1].append((name, " ".join(rest.split())))
-    return found
+def stages() -> list[dockerfile.Stage]:
+    return dockerfile.stages("serving")
 
 
-def said(stage: list[tuple[str, str]], name: str) -> list[str]:
-    return [rest for found, rest in stage if found == name]
-
-
-def environment(stage: list[tuple[str, str]]) -> dict[str, str]:
-    pairs = [pair.partition("=") for line in said(stage, "ENV") for pair in shlex.split(line)]
-    return {name: value for name, _, value in pairs}
-
-
-def test_both_stages_start_from_the_training_images_base(stages: list[list[tuple[str, str]]]) -> None:
+def test_both_stages_start_from_the_training_images_base(stages: list[dockerfile.Stage]) -> None:
     """Verify that an environment made in one stage finds its Python in the other, and that one base is to be kept."""
     (base,) = re.findall(r"^FROM (\S+)$", (PROJECT / "docker/training.Dockerfile").read_text(), re.MULTILINE)
     assert [said(stage, "FROM")[0].split(" AS ")[0] for stage in stages] == [base, base]
     assert re.fullmatch(r"python:3\.11\.\d+-\S+", base)
 
 
-def test_what_is_installed_is_what_was_locked(stages: list[list[tuple[str, str]]]) -> None:
+def test_what_is_installed_is_what_was_locked(stages: list[dockerfile.Stage]) -> None:
     """Verify that nothing comes by another way than the lock with its hashes."""
     runs = " && ".join(run for stage in stages for run in said(stage, "RUN"))
     (install,) = re.findall(r"pip install ([^&]*)", runs)
@@ -57,21 +37,9 @@ def test_what_is_installed_is_what_was_locked(stages: list[list[tuple[str, str]]
     assert not re.search(r"apt|curl|wget", runs)
 
 
-def test_the_server_runs_from_what_is_copied_alone(
-    stages: list[list[tuple[str, str]]], tmp_path: Path
-) -> None:
+def test_the_server_runs_from_what_is_copied_alone(stages: list[dockerfile.Stage], tmp_path: Path) -> None:
     """Verify that every module of the server finds all it imports among the files that the image has."""
-    for line in said(stages[0], "COPY"):
-        *sources, target = line.split()
-        if not target.startswith("/opt/windlass/"):
-            continue
-        for source in sources:
-            place = tmp_path / Path(target).relative_to("/opt/windlass")
-            if (PROJECT / source).is_dir():
-                shutil.copytree(PROJECT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                place.mkdir(parents=True, exist_ok=True)
-                shutil.copy(PROJECT / source, place)
+    dockerfile.copy(stages[0], tmp_path)
     modules = sorted(
         ".".join(p.relative_to(tmp_path).with_suffix("").parts)
         for p in (tmp_path / "serving" / "runtime").rglob("*.py")
@@ -92,7 +60,7 @@ def test_the_server_runs_from_what_is_copied_alone(
     assert [f for f in json.loads(done.stdout) if not f.startswith(str(tmp_path))] == []
 
 
-def test_the_image_needs_neither_root_nor_a_place_to_write(stages: list[list[tuple[str, str]]]) -> None:
+def test_the_image_needs_neither_root_nor_a_place_to_write(stages: list[dockerfile.Stage]) -> None:
     """Verify a numeric user, and bytecode made before nothing can be written any more."""
     final = stages[-1]
     assert said(final, "USER") == ["65532"]
@@ -106,7 +74,7 @@ def test_the_image_needs_neither_root_nor_a_place_to_write(stages: list[list[tup
     assert all(path in compiled[0] for path in ("/opt/venv", "/opt/windlass"))
 
 
-def test_nothing_of_the_build_stays_in_the_image(stages: list[list[tuple[str, str]]]) -> None:
+def test_nothing_of_the_build_stays_in_the_image(stages: list[dockerfile.Stage]) -> None:
     """Verify that the builder's certificates and installer end with their stage."""
     final = stages[-1]
     assert said(final, "ARG") == []
@@ -115,7 +83,7 @@ def test_nothing_of_the_build_stays_in_the_image(stages: list[list[tuple[str, st
 
 
 def test_the_container_starts_the_server_and_stops_it_as_it_drains(
-    stages: list[list[tuple[str, str]]],
+    stages: list[dockerfile.Stage],
 ) -> None:
     """Verify the command, that it listens beyond its container, and the signal that the server drains on."""
     final = stages[-1]
