@@ -31,6 +31,7 @@ def test_the_operator_understands_what_it_is_given(name: str) -> None:
     read = settings.load(given)
     assert read.namespaces == ("windlass",) and read.port == container["ports"][0]["containerPort"]
     assert (read.gateway.namespace, read.gateway.name) == ("windlass", "windlass")
+    assert read.collector_url == "http://windlass-collector:8088"
     (options,) = (d for k, d in found.items() if (k.kind, k.name) == ("ConfigMap", "windlass-operator"))
     served = loads(options["data"]["serving.yaml"])
     accounts = {k.name for k in found if k.kind == "ServiceAccount"}
@@ -39,6 +40,38 @@ def test_the_operator_understands_what_it_is_given(name: str) -> None:
     if name == "everything":
         assert served.of("flights").scaling.max_replicas == 12
         assert served.online is not None and served.image_pull_secrets == ("pull",)
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked", "namespace"),
+    [
+        pytest.param([], None, None, id="none"),
+        pytest.param(["operator.collectorUrl=http://c:80"], "http://c:80", "windlass", id="of-this-namespace"),
+        pytest.param(
+            ["operator.collectorUrl=http://c.data:80", "operator.collectorNamespace=data"],
+            "http://c.data:80",
+            "data",
+            id="of-another",
+        ),
+    ],
+)
+def test_the_operator_reaches_the_collector_that_it_asks(
+    stated: list[str], asked: str | None, namespace: str | None
+) -> None:
+    """Verify the address and the flow of one that the chart does not make."""
+    found = documents(render(settings=["collector.enabled=false", *stated]))
+    (operator,) = (d for k, d in found.items() if (k.kind, k.name) == ("Deployment", "windlass-operator"))
+    (container,) = operator["spec"]["template"]["spec"]["containers"]
+    env = {e["name"]: e.get("value") for e in container["env"]}
+    assert env.get("WINDLASS_COLLECTOR_URL") == asked
+    (policy,) = (d for k, d in found.items() if (k.kind, k.name) == ("NetworkPolicy", "windlass-operator"))
+    reached = [
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for rule in policy["spec"]["egress"]
+        for peer in rule["to"]
+        if "namespaceSelector" in peer and {"protocol": "TCP", "port": 80} in rule["ports"]
+    ]
+    assert reached == ([] if namespace is None else [namespace])
 
 
 def test_serverless_is_understood() -> None:

@@ -396,7 +396,7 @@ def test_what_cannot_be_done_is_refused_with_its_reason(team: Team) -> None:
     ]
     for document, reason, words in (
         (local, "NotSupported", "windlass up"),
-        (shadow, "NotSupported", "prediction logs"),
+        (shadow, "NotSupported", "WINDLASS_COLLECTOR_URL"),
         (unstarted, "Refused", "has no champion"),
         (stage.release("carts-4", "carts", "4", "3"), "", ""),
         (stage.release("carts-5", "carts", "5", "3"), "Refused", "version 4 is in force"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from serving.release.cluster import serving_options
 from serving.release.cluster.servers import Servers
 from serving.release.cluster.store import ClusterStore
+from serving.release.collector.client import Collector
 from serving.release.people.exporter import Exporter, Families
 from serving.release.prometheus.client import Prometheus
 from windlass.clock import SystemClock
@@ -29,8 +30,8 @@ from windlass.operator.settings import Settings
 from windlass.operator.sight import Sight
 from windlass.operator.telling import Teller
 
-#: A look may not wait longer for Prometheus: other models' releases have their turns too.
-PROMETHEUS_S = 5.0
+#: A look may not wait longer for Prometheus, or the collector: other models' releases have their turns too.
+PROMETHEUS_S = COLLECTOR_S = 5.0
 #: Longest wait for the API server's answer.
 API_S = 10.0
 #: Journals of so many finished releases of a model are kept.
@@ -73,6 +74,9 @@ def releases(context: Context) -> Reconciler:
         if settings.prometheus_url is None
         else Prometheus(settings.prometheus_url, timeout_s=PROMETHEUS_S)
     )
+    collector = (
+        None if settings.collector_url is None else Collector(settings.collector_url, timeout_s=COLLECTOR_S)
+    )
     context.metrics.show_phases(objects.phases)
     places = {
         namespace: Place(
@@ -88,6 +92,7 @@ def releases(context: Context) -> Reconciler:
             exporter=Exporter(families, namespace),
             metrics=context.metrics,
             prometheus=prometheus,
+            collector=collector,
         )
         for namespace in settings.namespaces
     }

@@ -101,16 +101,58 @@ class ReleaseEvidence:
 
 
 def newest(records: Iterable[Record]) -> Evidence | None:
-    """The newest evidence of a journal; None where no decision rested on any."""
+    """The newest evidence of a journal with what Prometheus counted; None where it never did.
+
+    Of looks at which it was silent, and nothing came, the one before is told: counting goes on from there, and what
+    was answered meanwhile is counted once it is asked for.
+    """
     found: Record | None = None
     for record in records:
-        if record["kind"] == "decision" and record.get("evidence"):
-            told = record["evidence"]
-            # a look at which everything was silent holds what was known before, or nothing yet
-            if told.get("arms") or found is None:
-                found = told
+        if record["kind"] != "decision" or not record.get("evidence"):
+            continue
+        told = record["evidence"]
+        if found is None or not _silent(told) or _counts(told) != _counts(found):
+            found = told
+    if found is None or (_silent(found) and not any(map(any, _counts(found).values()))):
+        return None
     # paired values are of no use here, and whole only with those of the records before
-    return None if found is None else evidence_json.from_json({**found, "paired": {}}, {})
+    return evidence_json.from_json({**found, "paired": {}}, {})
+
+
+def _silent(told: Record) -> bool:
+    return "prometheus" in told.get("silent", {})
+
+
+def _counts(told: Record) -> dict[str, tuple[int, int]]:
+    return {version: (arm["requests"], arm["errors"]) for version, arm in told["arms"].items()}
+
+
+def merged(counted: Evidence, collected: Evidence) -> Evidence:
+    """What Prometheus counted (requests, errors, latencies) with what the collector joined (all else)."""
+    arms: dict[str, ArmEvidence] = {}
+    for version in dict.fromkeys((*counted.arms, *collected.arms)):
+        ours = counted.arms.get(version, ArmEvidence())
+        arms[version] = replace(
+            collected.arms.get(version, ArmEvidence()),
+            requests=ours.requests,
+            errors=ours.errors,
+            latencies=ours.latencies,
+        )
+    return replace(
+        counted,
+        arms=arms,
+        paired=collected.paired,
+        pairs=collected.pairs,
+        silent=_joined(counted.silent, collected.silent),
+        faults=_joined(counted.faults, collected.faults),
+    )
+
+
+def _joined(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: "; ".join(said[name] for said in (one, other) if name in said)
+        for name in dict.fromkeys((*one, *other))
+    }
 
 
 def _sum(before: ArmEvidence, new: ArmEvidence | None) -> ArmEvidence:

@@ -11,6 +11,7 @@ from datetime import datetime
 from serving.release.backend import RejectedError
 from serving.release.cluster.servers import Servers
 from serving.release.cluster.store import ClusterStore
+from serving.release.collector.client import Collector
 from serving.release.decision import Decision
 from serving.release.journal.store import Entry, Record
 from serving.release.people.exporter import Exporter
@@ -64,6 +65,7 @@ class Place:
 
     Attributes:
         prometheus: None where there is none.
+        collector: None where there is none.
     """
 
     namespace: str
@@ -78,6 +80,7 @@ class Place:
     exporter: Exporter
     metrics: Metrics
     prometheus: Prometheus | None
+    collector: Collector | None = None
 
     @property
     def store(self) -> ClusterStore:

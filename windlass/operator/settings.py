@@ -31,6 +31,8 @@ class Settings:
         prometheus_url: None where there is none; releases whose checks need it are refused.
         evidence: whose counters say what a version answered: "runtime" (the model servers') or "envoyGateway".
         scrape_interval_s: how often Prometheus asks them.
+        collector_url: the collector of predictions and feedback; None where there is none, then releases that rest on
+            them are refused.
         mlflow_url: MLflow's server, where the champion's alias moves; None where the cluster alone knows it.
         gateway: of releases that state none.
         serving_options: a YAML file, how versions are served.
@@ -45,6 +47,7 @@ class Settings:
     prometheus_url: str | None = None
     evidence: str = "runtime"
     scrape_interval_s: float = 15.0
+    collector_url: str | None = None
     mlflow_url: str | None = None
     gateway: Gateway = Gateway()  # noqa: RUF009 - frozen
     serving_options: Path | None = None
@@ -83,6 +86,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         prometheus_url=_address(env, "WINDLASS_PROMETHEUS_URL", "http://prometheus.monitoring:9090"),
         evidence=evidence,
         scrape_interval_s=_seconds(env, "WINDLASS_SCRAPE_INTERVAL", "15s"),
+        collector_url=_address(env, "WINDLASS_COLLECTOR_URL", "http://windlass-collector:8088"),
         mlflow_url=_address(env, "MLFLOW_TRACKING_URI", "http://mlflow:5000"),
         gateway=_gateway(env.get("WINDLASS_GATEWAY", "")),
         serving_options=Path(options) if options else None,

@@ -1,4 +1,4 @@
-"""Watching one live release: what is counted of it, and the smoke requests of blue-green."""
+"""Watching one live release: what is counted of it, what the collector joined, and the smoke requests of blue-green."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from serving.release.evidence import Evidence, Smoke
 from serving.release.metrics import METRICS
 from serving.release.probe import DirectProber, Probing
 from serving.release.prometheus.templates import RUNTIME, Queries, clusters_of, envoy_gateway
-from serving.release.release import BlueGreen
+from serving.release.release import BlueGreen, Shadow
 from serving.release.state import ReleaseState
-from windlass.operator import evidence
+from windlass.operator import collected, evidence
 from windlass.operator.backends import Chosen
+from windlass.operator.collected import Collected
 from windlass.operator.evidence import Places, ReleaseEvidence
 from windlass.operator.place import Place
 
@@ -34,6 +35,7 @@ class Watching:
         self._smoke: Smoke | None = None
         self._places_known: tuple[int, Places] | None = None
         self._counted = self._counting(live)
+        self._collected = self._collecting()
 
     def evidence(self, live: ReleaseState, at: datetime) -> Evidence:
         """Everything that is known at `at`.
@@ -42,6 +44,11 @@ class Watching:
             UnreachableError, RejectedError: the route, from which the proxies' names follow, cannot be read.
         """
         found = Evidence(at) if self._counted is None else self._counted.look(at)
+        if isinstance(self.release.strategy, Shadow) and "prometheus" in found.silent:
+            # its servers answer nothing but copies, so that their counters speak for what became of those
+            found = replace(found, silent={**found.silent, "predictions": found.silent["prometheus"]})
+        if self._collected is not None:
+            found = evidence.merged(found, self._collected.look(live, at))
         self._ask_green(live)
         return found if self._smoke is None else replace(found, smoke=self._smoke)
 
@@ -57,7 +64,8 @@ class Watching:
             return None
         base = evidence.newest(place.records(release))
         began = live.started_at or place.clock.now()
-        by_place = place.settings.evidence == "envoyGateway"
+        # nobody waits at a proxy for a copy, and the servers of a shadow count theirs
+        by_place = place.settings.evidence == "envoyGateway" and not isinstance(release.strategy, Shadow)
         return ReleaseEvidence(
             place.prometheus,
             release.model,
@@ -71,6 +79,12 @@ class Watching:
             scrape_interval_s=place.settings.scrape_interval_s,
             durations=any(METRICS[check.metric].unit == "latency" for check in release.checks),
         )
+
+    def _collecting(self) -> Collected | None:
+        place, release = self._place, self.release
+        if place.collector is None or not collected.is_needed(release):
+            return None
+        return Collected(place.collector, collected.of_journal(place.records(release)))
 
     def _places(self) -> Places | None:
         changes = self._chosen.backend.changes

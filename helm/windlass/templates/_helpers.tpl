@@ -156,6 +156,15 @@ http://{{ include "windlass.fullname" . }}-mlflow:5000
 {{- end -}}
 {{- end -}}
 
+{{/* The collector that the operator asks; empty where there is none. */}}
+{{- define "windlass.collector" -}}
+{{- if .Values.operator.collectorUrl -}}
+{{ .Values.operator.collectorUrl }}
+{{- else if .Values.collector.enabled -}}
+http://{{ include "windlass.fullname" . }}-collector:8088
+{{- end -}}
+{{- end -}}
+
 {{/* Environment of whatever reads or writes data: object store and online store. */}}
 {{- define "windlass.dataEnv" -}}
 {{- with .Values.objectStore -}}

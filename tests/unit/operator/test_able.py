@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,13 +11,26 @@ from serving.release import spec
 from windlass.operator import able
 from windlass.operator.settings import Settings
 
-SETTINGS = Settings(("team",), "team", "one", prometheus_url="http://prometheus:9090")
+SETTINGS = Settings(
+    ("team",), "team", "one", prometheus_url="http://prometheus:9090", collector_url="http://collector:8088"
+)
+ALONE = Settings(("team",), "team", "one", prometheus_url="http://prometheus:9090")
 GUARD = {"kind": "guardrail", "alpha": 0.01}
 ERRORS = {**GUARD, "name": "errors", "metric": "errorRate", "source": "prometheus", "bound": 5}
 SLOW = {**GUARD, "name": "p99", "metric": "latencyP99", "source": "prometheus"}
 LATE = {"name": "late", "kind": "decision", "metric": "reward", "source": "feedback"}
 SAME = {**GUARD, "name": "same", "metric": "disagreement", "source": "predictions", "bound": 5}
+SKEWED = {**GUARD, "name": "skew", "metric": "featureSkew", "source": "predictions", "bound": 1}
 CANARY = {"type": "canary", "steps": [{"weight": 10}]}
+SHADOW = {"strategy": {"type": "shadow"}, "checks": [SAME]}
+EXPERIMENT = {
+    "strategy": {"type": "experiment", "unit": {"header": "x-user"}, "maxDuration": "7d",
+                 "allocation": {"12": 50, "13": 50}},
+    "gateway": {"extension": "envoyGateway"},
+    "checks": [ERRORS, LATE],
+}  # fmt: skip
+BANDIT = {"strategy": {"type": "bandit", "policy": "thompson"}, "checks": [ERRORS, LATE]}
+SMOKE = {"body": {"instances": [{"a": 1}]}}
 
 
 def release(**stated: Any) -> Any:
@@ -34,14 +48,20 @@ def release(**stated: Any) -> Any:
         pytest.param({"checks": [ERRORS, {**SLOW, "bound": "50ms"}]}, id="a-bucket-of-the-servers"),
         pytest.param({"checks": [ERRORS, {**SLOW, "relativeToChampion": True}]}, id="relative-latency"),
         pytest.param({"strategy": {"type": "blueGreen", "warmUp": 0}}, id="blue-green-without-warm-up"),
+        pytest.param({"strategy": {"type": "blueGreen", "smoke": [SMOKE]}}, id="blue-green-with-a-body"),
         pytest.param(
-            {"strategy": {"type": "blueGreen", "smoke": [{"body": {"instances": [{"a": 1}]}}]}},
-            id="blue-green-with-a-body",
+            {"strategy": {"type": "blueGreen", "smoke": [{"body": {}, "status": 400}, SMOKE]}},
+            id="blue-green-with-a-body-beside-a-wrong-one",
         ),
+        pytest.param(SHADOW, id="shadow"),
+        pytest.param(EXPERIMENT, id="experiment"),
+        pytest.param(BANDIT, id="bandit"),
+        pytest.param({"checks": [ERRORS, LATE]}, id="reward"),
+        pytest.param({"backend": "kserve", "checks": [ERRORS, LATE]}, id="reward-on-kserve"),
     ],
 )
 def test_what_can_be_done_is_not_refused(stated: dict[str, Any]) -> None:
-    """Verify that canary and blue-green by Prometheus are carried out."""
+    """Verify that every strategy is carried out where Prometheus and a collector are."""
     assert able.fault(release(**stated), SETTINGS) is None
 
 
@@ -49,30 +69,45 @@ def test_what_can_be_done_is_not_refused(stated: dict[str, Any]) -> None:
     ("stated", "words"),
     [
         pytest.param({"backend": "local"}, "windlass up", id="local"),
-        pytest.param({"strategy": {"type": "shadow"}, "checks": [SAME]}, "prediction logs", id="shadow"),
-        pytest.param(
-            {
-                "strategy": {"type": "experiment", "unit": {"header": "x-user"}, "maxDuration": "7d",
-                             "allocation": {"12": 50, "13": 50}},
-                "gateway": {"extension": "envoyGateway"},
-                "checks": [ERRORS, LATE],
-            },
-            "'experiment' is decided by rewards",
-            id="experiment",
-        ),
-        pytest.param(
-            {"strategy": {"type": "bandit", "policy": "thompson"}, "checks": [ERRORS, LATE]},
-            "'bandit' is decided by rewards",
-            id="bandit",
-        ),
-        pytest.param({"checks": [ERRORS, LATE]}, "check late: reward from feedback", id="reward"),
+        pytest.param({"checks": [ERRORS, SKEWED]}, "check skew: featureSkew recomputes", id="skew"),
         pytest.param({"strategy": {"type": "blueGreen"}}, "states no body", id="blue-green-without-a-body"),
+        pytest.param(
+            {"strategy": {"type": "blueGreen", "smoke": [{**SMOKE, "status": 400}]}},
+            "states no body that is to be answered by 200",
+            id="blue-green-with-a-wrong-body-alone",
+        ),
         pytest.param({"checks": [ERRORS, {**SLOW, "bound": "47ms"}]}, "50ms", id="no-bucket-of-the-servers"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_says_what_to_do_instead(stated: dict[str, Any], words: str) -> None:
     """Verify that each reason names the place and a remedy."""
     assert words in (able.fault(release(**stated), SETTINGS) or "")
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        pytest.param(SHADOW, "check same (disagreement)", id="shadow"),
+        pytest.param(EXPERIMENT, "check late (reward)", id="experiment"),
+        pytest.param(BANDIT, "check late (reward)", id="bandit"),
+        pytest.param({"checks": [ERRORS, LATE]}, "check late (reward)", id="reward"),
+        pytest.param(
+            {"strategy": {"type": "shadow"}, "checks": [{**ERRORS, "source": "predictions"}]},
+            "spec.strategy.type = 'shadow'",
+            id="a-shadow-of-counters-alone",
+        ),
+    ],
+)
+def test_without_a_collector_nothing_is_known_of_outcomes(stated: dict[str, Any], words: str) -> None:
+    """Verify that the address that is missing is said, and by what it is set."""
+    found = able.fault(release(**stated), ALONE) or ""
+    assert found.startswith(words)
+    assert "WINDLASS_COLLECTOR_URL" in found and "operator.collectorUrl" in found
+
+
+def test_without_a_collector_counters_are_enough_for_a_canary() -> None:
+    """Verify that who needs none is not refused."""
+    assert able.fault(release(), ALONE) is None
 
 
 def test_without_prometheus_nothing_can_be_counted() -> None:
@@ -83,5 +118,8 @@ def test_without_prometheus_nothing_can_be_counted() -> None:
 
 def test_envoy_gateways_buckets_are_its_own() -> None:
     """Verify that a bound is not held to the servers' buckets where they are not asked."""
-    settings = Settings(("team",), "team", "one", prometheus_url="http://p", evidence="envoyGateway")
+    settings = replace(SETTINGS, evidence="envoyGateway")
     assert able.fault(release(checks=[ERRORS, {**SLOW, "bound": "47ms"}]), settings) is None
+    # the copies of a shadow are counted by its servers all the same
+    copies = {**SLOW, "source": "predictions", "bound": "47ms"}
+    assert "50ms" in (able.fault(release(strategy={"type": "shadow"}, checks=[copies]), settings) or "")

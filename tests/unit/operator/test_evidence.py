@@ -13,7 +13,7 @@ from typing import Any
 import local_http
 import pytest
 
-from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.evidence import ArmEvidence, Evidence, Pairs
 from serving.release.journal import evidence_json
 from serving.release.prometheus.client import Prometheus
 from serving.release.prometheus.templates import envoy_gateway
@@ -112,13 +112,47 @@ def test_a_journal_without_evidence_begins_at_the_start() -> None:
     assert evidence.newest([{"kind": "release"}, {"kind": "decision", "evidence": None}]) is None
 
 
-def test_a_silent_look_does_not_hide_what_was_counted() -> None:
-    """Verify that the newest evidence with counts is gone on from."""
-    full = Evidence(START, {"1": ArmEvidence(requests=5)})
-    silent = Evidence(at(1), silent={"prometheus": "it is down"})
-    records = [{"kind": "decision", "evidence": evidence_json.to_json(e, {})} for e in (full, silent)]
-    found = evidence.newest(records)
-    assert found is not None and counted(found) == {"1": (5, 0)}
+def look(seconds: float, *, silent: bool = False, **requests: int) -> Evidence:
+    arms = {version.removeprefix("v"): ArmEvidence(requests=n, units=7) for version, n in requests.items()}
+    return Evidence(at(seconds), arms, silent={"prometheus": "it is down"} if silent else {})
+
+
+@pytest.mark.parametrize(
+    ("looks", "goes_on_from"),
+    [
+        pytest.param([look(0, v1=5), look(1, v1=6)], 1, id="the-newest"),
+        pytest.param([look(0, v1=5), look(1, silent=True, v1=5), look(2, silent=True, v1=5)], 0, id="silent-since"),
+        pytest.param([look(0, v1=5), look(1, silent=True, v1=8)], 1, id="silent-of-one-version-alone"),
+        pytest.param([look(0, silent=True), look(1, silent=True, v1=0)], None, id="silent-from-the-start"),
+        pytest.param([look(0, v1=0), look(1, silent=True, v1=0)], 0, id="nothing-answered-yet"),
+    ],
+)  # fmt: skip
+def test_counting_goes_on_from_where_it_got_to(looks: list[Evidence], goes_on_from: int | None) -> None:
+    """Verify that what was answered while Prometheus was silent is counted by whoever takes over meanwhile."""
+    found = evidence.newest([{"kind": "decision", "evidence": evidence_json.to_json(e, {})} for e in looks])
+    assert found == (None if goes_on_from is None else looks[goes_on_from])
+
+
+def test_two_sources_make_one_look() -> None:
+    """Verify who speaks for what, and that what both miss is told by both."""
+    counted = Evidence(
+        at(9),
+        {"1": ArmEvidence(requests=90, errors=2, units=3)},
+        silent={"prometheus": "late", "predictions": "late"},
+    )
+    joined = Evidence(
+        at(8),
+        {"1": ArmEvidence(units=40, requests=1), "2": ArmEvidence(units=60)},
+        {"brier": (0.5,)},
+        Pairs(2, 1),
+        {"predictions": "away"},
+        {"reward": "nonsense"},
+    )
+    found = evidence.merged(counted, joined)
+    assert found.arms == {"1": ArmEvidence(requests=90, errors=2, units=40), "2": ArmEvidence(units=60)}
+    assert (found.at, found.paired, found.pairs) == (at(9), {"brier": (0.5,)}, Pairs(2, 1))
+    assert found.silent == {"prometheus": "late", "predictions": "late; away"}
+    assert found.faults == {"reward": "nonsense"}
 
 
 def test_proxies_that_change_names_change_no_counts(prometheus: Prometheus, scraped: Scraped) -> None:

@@ -33,6 +33,7 @@ def test_everything_can_be_stated() -> None:
             "POD_NAMESPACE": "system",
             "WINDLASS_NAMESPACES": "a, b,a",
             "WINDLASS_PROMETHEUS_URL": "http://prometheus:9090/",
+            "WINDLASS_COLLECTOR_URL": "http://collector:8088/",
             "MLFLOW_TRACKING_URI": "https://mlflow/",
             "WINDLASS_GATEWAY": "gateways/public",
             "WINDLASS_SERVING_OPTIONS": "/etc/windlass/serving.yaml",
@@ -45,6 +46,7 @@ def test_everything_can_be_stated() -> None:
     )
     assert found.namespaces == ("a", "b") and found.lease_namespace == "system"
     assert found.prometheus_url == "http://prometheus:9090" and found.mlflow_url == "https://mlflow"
+    assert found.collector_url == "http://collector:8088"
     assert found.gateway == Gateway(name="public", namespace="gateways")
     assert found.serving_options == Path("/etc/windlass/serving.yaml")
     assert (found.look_every_s, found.scrape_interval_s, found.port) == (0.5, 30.0, 0)
@@ -56,6 +58,7 @@ def test_everything_can_be_stated() -> None:
     [
         pytest.param("WINDLASS_NAMESPACES", "Team A", "is no namespace's name", id="namespace"),
         pytest.param("WINDLASS_PROMETHEUS_URL", "prometheus:9090", "is not an address", id="prometheus"),
+        pytest.param("WINDLASS_COLLECTOR_URL", "collector:8088", "is not an address", id="collector"),
         pytest.param("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", "is not an address", id="mlflow"),
         pytest.param("WINDLASS_GATEWAY", "a/b/c", "use namespace/name", id="gateway"),
         pytest.param("WINDLASS_LOOK_EVERY", "often", "is no interval", id="interval"),
@@ -72,7 +75,7 @@ def test_what_is_not_understood_is_said(name: str, value: str, words: str) -> No
 
 
 @pytest.mark.parametrize("scheme", ["http://", "postgresql://", ""])
-@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "WINDLASS_PROMETHEUS_URL"])
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "WINDLASS_PROMETHEUS_URL", "WINDLASS_COLLECTOR_URL"])
 def test_an_address_holds_no_password(name: str, scheme: str) -> None:
     """Verify that it is refused, and not shown in doing so: messages about an address are logged and in statuses."""
     with pytest.raises(UsageError, match="password") as found:

@@ -37,6 +37,13 @@
 {{- define "windlass.operator.egress" }}
 {{- include "windlass.egress.apiServer" . }}
 {{- include "windlass.egress.prometheus" . }}
+{{- if .Values.operator.collectorUrl }}
+- to:
+    {{- include "windlass.peer.namespace" (.Values.operator.collectorNamespace | default .Release.Namespace) | nindent 4 }}
+  {{- include "windlass.ports" (list (include "windlass.port" .Values.operator.collectorUrl)) | nindent 2 }}
+{{- else }}
+{{- include "windlass.egress.collector" . }}
+{{- end }}
 {{- include "windlass.egress.mlflow" . }}
 {{- if .Values.retrain.enabled }}
 - to:
@@ -47,11 +54,6 @@
 - to:
     {{- include "windlass.peer.models" . | nindent 4 }}
   {{- include "windlass.ports" (list 8080) | nindent 2 }}
-{{- if .Values.retrain.enabled }}
-- to:
-    {{- include "windlass.peer.part" (dict "root" . "name" "retrain") | nindent 4 }}
-  {{- include "windlass.ports" (list 8080) | nindent 2 }}
-{{- end }}
 {{- end }}
 
 {{- define "windlass.test.egress" }}

@@ -1,0 +1,145 @@
+"""What the collector says, look by look, over its silence and over a change of process."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from serving.release import spec, state
+from serving.release.collector.client import Collector, Question, RefusedError, SilentError
+from serving.release.engine import next_step, obey
+from serving.release.evidence import ArmEvidence, Evidence, Pairs
+from serving.release.journal import evidence_json
+from serving.release.journal.evidence_json import Values
+from serving.release.state import ReleaseState
+from serving.release.statistics.moments import Moments
+from windlass.operator import collected
+from windlass.operator.collected import Collected, Known
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ERRORS = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "prometheus", "bound": 5}
+BOOKED = {"name": "booked", "kind": "decision", "metric": "reward", "source": "feedback"}
+
+
+class Said(Collector):
+    """A collector's words without a wire."""
+
+    def __init__(self) -> None:
+        super().__init__("http://collector")
+        self.next: Evidence | Exception = Evidence(START)
+        self.asked: list[tuple[Question, dict[str, tuple[float, ...]]]] = []
+
+    def evidence(self, question: Question, known: Values, at: datetime) -> Evidence:
+        self.asked.append((question, {name: tuple(values) for name, values in known.items()}))
+        if isinstance(self.next, Exception):
+            raise self.next
+        return self.next
+
+
+def live(**strategy: Any) -> ReleaseState:
+    """A release that has begun."""
+    document = {
+        "kind": "Release",
+        "metadata": {"name": "flights-13"},
+        "spec": {"model": "flights", "candidate": "13", "champion": "12", "backend": "gateway",
+                 "gateway": {"extension": "envoyGateway"}, "strategy": strategy, "checks": [ERRORS, BOOKED]},
+    }  # fmt: skip
+    return next_step(state.initial(spec.parse(document), "12"), Evidence(START), START).state
+
+
+EXPERIMENT = {"type": "experiment", "unit": {"header": "x-user"}, "allocation": {"12": 50, "13": 50},
+              "maxDuration": "7d"}  # fmt: skip
+CANARY = {"type": "canary", "steps": [{"weight": 10}]}
+
+
+def arm(*rewards: float, units: int | None = None) -> ArmEvidence:
+    return ArmEvidence(units=units, outcomes={"booked": Moments.of(list(rewards))})
+
+
+def test_silence_leaves_what_was_known() -> None:
+    """Verify that the newest answer stands, its sources are silent, and that pairs go on where they were."""
+    said, begun = Said(), live(**EXPERIMENT)
+    found = Collected(said, Known())
+    full = Evidence(
+        START, {"12": arm(1.0, units=3), "13": arm(0.0, units=2)}, {"brier": (0.1,)}, Pairs(1, 0, {0: 1})
+    )
+    said.next = full
+    first = found.look(begun, START)
+    assert (first.arms, first.paired, first.pairs, first.silent) == (full.arms, full.paired, full.pairs, {})
+    said.next = SilentError("it is away")
+    second = found.look(begun, START + timedelta(seconds=5))
+    assert (second.arms, second.paired, second.pairs) == (full.arms, full.paired, full.pairs)
+    assert second.silent == {"predictions": "it is away", "feedback": "it is away"}
+    assert said.asked[1][1] == {"brier": (0.1,)}
+
+
+def test_an_experiment_of_which_nothing_is_known_has_no_units() -> None:
+    """Verify that a silent collector does not make requests the units: shares of users would be judged by requests."""
+    said = Said()
+    said.next = SilentError("it is away")
+    silent = Collected(said, Known()).look(live(**EXPERIMENT), START)
+    assert {version: found.units for version, found in silent.arms.items()} == {"12": 0, "13": 0}
+    assert Collected(said, Known()).look(live(**CANARY), START).arms == {}
+
+
+def test_a_refusal_is_an_error_of_the_checks_that_rest_on_it() -> None:
+    """Verify that a person is told, and that errors are judged all the same."""
+    said, begun = Said(), live(**CANARY)
+    said.next = RefusedError("asked for with another spec")
+    found = Collected(said, Known()).look(begun, START)
+    assert found.faults == {"reward": "asked for with another spec"} and found.silent == {}
+    later = START + timedelta(seconds=5)
+    decision = next_step(begun, found, later)
+    assert {v.check: v.outcome for v in decision.verdicts}["booked"] == "ERROR"
+    assert decision.action == "hold" and decision.alert is not None
+
+
+def test_a_pause_shifts_the_end_of_enrolment() -> None:
+    """Verify that no end is stated while it lasts, and afterwards one that is later by as much."""
+    said, begun = Said(), live(**EXPERIMENT)
+    found = Collected(said, Known())
+    found.look(begun, START)
+    paused = obey(begun, "pause", START + timedelta(hours=1)).state
+    found.look(paused, START + timedelta(hours=2))
+    resumed = obey(paused, "resume", START + timedelta(hours=3)).state
+    found.look(resumed, START + timedelta(hours=4))
+    ends = [question.enrolled_until for question, _ in said.asked]
+    assert ends == [START + timedelta(days=7), None, START + timedelta(days=7, hours=2)]
+    assert {question.since for question, _ in said.asked} == {START}
+    assert [q.enrolled_until for q in (collected._question(live(**CANARY), START),)] == [None]
+
+
+def test_another_process_goes_on_from_the_journal() -> None:
+    """Verify that all pairs of all records are known again, and the newest sums; and nothing that Prometheus counts."""
+    first = Evidence(
+        START, {"13": ArmEvidence(requests=5, units=1)}, {"brier": (0.1, 0.2)}, Pairs(2, 0, {0: 2})
+    )
+    second = Evidence(
+        START + timedelta(seconds=5),
+        {"13": ArmEvidence(requests=9, errors=1, units=4)},
+        {"brier": (0.1, 0.2, 0.3)},
+        Pairs(3, 1, {0: 3}),
+    )
+    records = [
+        {"kind": "release"},
+        {"kind": "decision", "evidence": evidence_json.to_json(first, {})},
+        {"kind": "confirmed", "seq": 1},
+        {"kind": "decision", "evidence": evidence_json.to_json(second, first.paired)},
+        {"kind": "decision", "evidence": None},
+    ]
+    known = collected.of_journal(records)
+    assert known == Known({"13": ArmEvidence(units=4)}, Pairs(3, 1, {0: 3}), {"brier": (0.1, 0.2, 0.3)})
+    assert collected.of_journal([]) == Known()
+
+
+def test_who_needs_the_collector() -> None:
+    """Verify that an experiment and a reward do, and that errors alone ask nobody else."""
+    counted = {
+        "kind": "Release",
+        "metadata": {"name": "flights-13"},
+        "spec": {"model": "flights", "candidate": "13", "champion": "12", "backend": "gateway",
+                 "strategy": CANARY, "checks": [ERRORS]},
+    }  # fmt: skip
+    assert collected.is_needed(live(**EXPERIMENT).release)
+    assert collected.is_needed(live(**CANARY).release)
+    assert not collected.is_needed(spec.parse(counted))
