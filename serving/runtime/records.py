@@ -15,6 +15,8 @@ from serving.runtime.contract import Contract
 from serving.runtime.flow.call import Asked, Call
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
+#: no router of ours says more
+LONGEST_ROUTE = 512
 
 
 def lines(call: Call, contract: Contract, ended: float) -> bytes:
@@ -31,6 +33,8 @@ def lines(call: Call, contract: Contract, ended: float) -> bytes:
         call.outcome.answered_by.encode(),
         orjson.dumps(round((ended - call.started) * 1000, 4)),
     )
+    if call.route is not None:
+        begin += _way(call.route, call.unit)
     identity = orjson.dumps(call.request_id)
     keys = _keys(call)
     scores = call.outcome.outputs[0]
@@ -56,6 +60,23 @@ def lines(call: Call, contract: Contract, ended: float) -> bytes:
             for i, (key, vector, score) in enumerate(zip(keys, _vectors(call), _scores(scores), strict=True))
         ]
     )
+
+
+def _way(route: bytes | str, unit: bytes | str | None) -> bytes:
+    """Why the router chose this version, and of an experiment's request the unit's pseudonym.
+
+    A unit counts only where the route assigns units: there the proxy has overwritten what its caller sent.
+    """
+    if len(route) > LONGEST_ROUTE:
+        return b""
+    found = b',"route":' + orjson.dumps(_text(route))
+    if unit is not None and len(unit) <= LONGEST_ROUTE and _text(route) == "arm":
+        found += b',"unit":' + orjson.dumps(_text(unit))
+    return found
+
+
+def _text(header: bytes | str) -> str:
+    return header if isinstance(header, str) else header.decode("latin-1")
 
 
 def _keys(call: Call) -> list[bytes]:

@@ -252,6 +252,8 @@ class Routes:
                 reply,
                 (exchange, loaded),
                 mirrored=_is_mirrored(headers.get(b"host", b"")),
+                route=headers.get(b"x-windlass-route"),
+                unit=headers.get(b"x-windlass-unit"),
             )
         )
 

@@ -1,13 +1,14 @@
 """A model's traffic as the spec of an HTTPRoute, and a live spec back as traffic: pure, both ways.
 
 Rules in this order, since of equally specific ones the first counts: matches, segments (a rule for each value), arms
-of an experiment (buckets that the script of `policy.py` puts into a header), everybody else. Each backend states its
-version in a response header. Needs Gateway API v1: weights and the response header on a backend are core and
-extended, `requestMirror` is extended, `requestMirror.percent` is in the standard channel from v1.3 on.
+of an experiment (buckets that the script of `policy.py` puts into a header), everybody else. Each rule tells the model
+server in a header why the request is its (`route_header`), and each backend states its version in a response header.
+Needs Gateway API v1: weights and the request's header are core, the response header on a backend and `requestMirror`
+extended, and `requestMirror.percent` is in the standard channel from v1.3 on.
 
 Reading back does not parse: an annotation says what traffic the spec was written for, and it is believed where writing
 that traffic again gives the very spec that is live (what the API server filled in aside). So a spec that was edited
-by hand reads as different traffic, whatever was edited.
+by hand reads as different traffic, whatever was edited. Routes from before the request's header read as what they do.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serving.release import route_header
 from serving.release import traffic as values
 from serving.release.cluster import naming, patterns
 from serving.release.envoy.lua import BUCKET_HEADER
 from serving.release.envoy.routes import VERSION_HEADER
 from serving.release.release import Gateway
+from serving.release.route_header import ROUTE_HEADER
 from serving.release.traffic import BUCKETS, Assignment, Traffic
 from windlass.errors import UsageError
 
@@ -65,13 +68,16 @@ def refusal(traffic: Traffic, gateway: Gateway) -> str | None:
     return None
 
 
-def spec(model: str, namespace: str, traffic: Traffic, gateway: Gateway) -> Spec:
+def spec(model: str, namespace: str, traffic: Traffic, gateway: Gateway, *, told: bool = True) -> Spec:
     """The spec that puts `traffic` in force, with every default spelled out.
+
+    Args:
+        told: whether its rules tell the model servers why a request is theirs.
 
     Raises:
         UsageError: a name cannot stand on a cluster or in a match.
     """
-    write = _Writer(model, namespace, traffic, bool(gateway.hostnames))
+    write = _Writer(model, namespace, traffic, bool(gateway.hostnames), told)
     found: Spec = {
         "parentRefs": [
             {
@@ -106,31 +112,33 @@ def read(route: Mapping[str, Any], model: str, gateway: Gateway) -> Traffic:
         if candidate is None or refusal(candidate, gateway) is not None:
             continue
         try:
-            if _filled(spec(model, namespace, candidate, gateway), namespace) == live:
-                return candidate
+            for told in (True, False):
+                if _filled(spec(model, namespace, candidate, gateway, told=told), namespace) == live:
+                    return candidate
         except UsageError:
             continue
     return FOREIGN
 
 
 class _Writer:
-    def __init__(self, model: str, namespace: str, traffic: Traffic, own_host: bool) -> None:
+    def __init__(self, model: str, namespace: str, traffic: Traffic, own_host: bool, told: bool) -> None:
         self._model = model
         self._namespace = namespace
         self._traffic = traffic
+        self._told = told
         self._paths = [("PathPrefix", "/")] if own_host else _paths(model)
 
     def rules(self) -> list[Spec]:
         traffic = self._traffic
         # whoever asks for a version by name is outside all evidence, so nothing is mirrored
         rules = [
-            self._rule([self._header(match)], {match.version: 100}, mirrored=False)
+            self._rule("match", [self._header(match)], {match.version: 100}, mirrored=False)
             for match in traffic.matches
         ]
-        default = traffic.weights
+        last, default = "weights", traffic.weights
         if traffic.segments is not None:
             rules += [
-                self._rule([_exact(traffic.segments.header, value)], weights)
+                self._rule(route_header.segment(value), [_exact(traffic.segments.header, value)], weights)
                 for value, weights in traffic.segments.weights.items()
             ]
         if traffic.assignment is not None:
@@ -139,9 +147,9 @@ class _Writer:
                     _header(BUCKET_HEADER, "RegularExpression", text) for text in patterns.buckets(ranges)
                 ]
                 if headers:
-                    rules.append(self._rule(headers, {version: 100}))
-            default = {traffic.assignment.otherwise: 100}
-        return [*rules, self._rule([None], default)]
+                    rules.append(self._rule("arm", headers, {version: 100}))
+            last, default = "unassigned", {traffic.assignment.otherwise: 100}
+        return [*rules, self._rule(last, [None], default)]
 
     def _header(self, match: values.Match) -> Spec:
         if match.kind == "cookie":
@@ -149,7 +157,7 @@ class _Writer:
         return _exact(match.name, match.value)
 
     def _rule(
-        self, headers: Sequence[Spec | None], weights: Mapping[str, int], *, mirrored: bool = True
+        self, why: str, headers: Sequence[Spec | None], weights: Mapping[str, int], *, mirrored: bool = True
     ) -> Spec:
         matches = [
             {"path": {"type": kind, "value": path}, **({} if header is None else {"headers": [header]})}
@@ -173,12 +181,16 @@ class _Writer:
                 if weight
             ],
         }
+        filters: list[Spec] = []
+        if self._told:
+            told = {"set": [{"name": ROUTE_HEADER, "value": why}]}
+            filters.append({"type": "RequestHeaderModifier", "requestHeaderModifier": told})
         if mirrored and self._traffic.mirror_to is not None:
             mirror: Spec = {"backendRef": self._service(self._traffic.mirror_to)}
             if self._traffic.mirror_percent < 100:
                 mirror["percent"] = self._traffic.mirror_percent
-            rule["filters"] = [{"type": "RequestMirror", "requestMirror": mirror}]
-        return rule
+            filters.append({"type": "RequestMirror", "requestMirror": mirror})
+        return {**rule, "filters": filters} if filters else rule
 
     def _service(self, version: str) -> Spec:
         return {
@@ -232,7 +244,9 @@ def _weights_alone(live: Spec, model: str) -> Traffic | None:
     if not weights:
         return None
     for item in rules[0].get("filters", ()):
-        mirror = item.get("requestMirror", {})
+        mirror = item.get("requestMirror")
+        if mirror is None:
+            continue
         return Traffic(
             weights,
             naming.version_of(model, mirror.get("backendRef", {}).get("name", "")),

@@ -73,6 +73,7 @@ class Call:
         features: for each row, what the ladder gave.
         source: the lowest rung that a feature of this request came from.
         vectors: for each of `asked.rows` the model's inputs before rounding to float32.
+        route, unit: what the router says of why this version, and of whom; None where it says nothing.
     """
 
     asked: Asked
@@ -87,6 +88,8 @@ class Call:
     source: Source = "online"
     vectors: list[list[float]] | None = None
     outcome: Outcome = PENDING
+    route: bytes | str | None = None
+    unit: bytes | str | None = None
 
     def finish(self, outcome: Outcome) -> bool:
         """Hand over what came of it; False where it was answered before: its model came back after its deadline."""

@@ -28,7 +28,7 @@ DAY = 86_400
 LAST_SECOND = 253_402_300_799  # of the year 9999: a date has no later one
 # as Hive names the partition of rows without a value
 NO_DATE = "__HIVE_DEFAULT_PARTITION__"
-TEXTS = ("request_id", "model", "version", "entities", "request", "source", "answered_by")
+TEXTS = ("request_id", "model", "version", "entities", "request", "source", "answered_by", "route", "unit")
 
 
 def encode(records: Sequence[Mapping[str, Any]]) -> bytes:

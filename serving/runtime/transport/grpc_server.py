@@ -164,6 +164,8 @@ class GrpcServer:
                 started,
                 _reply,
                 self._loop.create_future(),
+                route=metadata.get("x-windlass-route"),
+                unit=metadata.get("x-windlass-unit"),
             )
             self._turns.submit(loaded.lane, call)
             await call.context

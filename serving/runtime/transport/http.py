@@ -23,6 +23,8 @@ READ_HEADERS = frozenset(
     (
         b"x-request-id",
         b"x-windlass-at",
+        b"x-windlass-route",
+        b"x-windlass-unit",
         b"host",
         b"expect",
         b"content-length",

@@ -95,3 +95,13 @@ def test_one_row_of_a_matrix_is_a_line_like_any_other(server: Any) -> None:
 def test_a_line_that_does_not_hold_its_rows_is_refused(broken: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         list(prediction_log.rows(json.loads(json.dumps({"request_id": "r", **broken}))))
+
+
+def test_every_row_of_a_request_says_how_it_was_routed(server: Any) -> None:
+    body = '{"inputs":[{"name":"x","shape":[2,3],"datatype":"FP32","data":[1,2,3,4,5,6]}]}'
+    headers = {"x-request-id": "m", "x-windlass-route": "arm", "x-windlass-unit": "00c0ffee00c0ffee"}
+    assert server.client.post("/v2/models/flights/infer", content=body, headers=headers).status_code == 200
+    (record,) = server.records(1)
+    assert [(row["route"], row["unit"]) for row in prediction_log.rows(record)] == [
+        ("arm", "00c0ffee00c0ffee")
+    ] * 2

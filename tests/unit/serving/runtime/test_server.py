@@ -487,3 +487,32 @@ def test_a_start_that_cannot_be_says_why(
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        pytest.param({"x-windlass-route": "weights"}, {"route": "weights"}, id="by-weight"),
+        pytest.param(
+            {"x-windlass-route": "arm", "x-windlass-unit": "00c0ffee00c0ffee"},
+            {"route": "arm", "unit": "00c0ffee00c0ffee"},
+            id="an-assigned-unit",
+        ),
+        pytest.param(
+            {"x-windlass-route": "segment/mobile", "x-windlass-unit": "made-up"},
+            {"route": "segment/mobile"},
+            id="a-unit-that-its-caller-made-up",
+        ),
+        pytest.param({"x-windlass-unit": "made-up"}, {}, id="no-route-of-ours"),
+        pytest.param({"x-windlass-route": "r" * 513}, {}, id="longer-than-any-of-ours"),
+        pytest.param({"x-windlass-route": 'a"b\\'}, {"route": 'a"b\\'}, id="marks-that-json-escapes"),
+    ],
+)
+def test_what_the_router_says_is_kept_with_the_prediction(
+    shared: Any, sent: dict[str, str], kept: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    """Verify that evidence of experiments and bandits is in the record, and no unit that nobody assigned."""
+    name = f"way-{request.node.callspec.id}"
+    assert shared.predict(INSTANCE, **{"x-request-id": name, **sent}).status_code == 200
+    record = shared.record(name)
+    assert {field: record[field] for field in ("route", "unit") if field in record} == kept

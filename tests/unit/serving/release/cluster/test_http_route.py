@@ -69,6 +69,26 @@ def test_a_route_reads_as_its_traffic(name: str, gateway: Gateway) -> None:
     assert http_route.read(live(ALL[name], gateway), "flights", gateway) == ALL[name]
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_route_from_before_the_route_header_reads_as_its_traffic(name: str) -> None:
+    """Verify that an upgraded operator sees no other traffic in a route that its former self wrote."""
+    route = live(ALL[name])
+    for rule in route["spec"]["rules"]:
+        rule["filters"] = [item for item in rule["filters"] if item["type"] != "RequestHeaderModifier"]
+        if not rule["filters"]:
+            del rule["filters"]
+    assert route["spec"] != live(ALL[name])["spec"]
+    assert http_route.read(route, "flights", GATEWAY) == ALL[name]
+
+
+def test_every_rule_says_why_a_request_is_its() -> None:
+    """Verify that no rule lets through what a caller put into the header."""
+    for traffic in ALL.values():
+        for rule in http_route.spec("flights", "prod", traffic, GATEWAY)["rules"]:
+            (told,) = [f["requestHeaderModifier"] for f in rule["filters"] if "requestHeaderModifier" in f]
+            assert [item["name"] for item in told["set"]] == ["x-windlass-route"]
+
+
 def test_the_defaults_of_the_api_server_are_no_change() -> None:
     """Verify that a route in somebody's shorter spelling, and with its backends in another order, is the same."""
     route = live(CANARY)
