@@ -152,15 +152,18 @@ class Ladder:
             return self._all_fall_back(rows, nows, REFUSED)
         asked = rows[:1] if admission == "probe" else rows
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Read | StoreError | None] = loop.create_future()
+        waiter: asyncio.Future[Read | Exception | None] = loop.create_future()
 
-        def done(outcome: Read | StoreError) -> None:
+        def done(outcome: Read | Exception) -> None:
             # the breaker and the cache learn of it even where nobody waits any more
             self._read_ended(admission, started, asked, nows, outcome)
             if not waiter.done():
                 waiter.set_result(outcome)
 
-        self._batches.begin(asked, nows[: len(asked)], budget_s, done)
+        try:
+            self._batches.begin(asked, nows[: len(asked)], budget_s, done)
+        except Exception as error:  # whatever else a reader raises is a failure of the store
+            done(error)
         timer = loop.call_later(patience, _give_up, waiter) if patience < budget_s else None
         try:
             outcome = await waiter
@@ -264,6 +267,6 @@ class Ladder:
         return Features(values, source)
 
 
-def _give_up(waiter: asyncio.Future[Read | StoreError | None]) -> None:
+def _give_up(waiter: asyncio.Future[Read | Exception | None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

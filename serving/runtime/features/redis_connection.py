@@ -243,20 +243,22 @@ class RedisConnection:
 
     async def _connect(self, delay_s: float) -> None:
         loop, address = asyncio.get_running_loop(), self._address
+        wire = _Wire(self, address)
         try:
             if delay_s:
                 await asyncio.sleep(delay_s)
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if address.path is not None:
-                    await loop.create_unix_connection(lambda: _Wire(self, address), address.path)
+                    await loop.create_unix_connection(lambda: wire, address.path)
                 else:
-                    await loop.create_connection(
-                        lambda: _Wire(self, address), address.host, address.port, ssl=address.tls
-                    )
+                    await loop.create_connection(lambda: wire, address.host, address.port, ssl=address.tls)
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: a host name that is none
             self._opening = None
             reason = str(error) or f"no connection within {CONNECT_TIMEOUT_S:g} s"
-            self._fail_waiting(StoreLostError(f"online store {address.name}: {reason}"))
+            lost = StoreLostError(f"online store {address.name}: {reason}")
+            # it may be open: where time is over just then, uvloop closes what it has announced, and tells nobody
+            wire.end(lost)
+            self._fail_waiting(lost)
 
     def _fail_waiting(self, error: StoreError) -> None:
         waiting, self._waiting = self._waiting, []

@@ -279,6 +279,29 @@ def test_a_store_that_lies_is_left_alone(run: Run, described: Bundle, said: byte
     run(main())
 
 
+def test_a_reader_that_cannot_even_begin_costs_its_features_and_no_request(
+    run: Run, described: Bundle
+) -> None:
+    class Broken:
+        def begin(self, rows: Any, nows: Any, budget_s: float, done: Any) -> None:
+            raise RuntimeError("the handler is closed")
+
+        def read(self, entities: Any, now: float) -> list[float]:
+            raise AssertionError("a batch reader is asked for batches")
+
+        async def warm(self) -> None:
+            pass
+
+    async def main() -> None:
+        ladder = Ladder(described, Broken(), clock=lambda: 0.0)
+        for _ in range(BREAKER.failures + 1):
+            features = await climb(ladder, UA, AA)
+            assert [(f.values, f.source) for f in features] == [(DEFAULTS, "default")] * 2
+        assert ladder.counts.failures == {"RuntimeError": 2 * BREAKER.failures, "resting": 2}
+
+    run(main())
+
+
 def test_a_reader_that_can_only_be_waited_for_is_immediate(
     run: Run, described: Bundle, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -295,6 +296,36 @@ def test_a_store_that_is_not_there_fails_at_once_and_is_found_when_it_comes(
         assert await read(reader, ROW) == [[1.0, 1.0, 1.0]]
         reader.close()
         server.close()
+
+    run(main())
+
+
+def test_a_connection_that_is_given_up_as_it_opens_is_not_kept(
+    run: Run, described: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify it for a machine that stalls just then: uvloop closes what it has announced, and tells nobody."""
+    monkeypatch.setattr(redis_connection, "CONNECT_TIMEOUT_S", 0.05)
+    opened = redis_connection.RedisConnection.opened
+    stalls = [0.2]
+
+    def stalled(self: redis_connection.RedisConnection, wire: Any) -> None:
+        opened(self, wire)
+        if stalls:
+            time.sleep(stalls.pop())
+
+    monkeypatch.setattr(redis_connection.RedisConnection, "opened", stalled)
+
+    async def main() -> None:
+        async with playing(answering) as url:
+            reader = RedisReader(url, described)
+            waiting = asyncio.ensure_future(read(reader, ROW))
+            while stalls:
+                await asyncio.sleep(0)
+            asked_meanwhile = await read(reader, ROW)
+            # asyncio's own loop keeps such a connection
+            assert isinstance(await waiting, StoreLostError) or asked_meanwhile == [[1.0, 1.0, 1.0]]
+            assert [await read(reader, ROW) for _ in range(3)] == [[[1.0, 1.0, 1.0]]] * 3
+            reader.close()
 
     run(main())
 
