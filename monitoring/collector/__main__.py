@@ -17,6 +17,7 @@ from monitoring import labels, predictions
 from monitoring.analysis.exporter import AnalysisCollector
 from monitoring.collector import privacy
 from monitoring.collector.app import App
+from monitoring.collector.evidence import Evidence
 from monitoring.collector.feedback_log import FeedbackLog
 from monitoring.collector.follower import Follower
 from monitoring.collector.http import Connections, listen
@@ -64,7 +65,8 @@ async def serve(
         journal = Journal(configured, options)
         intake = Intake(Names(configured), privacy.key(), time.time, known_only=known_only)
         log = FeedbackLog(labels.path(configured), journal.metrics.commit_seconds.observe)
-        app = App(configured, journal, intake, log)
+        evidence = Evidence(configured, journal.metrics)
+        app = App(configured, journal, intake, log, evidence=evidence)
         connections = Connections(refused=journal.metrics.refused.labels("invalid").inc)
         journal.metrics.registry.register(AnalysisCollector(configured))
         server = await listen(app, connections, host, port)
@@ -80,12 +82,15 @@ async def serve(
             count=lambda kind, count: (
                 None if kind == "label" else journal.metrics.events.labels(kind).inc(count)
             ),
+            settled=log.commits.settled,
         )
+        journal.complete, journal.wanted = lambda: logs.complete, evidence.wanted
         tasks.append(loop.create_task(_follow(logs, journal)))
         stopped = loop.create_task(stop.wait())
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         server.close()
         await connections.drain(DRAIN_SECONDS)
+        await evidence.close()
         for task in (stopped, *tasks):
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The endpoints: take events, predictions and feedback, show the report, say how it goes."""
+"""The endpoints: take events, predictions and feedback, answer about releases, show the report, say how it goes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from monitoring.collector import follower
 from monitoring.collector.feedback_log import FeedbackLog
-from monitoring.collector.http import Request, Response, route
+from monitoring.collector.http import Handler, Request, Response, route
 from monitoring.collector.intake import Entry, Intake
 from monitoring.collector.journal import FullError, Journal
 from monitoring.collector.wal import StorageError
@@ -30,7 +30,12 @@ STORAGE_RETRY_S = 5
 
 
 class App:
-    """Answers requests; `now` gives the time of a label that names none."""
+    """Answers requests.
+
+    Args:
+        now: gives the time of a label that names none.
+        evidence: answers about releases.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class App:
         intake: Intake,
         log: FeedbackLog,
         now: Callable[[], float] = time.time,
+        evidence: Handler | None = None,
     ) -> None:
         self._settings = settings
         self._journal = journal
@@ -55,6 +61,8 @@ class App:
             "/health": ("GET", self._health),
             "/metrics": ("GET", self._show_metrics),
         }
+        if evidence is not None:
+            self._routes["/v1/evidence"] = ("POST", evidence)
 
     async def __call__(self, request: Request) -> Response:
         handle = route(self._routes, request)

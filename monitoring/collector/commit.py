@@ -24,6 +24,8 @@ from monitoring.collector.store import Store
 from windlass.errors import WindlassError
 
 Group = TypeVar("Group", bound=Hashable)
+#: what two times in the store differ by at least
+INSTANT_S = 1e-6
 #: of a kept label, what the index remembers
 KEPT = ("label", "reward", "per", "covariate", "at", "received")
 
@@ -196,6 +198,7 @@ class Committer:
         self, rows: Sequence[dict[str, Any]], inputs: Mapping[str, Mapping[str, tuple[str, ...]]]
     ) -> list[Part]:
         made = []
+        rows = [{**row, "known": self._known(row["received"])} for row in rows]
         for (model, day), group in _grouped(rows, lambda row: (row["model"], keys.day(row["at"]))).items():
             table = parts.predictions(group, inputs.get(model, {}))
             versions = tuple(dict.fromkeys(table["version"].to_pylist()))
@@ -205,10 +208,12 @@ class Committer:
         return made
 
     def _put_labels(self, labelled: labelling.Labelled) -> list[Part]:
-        made = [
-            self._store.put("labels", model, keys.date(day), parts.labels(group), _between(group))
-            for (model, day), group in labelled.placed.items()
-        ]
+        made = []
+        for (model, day), placed in labelled.placed.items():
+            group = [{**row, "known": self._known(row["received"])} for row in placed]
+            made.append(
+                self._store.put("labels", model, keys.date(day), parts.labels(group), _between(group))
+            )
         aside: tuple[tuple[Kind, list[dict[str, Any]]], ...] = (
             ("early", labelled.early),
             ("contradictions", labelled.contradicted),
@@ -217,6 +222,10 @@ class Committer:
             for day, group in _grouped(rows, lambda row: keys.day(row["received"])).items():
                 made.append(self._store.put(kind, "", keys.date(day), parts.labels(group), _between(group)))
         return made
+
+    def _known(self, received: float) -> float:
+        """When a row that is stored now counts as there: not within what readers were told is complete."""
+        return max(received, self._store.manifest.until + INSTANT_S)
 
     def _write_held(self, held: Sequence[pairing.Entry]) -> str | None:
         if not held:

@@ -31,8 +31,14 @@ from windlass.errors import WindlassError
 from windlass.settings import Settings
 
 
-def consolidate(configured: Settings, options: Options, until: int, *, now: float) -> Manifest:
+def consolidate(
+    configured: Settings, options: Options, until: int, *, now: float, complete: float = 0.0
+) -> Manifest:
     """Bring every segment below `until` into the store, then compact it and remove what is past its time.
+
+    Args:
+        complete: everything that was received up to then is in those segments or before them, epoch seconds; 0 where
+            that is not known.
 
     Raises:
         WindlassError: the disk or the object store did not take it; what is not in the store is in the journal.
@@ -48,6 +54,8 @@ def consolidate(configured: Settings, options: Options, until: int, *, now: floa
             _remove_taken(folder, store.manifest.wal)
         if store.manifest is before and before.held is not None:
             work.take([])
+        if complete > store.manifest.until:
+            store.commit(replace(store.manifest, until=complete))
         maintain(store, options)
         return store.manifest
 
@@ -81,6 +89,9 @@ def main(argv: list[str] | None = None) -> int:
         type=int,
         help="the first segment that is still written to; without it no collector may run",
     )
+    parser.add_argument(
+        "--complete", type=float, default=0.0, help="what was received up to then comes before that segment"
+    )
     parser.add_argument("--options", default="{}", help="monitoring.collector.options.Options as JSON")
     arguments = parser.parse_args(argv)
     telemetry.switch_off()
@@ -91,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.until is None:
             done = finish(configured, options, now=now)
         else:
-            done = consolidate(configured, options, arguments.until, now=now)
+            done = consolidate(configured, options, arguments.until, now=now, complete=arguments.complete)
     except (WindlassError, OSError) as error:
         sys.stderr.write(f"windlass collector: the journal could not be brought into the store: {error}\n")
         return 1

@@ -58,6 +58,10 @@ class Follower:
         offsets: from the store and from what the journal holds beyond it.
         refuse: told how many lines are none of the kind, and stay out.
         count: told the number of entries of a type that were taken.
+        settled: returns once what is being written to the feedback log is in it.
+
+    Attributes:
+        complete: labels that were acknowledged by then are in the journal, epoch seconds; 0 before that is known.
     """
 
     def __init__(
@@ -71,7 +75,10 @@ class Follower:
         now: Callable[[], float],
         refuse: Callable[[int], None],
         count: Callable[[str, int], None],
+        settled: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self.complete = 0.0
+        self._settled = settled
         self._predictions = predictions
         self._feedback = feedback
         self._intake = intake
@@ -91,7 +98,10 @@ class Follower:
             WindlassError, OSError: a file cannot be read, the journal did not take it, or a workload cannot be loaded;
                 it is read again then. The other files were read all the same.
         """
-        found = False
+        begun = self._now()
+        if self._settled is not None:
+            await self._settled()
+        found, whole = False, False
         failure: Exception | None = None
         for kind, path in self._files():
             try:
@@ -99,9 +109,13 @@ class Follower:
                 if new is not None:
                     await self._take(kind, path.name, *new)
                     found = True
+                # a prediction comes when it is read; of labels a chunk is full, or it was the rest
+                whole = kind == FEEDBACK and (new is None or len(new[0]) < CHUNK_BYTES // 2)
             except (WindlassError, OSError) as error:
                 # a file that waits for its workload keeps no other one from being read
                 failure = failure or error
+        if whole:
+            self.complete = begun
         if failure is not None:
             raise failure
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,6 +53,12 @@ class GroupCommit:
             self._committer = loop.create_task(self._commit())
         await done
 
+    async def settled(self) -> None:
+        """Return once all that was handed in before is written, or was refused."""
+        if self._committer is not None:
+            with contextlib.suppress(WindlassError):  # nothing of ours is in that write
+                await self.append(b"")
+
     async def _commit(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
@@ -61,12 +68,13 @@ class GroupCommit:
             failure: BaseException | None = None
             started = loop.time()
             try:
-                await loop.run_in_executor(self._thread, self._write, together)
+                if together:
+                    await loop.run_in_executor(self._thread, self._write, together)
             except WindlassError as error:
                 failure = error
             except BaseException as error:  # every caller is told, whatever it was
                 failure = WindlassError(f"the journal failed: {error!r}")
-            if self._observe is not None:
+            if self._observe is not None and together:
                 self._observe(loop.time() - started)
             self._in_flight = 0
             self._bytes -= len(together)

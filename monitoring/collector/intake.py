@@ -116,6 +116,8 @@ class Intake:
             "latency_ms": _finite(record.get("latency_ms")),
             "source": _text(record.get("source")),
             "answered_by": _text(record.get("answered_by")),
+            "route": _word(record.get("route")),
+            "unit": _word(record.get("unit")),
         }
         for place in payloads.PLACES:
             if row[place] is not None and not isinstance(row[place], Mapping):
@@ -144,6 +146,10 @@ class Intake:
             else:
                 at = event.at
                 entry |= self._answer(event.data, version)
+                if OURS.fullmatch(event.source):
+                    # other servers may repeat in their answers what a caller wrote
+                    told = _parameters(event.data)
+                    entry |= {"route": _word(told.get("route")), "unit": _word(told.get("unit"))}
                 entry["scores"] = [self._rules(model).answer(score) for score in entry["scores"]]
         except UsageError as error:
             raise UsageError(f"event {event.id!r}: {error}") from None
@@ -152,8 +158,7 @@ class Intake:
 
     def _answer(self, body: Any, version: str) -> Entry:
         scores = [_finite(score) for score in payloads.response_scores(body)]
-        parameters = body.get("parameters")
-        parameters = parameters if isinstance(parameters, Mapping) else {}
+        parameters = _parameters(body)
         stated = body.get("model_version")
         return {
             "type": "response",
@@ -228,6 +233,17 @@ def _vector(values: Any) -> list[float | None] | None:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parameters(body: Any) -> Mapping[str, Any]:
+    found = body.get("parameters")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _word(value: Any) -> str | None:
+    """What a router said, which is never a reason to lose the prediction that it came with."""
+    fine = isinstance(value, str) and 0 < len(value) <= cloudevents.LONGEST_NAME and value.isprintable()
+    return value if fine else None
 
 
 def _text(value: Any) -> str | None:

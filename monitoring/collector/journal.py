@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,16 @@ class FullError(WindlassError):
 
 
 class Journal:
-    """Acknowledges; only one process may have it."""
+    """Acknowledges; only one process may have it.
+
+    Attributes:
+        complete: says up to when all that was received otherwise is here, epoch seconds: what followed files hold.
+        wanted: whether somebody asks up to when the store is complete, so that it is to say so although nothing comes.
+    """
 
     def __init__(self, settings: Settings, options: Options) -> None:
+        self.complete: Callable[[], float] = lambda: 0.0
+        self.wanted: Callable[[], bool] = lambda: False
         self._settings = settings
         self.options = options
         self._folder = root(settings) / "wal"
@@ -138,7 +146,7 @@ class Journal:
             if time.monotonic() < due and (len(closed) < BACKLOG or pause > self.options.consolidate_s):
                 continue
             # halves that wait for their other one become old although nothing comes
-            if (self._since or self._held) and not await self.consolidate():
+            if (self._since or self._held or self.wanted()) and not await self.consolidate():
                 pause = min(LONGEST_PAUSE_S, 2 * pause)
             else:
                 pause = self.options.consolidate_s
@@ -152,12 +160,16 @@ class Journal:
         return await asyncio.shield(self._work)
 
     async def _consolidate(self) -> bool:
+        # whole seconds, so that whoever counts by seconds has each of them whole
+        complete = math.floor(min(self.complete(), time.time()))
+        await self.commits.settled()
         await self.commits.alone(self._wal.roll)
         options = orjson.dumps(asdict(self.options)).decode()
         try:
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "monitoring.collector.consolidation",
-                "--home", str(self._settings.home), "--until", str(self._wal.active), "--options", options,
+                "--home", str(self._settings.home), "--until", str(self._wal.active), "--complete", str(complete),
+                "--options", options,
                 stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
         except OSError as error:  # no process or no memory left for one

@@ -73,6 +73,9 @@ class Manifest:
         offsets: of the files that are followed, how far their lines are in the store.
         counts: what became of everything so far, by name.
         written: when, epoch seconds.
+        until: everything that was received up to then is in the store, epoch seconds; 0 where nobody said so. Rows that
+            come in later are `known` later, whenever they were received.
+        latest: of predictions and labels, by path, when the last of their rows became `known`.
     """
 
     generation: int = 0
@@ -86,6 +89,8 @@ class Manifest:
     offsets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     written: float = 0.0
+    until: float = 0.0
+    latest: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, kind: Kind, model: str | None = None) -> list[Part]:
         """The parts of a kind, of one model where it is named, in the order of their days."""
@@ -127,6 +132,8 @@ def decode(content: bytes, name: str) -> Manifest:
             offsets=found["offsets"],
             counts=found["counts"],
             written=found["written"],
+            until=found.get("until", 0.0),
+            latest=found.get("latest", {}),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise WindlassError(

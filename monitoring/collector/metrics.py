@@ -84,6 +84,21 @@ class Metrics:
             "Attempts to bring the journal into the store that failed",
             registry=self.registry,
         )
+        self.evidence_releases = Gauge(
+            "windlass_collector_evidence_releases",
+            "Releases whose evidence is asked for",
+            registry=self.registry,
+        )
+        self.evidence_rows = Counter(
+            "windlass_collector_evidence_rows",
+            "Predictions and labels that were counted as evidence, again after a restart",
+            registry=self.registry,
+        )
+        self.evidence_rebuild_seconds = Gauge(
+            "windlass_collector_evidence_rebuild_seconds",
+            "Time that the store was last read for the first answer about a release",
+            registry=self.registry,
+        )
         for name, text, read in (
             ("pending", "Requests that wait for the disk", pending),
             ("wal_bytes", "Bytes of the journal that are not in the store yet", wal_bytes),

@@ -81,6 +81,8 @@ def whole(request: Entry | None, response: Entry | None) -> list[dict[str, Any]]
         "latency_ms": best.get("latency_ms"),
         "source": best.get("feature_source"),
         "answered_by": best.get("answered_by"),
+        "route": best.get("route"),
+        "unit": best.get("unit"),
     }
     if request is None or response is None:
         shared[HALF] = RESPONSE if request is None else REQUEST

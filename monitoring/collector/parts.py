@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Record = Mapping[str, Any]
-TEXTS = ("version", "source", "answered_by", "half")
+TEXTS = ("version", "source", "answered_by", "half", "route", "unit")
 #: fields of their own columns, the most frequent ones; names that differ from row to row would make a column a row
 MOST_FIELDS = 256
 #: the column of the rest, as JSON
@@ -44,6 +44,7 @@ def predictions(rows: Sequence[Record], inputs: Mapping[str, tuple[str, ...]]) -
         "mirrored": pa.array([bool(row["mirrored"]) for row in rows], pa.bool_()),
         "at": times([row["at"] for row in rows]),
         "received": times([row["received"] for row in rows]),
+        "known": times([row.get("known") for row in rows]),
         "score": pa.array([_float(row["score"]) for row in rows], pa.float64(), from_pandas=True),
         "answer": pa.array(
             [
@@ -55,9 +56,10 @@ def predictions(rows: Sequence[Record], inputs: Mapping[str, tuple[str, ...]]) -
         "latency_ms": pa.array(
             [_float(row.get("latency_ms")) for row in rows], pa.float64(), from_pandas=True
         ),
-        "source": pa.array([row.get("source") for row in rows], pa.string()),
-        "answered_by": pa.array([row.get("answered_by") for row in rows], pa.string()),
-        "half": pa.array([row.get("half") for row in rows], pa.string()),
+        **{
+            name: pa.array([row.get(name) for row in rows], pa.string())
+            for name in ("source", "answered_by", "half", "route", "unit")
+        },
     }
     for prefix, place in ((ENTITY, "entities"), (REQUEST, "request")):
         given = [row.get(place) or {} for row in rows]
@@ -77,7 +79,9 @@ def labels(rows: Sequence[Record]) -> pa.Table:
     import pyarrow as pa
 
     extra = [name for name in ("kept_label", "kept_reward") if rows and name in rows[0]]
-    moments = [name for name in ("at", "received", "prediction_at", "kept_at") if rows and name in rows[0]]
+    moments = [
+        name for name in ("at", "received", "known", "prediction_at", "kept_at") if rows and name in rows[0]
+    ]
     columns: dict[str, pa.Array] = {
         "request_id": pa.array([row["request_id"] for row in rows], pa.string()),
         **{
@@ -87,6 +91,17 @@ def labels(rows: Sequence[Record]) -> pa.Table:
         **{name: times([row.get(name) for row in rows]) for name in moments},
     }
     return pa.table(columns)
+
+
+def latest(table: pa.Table) -> float:
+    """When the last of a part's rows became known, epoch seconds; of those from before that was kept, when it came."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = table["received"]
+    if "known" in table.column_names:
+        known = pc.coalesce(table["known"], known)
+    return float(pc.max(pc.cast(known, pa.int64())).as_py() or 0) / 1e6
 
 
 def times(seconds: Sequence[float | None]) -> pa.Array:

@@ -1,12 +1,15 @@
 """What the collector stored, for the analysis jobs: predictions of a window with their labels, or the files themselves.
 
-Columns of a prediction's file: request_id, version, mirrored, at, received (timestamps in UTC, microseconds), score
-(null of an answer that is not one number: `answer` then holds it as JSON), latency_ms, source, answered_by, half (null;
-"request" or "response" where the other one never came),
+Columns of a prediction's file: request_id, version, mirrored, at, received (timestamps in UTC, microseconds), known,
+score (null of an answer that is not one number: `answer` then holds it as JSON), latency_ms, source, answered_by, half
+(null; "request" or "response" where the other one never came), route (why the router chose the version, see
+`serving.release.route_header`; null where none of ours did) and unit (the pseudonym of an experiment's unit),
 `entity.<name>`, `request.<name>` (numbers or text; `request.*` holds rare fields as JSON) and `feature.<name>`, one for
 each input of the model, null where it was missing. Columns of a label's file: request_id, label, reward, per,
-covariate, at, received, prediction_at.
-A label lies in the partition of its prediction, however late it came.
+covariate, at, received, known, prediction_at.
+A label lies in the partition of its prediction, however late it came. `known` is when a row counts as there: when it
+came, and never before what the store had already declared complete (`Manifest.until`). Files from before a column was
+kept have none of it.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ class Store:
         self.folder = root(configured)
         self.place = place(configured)
         self.now = now
+        #: of parts that no manifest names yet
+        self._latest: dict[str, float] = {}
         content = self.place.read(manifest.NAME)
         self.manifest = Manifest() if content is None else manifest.decode(content, manifest.NAME)
         if rebuild.missing(self.manifest, self.folder):
@@ -50,9 +52,12 @@ class Store:
 
     def commit(self, changed: Manifest) -> Manifest:
         """Make a manifest the one that holds."""
-        done = replace(changed, generation=self.generation, written=self.now)
+        latest = {**changed.latest, **self._latest}
+        named = {part.path: latest[part.path] for part in changed.parts if part.path in latest}
+        done = replace(changed, generation=self.generation, written=self.now, latest=named)
         self.place.write(manifest.NAME, manifest.encode(done))
         self.manifest = done
+        self._latest.clear()
         return done
 
     def put(
@@ -70,6 +75,8 @@ class Store:
         with self.place.writing(path) as temporary:
             parts.write(table, temporary)
             size = temporary.stat().st_size
+        if kind in ("predictions", "labels"):
+            self._latest[path] = parts.latest(table)
         return Part(kind, model, date, path, table.num_rows, size, *between, versions)
 
 

@@ -49,11 +49,15 @@ class Losses:
                 self._early.setdefault(label.request_id, label)
         _forget_oldest(self._early)
 
-    def differences(self) -> tuple[float, ...]:
-        """All that is known; what is new since the last call stands at the end, by the time of its label."""
+    def settle(self) -> None:
+        """Put what is new at the end, by the time of its label: whatever comes later comes after it."""
         # ties go by id, so that a sequential verdict never depends on which log was read first
         self._known += [difference for _, _, difference in sorted(self._new)]
         self._new.clear()
+
+    def differences(self) -> tuple[float, ...]:
+        """All that is known; what is new since the last call stands at the end, by the time of its label."""
+        self.settle()
         return tuple(self._known)
 
     def _join(self, label: Label) -> None:

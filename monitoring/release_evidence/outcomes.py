@@ -195,6 +195,11 @@ class Outcomes:
         return {check: dict(cells) for check, cells in self._contexts[version].items() if cells}
 
     @property
+    def held(self) -> int:
+        """Observations that are in memory: those that wait, and units that are known to be over."""
+        return len(self._open) + len(self._over)
+
+    @property
     def waiting(self) -> int:
         """Observations that are not finished."""
         return len(self._open)

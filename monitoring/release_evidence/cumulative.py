@@ -1,0 +1,179 @@
+"""The evidence of one release out of what the collector stored, second by second.
+
+What is handed out depends on the rows alone: neither on when somebody asked, nor on how much was read at once, nor on
+whether it was read before. That holds because a second is handed in whole and seconds in their order, and because what
+is over by a second is counted before anything later is looked at.
+
+A prediction in the store is an answered request: of one that failed there is none. What only the proxy or Prometheus
+knows (requests, errors, latencies) is not said here. A request with several rows is as many observations here, each
+with a reward of its own, since that is what a label names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from monitoring.labels import Label
+from monitoring.predictions import Prediction
+from monitoring.release_evidence.losses import Losses
+from monitoring.release_evidence.outcomes import LOST, Outcomes
+from monitoring.release_evidence.pairs import ScorePairs
+from monitoring.release_evidence.question import Question
+from monitoring.release_evidence.times import PRESENT
+from serving.release import route_header
+from serving.release.envoy.access_log import Access
+from serving.release.evidence import ArmEvidence, Evidence
+from serving.release.release import Bandit, Canary, Experiment, Shadow
+
+#: from which score on a decision is a yes
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One stored prediction.
+
+    Attributes:
+        received: when it came, epoch seconds: the only time of it that no caller can state.
+        score: None of an answer that is not one number.
+        route, unit: what the router said of the request; None where no router of ours did.
+    """
+
+    request_id: str
+    version: str
+    mirrored: bool
+    received: float
+    score: float | None
+    route: str | None = None
+    unit: str | None = None
+
+
+class Cumulative:
+    """Evidence since a release began; what is handed in before its beginning is for the caller to leave out."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        release, strategy = question.release, question.release.strategy
+        self._outcomes = Outcomes(release, question.champion, question.since, PRESENT)
+        if question.enrolled_until is not None:
+            self._outcomes.enrolled_until = question.enrolled_until
+        self._assigns = isinstance(strategy, Experiment)
+        self._segments = isinstance(strategy, Bandit) and strategy.context is not None
+        mirrored = isinstance(strategy, Shadow) or (isinstance(strategy, Canary) and strategy.mirror)
+        asks_losses = mirrored and any(check.metric == "brier" for check in release.checks)
+        self._losses = Losses(question.since, PRESENT) if asks_losses else None
+        joined = None if self._losses is None else self._losses.add_pair
+        self._pairs = None
+        if mirrored:
+            self._pairs = ScorePairs(
+                release.model, question.champion, release.candidate, THRESHOLD, (), joined=joined
+            )
+        self._answered = self._untold = 0
+
+    @property
+    def enrolled_until(self) -> float:
+        """Epoch seconds; infinite where no units are enrolled."""
+        return self._outcomes.enrolled_until
+
+    def enrol_until(self, moment: float) -> None:
+        """Enrol units up to this time, epoch seconds; of a time that has not been handed in yet."""
+        self._outcomes.enrolled_until = moment
+
+    @property
+    def held(self) -> int:
+        """Observations in memory."""
+        return self._outcomes.held
+
+    def add(self, second: int, answers: Sequence[Answer], labels: Sequence[Label]) -> None:
+        """Take all that became known within (second - 1, second], epoch seconds."""
+        self._outcomes.finish(float(second - 1))
+        if answers:
+            waited_for = [answer for answer in answers if not answer.mirrored]
+            accesses = [self._access(answer) for answer in waited_for]
+            self._outcomes.add_accesses(sorted(accesses, key=lambda a: (a.at, a.request_id, a.version)))
+            if self._pairs is not None:
+                self._pairs.add([self._prediction(a, a.score) for a in answers if a.score is not None])
+        if labels:
+            # a label before a reward alone: of one moment the order in which they came is not known any more
+            in_order = sorted(
+                labels, key=lambda label: (label.received, label.request_id, label.label is None)
+            )
+            self._outcomes.add_labels(in_order)
+            if self._losses is not None:
+                self._losses.add_labels(in_order)
+        if self._losses is not None:
+            self._losses.settle()
+
+    def evidence(self, at: int) -> Evidence:
+        """Everything up to `at`, epoch seconds, all of which was handed in."""
+        self._outcomes.finish(float(at))
+        silent = {}
+        reason = self._untold_reason() or self._outcomes.silent()
+        if reason is not None:
+            silent["feedback"] = reason
+        return Evidence(
+            at=datetime.fromtimestamp(at, UTC),
+            arms={version: self._arm(version) for version in self.question.versions},
+            paired={} if self._losses is None else {"brier": self._losses.differences()},
+            pairs=None if self._pairs is None else self._pairs.sums(),
+            silent=silent,
+        )
+
+    def _arm(self, version: str) -> ArmEvidence:
+        return ArmEvidence(
+            units=self._outcomes.units(version),
+            outcomes=self._outcomes.totals(version),
+            periods=self._outcomes.periods(version),
+            contexts=self._outcomes.contexts(version),
+        )
+
+    def _access(self, answer: Answer) -> Access:
+        told = None if answer.route is None else route_header.read(answer.route)
+        self._answered += 1
+        self._untold += told is None
+        kind, segment = told or ("weights", None)
+        if self._assigns and told is None:
+            kind = "unassigned"
+        unit = answer.unit if kind == "arm" else None
+        return Access(
+            request_id=answer.request_id,
+            model=self.question.release.model,
+            version=answer.version,
+            at=answer.received,
+            code=200,
+            duration_ms=0.0,
+            upstream_ms=None,
+            flags="",
+            event_at=None,
+            route=kind,
+            segment=segment,
+            unit=unit,
+        )
+
+    def _prediction(self, answer: Answer, score: float) -> Prediction:
+        return Prediction(
+            request_id=answer.request_id,
+            model=self.question.release.model,
+            version=answer.version,
+            at=answer.received,
+            entities={},
+            request={},
+            features=(),
+            score=score,
+            latency_ms=math.nan,
+            source="",
+            mirrored=answer.mirrored,
+        )
+
+    def _untold_reason(self) -> str | None:
+        """Why units or contexts are not known; None where they are, or nobody needs them."""
+        if not (self._assigns or self._segments) or self._untold <= LOST * self._answered:
+            return None
+        what = "which unit it is of" if self._assigns else "which context it is of"
+        return (
+            f"{self._untold} of {self._answered} predictions do not say {what}; let the model servers send them "
+            "(payload sender: runtime) and the model's HTTPRoute be the operator's: KServe's own logger leaves it out"
+        )

@@ -1,0 +1,224 @@
+"""The releases whose evidence is asked for, each as far as the store has been read for it.
+
+Nothing here is kept over a restart: the store is read again, and gives the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from monitoring.collector import manifest as manifests
+from monitoring.collector.place import Place
+from monitoring.release_evidence.cumulative import Cumulative
+from monitoring.release_evidence.question import Question
+from monitoring.release_evidence.stored import Second, Seconds
+from serving.release.journal import evidence_json
+from windlass.errors import UsageError, WindlassError
+
+MOST_RELEASES = 64
+#: requests and units in memory, of all releases together; each takes some 400 bytes
+MOST_HELD = 1_000_000
+FORGOTTEN_AFTER_S = 86_400.0
+#: how long a question waits for what is not read yet, and how long one release is read for before another's turn
+PATIENCE_S = 2.0
+TURN_S = 0.2
+
+
+class ConflictError(UsageError):
+    """The release of that name is another one."""
+
+
+class WaitError(WindlassError):
+    """There is no answer yet; there will be."""
+
+
+class _Live:
+    """One release.
+
+    Attributes:
+        read: everything that became known up to this second is counted.
+        asked: when it was last asked for, on the monotonic clock.
+        spent_s: seconds that the reading up to the first answer took so far; None once that was given.
+    """
+
+    def __init__(self, question: Question, asked: float) -> None:
+        self.cumulative = Cumulative(question)
+        self.read = int(question.since)
+        self.asked = asked
+        self.spent_s: float | None = 0.0
+        self.seconds: Seconds | None = None
+        self.rows: Iterator[Second] | None = None
+
+
+class Releases:
+    """Answers questions, and reads on meanwhile.
+
+    Args:
+        place: of the store.
+        clock: monotonic seconds.
+
+    Attributes:
+        rows: predictions and labels that were counted so far, of every release.
+        rebuild_s: how long the newest reading up to a first answer took; None before the first one.
+    """
+
+    def __init__(self, place: Place, clock: Callable[[], float] = time.monotonic) -> None:
+        self._place = place
+        self._clock = clock
+        self._live: dict[tuple[str, str], _Live] = {}
+        #: of files, between which moments their rows became known
+        self._bounds: dict[str, tuple[int, int]] = {}
+        self._turn = 0
+        self.rows = 0
+        self.rebuild_s: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def answer(self, question: Question) -> dict[str, Any]:
+        """The evidence as JSON values (`evidence_json`), up to when the store is complete.
+
+        Raises:
+            ConflictError: the release of that name is another one.
+            WaitError: it is not all read yet, or there is no room.
+        """
+        live = self._find(question)
+        live.asked = self._clock()
+        deadline = self._clock() + PATIENCE_S
+        while self._behind(live):
+            if self._clock() > deadline:
+                raise WaitError(_progress(live))
+            self._advance(live)
+        if live.spent_s is not None:
+            self.rebuild_s, live.spent_s = live.spent_s, None
+        evidence = live.cumulative.evidence(live.read)
+        known = {name: evidence.paired.get(name, ())[:count] for name, count in question.paired_after.items()}
+        return evidence_json.to_json(evidence, known)
+
+    def work(self) -> bool:
+        """Read on for a moment for one release that is behind; whether any is."""
+        behind = [live for live in self._live.values() if live.rows is not None]
+        if not behind or self._held > MOST_HELD:
+            return False
+        self._turn += 1
+        # whoever asks next begins where this ended, and is told why
+        with contextlib.suppress(Exception):
+            self._advance(behind[self._turn % len(behind)])
+        return True
+
+    def forget(self) -> None:
+        """Leave out the releases that nobody has asked for in a day."""
+        before = self._clock() - FORGOTTEN_AFTER_S
+        self._live = {key: live for key, live in self._live.items() if live.asked > before}
+
+    @property
+    def _held(self) -> int:
+        return sum(live.cumulative.held for live in self._live.values())
+
+    def _find(self, question: Question) -> _Live:
+        key = (question.release.namespace, question.release.name)
+        live = self._live.get(key)
+        if live is not None:
+            known = live.cumulative.question
+            same = (known.release, known.champion) == (question.release, question.champion)
+            if known.since == question.since and same:
+                return self._enrolling(key, live, question)
+            if known.since >= question.since:
+                raise ConflictError(
+                    f"release {question.release.name} is known as another one, that began at {_time(known.since)}; ask "
+                    "with the spec, champion and beginning that it has"
+                )
+            # one of that name was deleted, and this one is new
+        elif len(self._live) >= MOST_RELEASES:
+            raise WaitError(
+                f"{MOST_RELEASES} releases are asked for here already; one is forgotten when nobody asks for a day"
+            )
+        self._live[key] = _Live(question, self._clock())
+        return self._live[key]
+
+    def _enrolling(self, key: tuple[str, str], live: _Live, question: Question) -> _Live:
+        """The release with the end of its enrolment: what was counted beyond another end is counted again."""
+        before, now = live.cumulative.enrolled_until, question.enrolled_until
+        if now is None or now == before:
+            return live
+        if live.read <= min(before, now):
+            live.cumulative.enrol_until(now)
+            return live
+        self._live[key] = _Live(question, self._clock())
+        return self._live[key]
+
+    def _behind(self, live: _Live) -> bool:
+        """Whether the store holds more that is complete than what is counted.
+
+        Raises:
+            WaitError: the store is not complete up to the release's beginning.
+        """
+        if live.rows is not None:
+            return True
+        content = self._place.read(manifests.NAME)
+        known = manifests.Manifest() if content is None else manifests.decode(content, manifests.NAME)
+        question, until = live.cumulative.question, int(known.until)
+        if until <= int(question.since):
+            raise WaitError(
+                f"of what was received since {_time(question.since)} nothing counts yet: the store is complete up to "
+                f"{_time(until)}"
+            )
+        if until <= live.read:
+            return False
+        if len(self._bounds) > 2 * len(known.parts):
+            there = {part.path for part in known.parts}
+            self._bounds = {path: between for path, between in self._bounds.items() if path in there}
+        live.seconds = Seconds(
+            self._place, known, question.release.model, question.versions,
+            since=question.since, after=live.read, until=until, bounds=self._bounds,
+        )  # fmt: skip
+        live.rows = iter(live.seconds)
+        return True
+
+    def _advance(self, live: _Live) -> None:
+        """Count some seconds.
+
+        Raises:
+            WaitError: a file was replaced meanwhile, or there is no room.
+        """
+        assert live.rows is not None  # noqa: S101 - it is behind
+        if self._held > MOST_HELD:
+            raise WaitError(
+                f"{self._held} requests and units of live releases wait for what becomes of them, and {MOST_HELD} may; "
+                "end a release, or give one a shorter outcomeDelay"
+            )
+        begun = self._clock()
+        try:
+            for found in live.rows:
+                live.cumulative.add(found.second, found.answers, found.labels)
+                live.read = found.second
+                self.rows += len(found.answers) + len(found.labels)
+                if self._clock() - begun > TURN_S:
+                    return
+            live.rows = None
+        except FileNotFoundError as error:
+            # what was counted is a number of whole seconds
+            live.rows = None
+            raise WaitError("files of the store were replaced while they were read; ask again") from error
+        except BaseException:
+            live.rows = None
+            self._live = {key: other for key, other in self._live.items() if other is not live}
+            raise
+        finally:
+            if live.spent_s is not None:
+                live.spent_s += self._clock() - begun
+
+
+def _progress(live: _Live) -> str:
+    share = ""
+    if live.seconds is not None and live.seconds.rows:
+        share = f": {100 * live.seconds.read // live.seconds.rows} % of the rows"
+    return f"reading what was stored since {_time(live.cumulative.question.since)}{share}"
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
