@@ -25,7 +25,8 @@ class ArmEvidence:
         latencies: their durations in milliseconds; None where nobody measured.
         skew_checked: logged feature vectors that were recomputed point-in-time, mirrored requests included.
         skew_mismatched: those of them that differed.
-        units: units of an experiment that were assigned, by first exposure; None where requests are the units.
+        units: what the split is judged by where that is not `requests`: units of an experiment that were assigned, by
+            first exposure; requests of one span of time, where versions' counts do not reach equally far.
         outcomes: check -> sums over the finished observations (requests, or matured units) of this version.
         periods: check -> the same sums by period of exposure, oldest first, for the novelty check.
         contexts: check -> value of the bandit's context header -> sums over the finished requests.

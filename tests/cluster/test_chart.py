@@ -46,7 +46,9 @@ def test_the_operator_understands_what_it_is_given(name: str) -> None:
     ("stated", "asked", "namespace"),
     [
         pytest.param([], None, None, id="none"),
-        pytest.param(["operator.collectorUrl=http://c:80"], "http://c:80", "windlass", id="of-this-namespace"),
+        pytest.param(
+            ["operator.collectorUrl=http://c:80"], "http://c:80", "windlass", id="of-this-namespace"
+        ),
         pytest.param(
             ["operator.collectorUrl=http://c.data:80", "operator.collectorNamespace=data"],
             "http://c.data:80",

@@ -19,9 +19,13 @@ from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.journal import evidence_json
 from serving.release.journal.store import Record
 from serving.release.prometheus.client import Prometheus
+from serving.release.prometheus.shares import Shares
 from serving.release.prometheus.source import PrometheusSource
 from serving.release.prometheus.templates import RUNTIME, Queries
 from serving.release.statistics.histogram import Histogram
+
+#: Scrape intervals after which a sample is late.
+LATE_AFTER = 4.0
 
 #: Cluster names by version; None where they are called after model and version.
 Places = Mapping[str, tuple[str, ...]]
@@ -38,6 +42,7 @@ class ReleaseEvidence:
         places: where the versions are in the route now; asked at every look.
         more: further matchers of every query.
         durations: whether a check needs latencies.
+        shares: whether the split of the requests is judged by these counts.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class ReleaseEvidence:
         more: Mapping[str, str] | None = None,
         scrape_interval_s: float = 15.0,
         durations: bool = True,
+        shares: bool = False,
     ) -> None:
         self._prometheus = prometheus
         self._model = model
@@ -66,9 +72,18 @@ class ReleaseEvidence:
         self._at_places: Places | None = None
         self._since = since
         self._source: PrometheusSource | None = None
+        self._shares = None
+        if shares:
+            arms = {} if base is None else base.arms
+            before = {v: arm.requests if arm.units is None else arm.units for v, arm in arms.items()}
+            late_s = LATE_AFTER * scrape_interval_s
+            self._shares = Shares(before, since.timestamp(), interval_s=scrape_interval_s, late_s=late_s)
 
-    def look(self, at: datetime) -> Evidence:
+    def look(self, at: datetime, *, anew: bool = False) -> Evidence:
         """Everything counted up to `at`.
+
+        Args:
+            anew: whether the split of the requests is judged anew from here on.
 
         Raises:
             WindlassError: where the versions are in the route cannot be asked.
@@ -77,7 +92,9 @@ class ReleaseEvidence:
         if self._source is not None and places != self._at_places:
             # what the old names counted up to now; it is asked a last time
             self._base = self._total(self._source.evidence(self._versions, at))
-            self._source, self._since = None, at
+            self._source, self._since, anew = None, at, True
+        if anew and self._shares is not None:
+            self._shares.begin(at.timestamp())
         if self._source is None:
             self._at_places = places
             self._source = PrometheusSource(
@@ -87,9 +104,21 @@ class ReleaseEvidence:
                 queries=self._queries_of(places),
                 more=self._more,
                 scrape_interval_s=self._scrape_interval_s,
+                late_after=LATE_AFTER,
                 durations=self._durations,
             )
-        return self._total(self._source.evidence(self._versions, at))
+        return self._shared(self._source, self._total(self._source.evidence(self._versions, at)), at)
+
+    def _shared(self, source: PrometheusSource, found: Evidence, at: datetime) -> Evidence:
+        """With the requests by which the split is judged: those of one span of time for all versions."""
+        if self._shares is None:
+            return found
+        if not found.silent and not found.faults:
+            self._shares.add(source.scraped(self._versions), at.timestamp())
+        arms = {
+            version: replace(arm, units=self._shares.count(version)) for version, arm in found.arms.items()
+        }
+        return replace(found, arms=arms)
 
     def _total(self, found: Evidence) -> Evidence:
         if self._base is None:
@@ -131,12 +160,13 @@ def merged(counted: Evidence, collected: Evidence) -> Evidence:
     """What Prometheus counted (requests, errors, latencies) with what the collector joined (all else)."""
     arms: dict[str, ArmEvidence] = {}
     for version in dict.fromkeys((*counted.arms, *collected.arms)):
-        ours = counted.arms.get(version, ArmEvidence())
+        ours, theirs = counted.arms.get(version, ArmEvidence()), collected.arms.get(version, ArmEvidence())
         arms[version] = replace(
-            collected.arms.get(version, ArmEvidence()),
+            theirs,
             requests=ours.requests,
             errors=ours.errors,
             latencies=ours.latencies,
+            units=ours.units if theirs.units is None else theirs.units,
         )
     return replace(
         counted,

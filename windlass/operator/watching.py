@@ -11,7 +11,7 @@ from serving.release.evidence import Evidence, Smoke
 from serving.release.metrics import METRICS
 from serving.release.probe import DirectProber, Probing
 from serving.release.prometheus.templates import RUNTIME, Queries, clusters_of, envoy_gateway
-from serving.release.release import BlueGreen, Shadow
+from serving.release.release import Bandit, BlueGreen, Canary, Shadow
 from serving.release.state import ReleaseState
 from windlass.operator import collected, evidence
 from windlass.operator.backends import Chosen
@@ -43,7 +43,9 @@ class Watching:
         Raises:
             UnreachableError, RejectedError: the route, from which the proxies' names follow, cannot be read.
         """
-        found = Evidence(at) if self._counted is None else self._counted.look(at)
+        found = Evidence(at)
+        if self._counted is not None:
+            found = self._counted.look(at, anew=not live.ratio.base)
         if isinstance(self.release.strategy, Shadow) and "prometheus" in found.silent:
             # its servers answer nothing but copies, so that their counters speak for what became of those
             found = replace(found, silent={**found.silent, "predictions": found.silent["prometheus"]})
@@ -78,6 +80,8 @@ class Watching:
             more={} if by_place else {"namespace": place.namespace},
             scrape_interval_s=place.settings.scrape_interval_s,
             durations=any(METRICS[check.metric].unit == "latency" for check in release.checks),
+            # an experiment's split is of units, and nobody splits what is copied or switched
+            shares=isinstance(release.strategy, Canary | Bandit),
         )
 
     def _collecting(self) -> Collected | None:

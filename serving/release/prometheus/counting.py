@@ -78,7 +78,7 @@ def count(
     Raises:
         NonsenseError: a sample is no count at all; nothing is added.
     """
-    scrapes = _scrapes(series, own)
+    scrapes = by_scrape(series, own)
     heard = before.heard or any(at <= since for target in scrapes.values() for at in target)
     totals, last = dict(before.totals), dict(before.last)
     values = {target: dict(found) for target, found in before.values.items()}
@@ -114,8 +114,12 @@ def _fell(known: Mapping[Labels, int], now: Mapping[Labels, int]) -> bool:
     return sum(now[labels] for labels in both) < sum(known[labels] for labels in both)
 
 
-def _scrapes(series: Iterable[Series], own: frozenset[str]) -> dict[Labels, dict[float, dict[Labels, int]]]:
-    """Target -> time of a scrape -> labels within the target -> value."""
+def by_scrape(series: Iterable[Series], own: frozenset[str]) -> dict[Labels, dict[float, dict[Labels, int]]]:
+    """Target -> time of a scrape -> labels within the target -> value.
+
+    Raises:
+        NonsenseError: a sample is no count at all.
+    """
     found: dict[Labels, dict[float, dict[Labels, int]]] = {}
     for one in series:
         target = _labels({k: v for k, v in one.labels.items() if k not in own and k != "__name__"})

@@ -14,8 +14,8 @@ from typing import Any
 
 from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.metrics import METRICS
-from serving.release.prometheus.client import NonsenseError, Prometheus, SilentError
-from serving.release.prometheus.counting import Counted, Labels, count
+from serving.release.prometheus.client import NonsenseError, Prometheus, Series, SilentError
+from serving.release.prometheus.counting import Counted, Labels, by_scrape, count
 from serving.release.prometheus.templates import RUNTIME, Queries, Query, listening
 from serving.release.statistics.histogram import Histogram
 
@@ -66,6 +66,7 @@ class PrometheusSource:
         self._begun = state is not None
         self._responses = Counted() if state is None else Counted.from_json(state["responses"])
         self._buckets = Counted() if state is None else Counted.from_json(state["durations"])
+        self._heard: list[Series] = []
 
     def state(self) -> dict[str, Any]:
         """All that is to be kept, as plain values."""
@@ -103,6 +104,23 @@ class PrometheusSource:
         arms = {version: arm for version in versions if (arm := self._arm(version, faults)) is not None}
         return Evidence(at, arms, silent=silent, faults=faults)
 
+    def scraped(self, versions: Sequence[str]) -> dict[str, dict[Labels, dict[float, int]]]:
+        """What the newest look found, scrape by scrape: version -> target -> time -> responses of its process.
+
+        Raises:
+            NonsenseError: a sample is no count at all.
+        """
+        query = self._queries.responses
+        found: dict[str, dict[Labels, dict[float, int]]] = {}
+        for target, by_time in by_scrape(self._heard, frozenset(query.labels)).items():
+            for at, counts in by_time.items():
+                for version in versions:
+                    values = self._queries.values(self._model, version)
+                    ours = [n for labels, n in counts.items() if _value(labels, query.version) in values]
+                    if ours:
+                        found.setdefault(version, {}).setdefault(target, {})[at] = sum(ours)
+        return found
+
     def _begin(self) -> None:
         """Ask whether Prometheus listened when the release began: then what appears later is new, not merely late."""
         heard = self._prometheus.has(listening(self._late_s), self._start)
@@ -127,9 +145,10 @@ class PrometheusSource:
         window = min(at.timestamp() - self._asked_at + self._late_s, LONGEST_WINDOW_S)
         promql = query.render(self._model, values, self._more, max(window, self._late_s))
         try:
-            after, fault = count(
-                before, self._prometheus.samples(promql, at), frozenset(query.labels), self._since
-            )
+            series = self._prometheus.samples(promql, at)
+            if query is self._queries.responses:
+                self._heard = series
+            after, fault = count(before, series, frozenset(query.labels), self._since)
         except NonsenseError as error:
             after, fault = before, str(error)
         if fault is not None:
