@@ -28,9 +28,10 @@ from typing import Any
 from serving.release.cluster import naming
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.inference_service import RENDERED
-from serving.release.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, RELEASE, Kind
+from serving.release.cluster.kinds import ENVOY_EXTENSION_POLICY, HTTP_ROUTE, INFERENCE_SERVICE, RELEASE, Kind
 from serving.runtime.counts import BUCKETS
 from tests.cluster.api_server import ApiServer
+from tests.cluster.conftest import established
 from tests.cluster.tools.build import module_dir, tool
 from windlass.errors import WindlassError
 
@@ -42,16 +43,19 @@ Object = dict[str, Any]
 
 
 def install(server: ApiServer) -> None:
-    """Install the definitions: ours, KServe's InferenceService, the Gateway API's HTTPRoute."""
+    """Install the definitions: ours, KServe's InferenceService, the Gateway API's HTTPRoute, Envoy Gateway's policy."""
     kserve = module_dir("github.com/kserve/kserve") / "config" / "crd" / "full"
     gateway = module_dir("sigs.k8s.io/gateway-api", "envoygateway") / "config" / "crd" / "standard"
+    envoy = module_dir("github.com/envoyproxy/gateway", "envoygateway")
+    envoy = envoy / "charts" / "gateway-helm" / "charts" / "crds" / "crds" / "generated"
     files = [
         *sorted((ROOT / "manifests" / "crds").glob("*.yaml")),
         kserve / "serving.kserve.io_inferenceservices.yaml",
         *gateway.glob("*_httproutes.yaml"),
+        envoy / "gateway.envoyproxy.io_envoyextensionpolicies.yaml",
     ]
     server.kubectl("apply", "--server-side", *itertools.chain.from_iterable(("-f", file) for file in files))
-    server.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    established(server)
 
 
 def namespace(server: ApiServer, name: str) -> Path:
@@ -86,21 +90,27 @@ class Controllers:
     """Writes the words of a Gateway's controller and of KServe; a context manager.
 
     Attributes:
-        weights: model -> version -> weight, of the live routes.
+        weights: model -> version -> weight, of the live routes' rules for everybody.
+        routes, policies: the live ones, by the route's name.
         broken: versions of which KServe says that they do not start.
     """
 
     def __init__(self, server: ApiServer, place: str) -> None:
-        self._server = server
         self._api = KubernetesApi.connect(server.kubeconfig, timeout_s=5.0)
         self.place = place
         self._stop = threading.Event()
         self.weights: dict[str, dict[str, int]] = {}
+        self.routes: dict[str, Object] = {}
+        self.policies: dict[str, Object] = {}
         self.broken: set[str] = set()
         self.accepts = True
         self._threads = [
             threading.Thread(target=self._follow, args=each, daemon=True)
-            for each in ((HTTP_ROUTE, self._route), (INFERENCE_SERVICE, self._service))
+            for each in (
+                (HTTP_ROUTE, self._route),
+                (ENVOY_EXTENSION_POLICY, self._policy),
+                (INFERENCE_SERVICE, self._service),
+            )
         ]
 
     def __enter__(self) -> Controllers:
@@ -136,6 +146,7 @@ class Controllers:
 
     def _route(self, route: Object) -> None:
         metadata, spec = route["metadata"], route["spec"]
+        self.routes[metadata["name"]] = route
         model = metadata.get("labels", {}).get(naming.MODEL_LABEL)
         rules = spec.get("rules", ())
         if model and rules:
@@ -147,24 +158,39 @@ class Controllers:
         said = route.get("status", {}).get("parents") or ()
         if said and said[0]["conditions"][0]["observedGeneration"] == generation:
             return
-        truth = "True" if self.accepts else "False"
-        conditions = [
-            {
-                "type": kind,
-                "status": truth,
-                "reason": kind if self.accepts else "Unsupported",
-                "message": "",
-                "observedGeneration": generation,
-                "lastTransitionTime": "2026-01-01T00:00:00Z",
-            }
-            for kind in ("Accepted", "ResolvedRefs")
-        ]
+        conditions = self._words(generation, "Accepted", "ResolvedRefs")
         parent = {
             "parentRef": spec["parentRefs"][0],
             "controllerName": "example.test/double",
             "conditions": conditions,
         }
         self._say(HTTP_ROUTE, metadata["name"], {"parents": [parent]})
+
+    def _policy(self, policy: Object) -> None:
+        metadata = policy["metadata"]
+        self.policies[metadata["name"]] = policy
+        said = policy.get("status", {}).get("ancestors") or ()
+        if said and said[0]["conditions"][0]["observedGeneration"] == metadata["generation"]:
+            return
+        ancestor = {
+            "ancestorRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "windlass"},
+            "controllerName": "example.test/double",
+            "conditions": self._words(metadata["generation"], "Accepted"),
+        }
+        self._say(ENVOY_EXTENSION_POLICY, metadata["name"], {"ancestors": [ancestor]})
+
+    def _words(self, generation: int, *kinds: str) -> list[Object]:
+        return [
+            {
+                "type": kind,
+                "status": "True" if self.accepts else "False",
+                "reason": kind if self.accepts else "Unsupported",
+                "message": "",
+                "observedGeneration": generation,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+            for kind in kinds
+        ]
 
     def _service(self, service: Object) -> None:
         metadata = service["metadata"]
@@ -197,8 +223,7 @@ class Controllers:
         )
 
     def _say(self, kind: Kind, name: str, status: Object) -> None:
-        path = kind.path(self.place, name)
-        self._server.request("PUT", f"{path}/status", {**self._server.request("GET", path), "status": status})
+        self._api.apply(kind, self.place, name, {"status": status}, subresource="status")
 
 
 @dataclass
@@ -232,6 +257,11 @@ class Traffic:
                 for model, weights in list(controllers.weights.items()):
                     for version, weight in weights.items():
                         self._answer((controllers.place, model, version), weight)
+
+    def count(self, place: str, model: str, version: str) -> None:
+        """Count one more answer of a server."""
+        with self._lock:
+            self._answers.setdefault((place, model, version), Answers()).ok += 1
 
     def _answer(self, key: tuple[str, str, str], weight: int) -> None:
         owed = self._owed.get(key, 0.0) + self.per_turn * weight / 100
