@@ -5,6 +5,7 @@ The step that the consolidation repeats. Everything before the commit may be don
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -53,10 +54,12 @@ class Committer:
         models = list(known.models)
         seen: list[indexes.Rows] = []
         rows, held = self._rows(batch, models, seen)
+        for row in rows:
+            row["known"] = self._known(row["received"])
         inputs = self._inputs(rows)
         arrived, predicted = self._arrived(rows, models)
         labelled = self._label(batch, arrived, models)
-        made = [*self._put_predictions(rows, inputs), *self._put_labels(labelled)]
+        made = [*self._put_predictions(rows, inputs), *self._put_labels(labelled, rows)]
         held_path = self._write_held(held)
         runs, gone = self._index(seen, predicted, labelled, models, made)
         offsets = {
@@ -198,7 +201,6 @@ class Committer:
         self, rows: Sequence[dict[str, Any]], inputs: Mapping[str, Mapping[str, tuple[str, ...]]]
     ) -> list[Part]:
         made = []
-        rows = [{**row, "known": self._known(row["received"])} for row in rows]
         for (model, day), group in _grouped(rows, lambda row: (row["model"], keys.day(row["at"]))).items():
             table = parts.predictions(group, inputs.get(model, {}))
             versions = tuple(dict.fromkeys(table["version"].to_pylist()))
@@ -207,10 +209,20 @@ class Committer:
             )
         return made
 
-    def _put_labels(self, labelled: labelling.Labelled) -> list[Part]:
+    def _put_labels(
+        self, labelled: labelling.Labelled, predictions: Sequence[Mapping[str, Any]]
+    ) -> list[Part]:
+        # a label that was here first is known with its prediction, and never before it
+        came: dict[tuple[str, str], float] = {}
+        for row in predictions:
+            named = row["model"], row["request_id"]
+            came[named] = min(came.get(named, math.inf), row["known"])
         made = []
         for (model, day), placed in labelled.placed.items():
-            group = [{**row, "known": self._known(row["received"])} for row in placed]
+            group = [
+                {**row, "known": max(self._known(row["received"]), came.get((model, row["request_id"]), 0.0))}
+                for row in placed
+            ]
             made.append(
                 self._store.put("labels", model, keys.date(day), parts.labels(group), _between(group))
             )

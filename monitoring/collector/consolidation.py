@@ -30,6 +30,9 @@ from windlass import settings, telemetry
 from windlass.errors import WindlassError
 from windlass.settings import Settings
 
+#: clocks differ, and are set back a little now and then
+AHEAD_S = 60.0
+
 
 def consolidate(
     configured: Settings, options: Options, until: int, *, now: float, complete: float = 0.0
@@ -54,7 +57,8 @@ def consolidate(
             _remove_taken(folder, store.manifest.wal)
         if store.manifest is before and before.held is not None:
             work.take([])
-        if complete > store.manifest.until:
+        # a clock that was ahead must not leave the store complete up to a day that is to come
+        if complete > store.manifest.until or 0 < complete < store.manifest.until - AHEAD_S:
             store.commit(replace(store.manifest, until=complete))
         maintain(store, options)
         return store.manifest

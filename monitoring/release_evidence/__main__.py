@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from monitoring.collector.names import Names
 from monitoring.collector.place import place
 from monitoring.release_evidence import question
 from monitoring.release_evidence.live import ConflictError, Releases
@@ -47,6 +48,18 @@ def answered(releases: Releases, body: bytes, now: float) -> tuple[int, Any]:
     except Exception as error:  # a damaged file is read by one release; the others are answered
         traceback.print_exc()
         return 503, {"error": f"the store could not be read: {type(error).__name__}: {error}"}
+
+
+def thresholds(names: Names) -> Callable[[str], float]:
+    """Of a model the score from which a false alarm costs as much as is saved in expectation."""
+
+    def threshold(model: str) -> float:
+        workload = names.workload(model)
+        if workload is None:
+            return 0.5
+        return workload.false_positive_cost / (workload.false_positive_cost + workload.false_negative_cost)
+
+    return threshold
 
 
 def serve(
@@ -106,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.buffer.write(frame(answer))
         sys.stdout.buffer.flush()
 
-    serve(Releases(place(configured)), take, give)
+    serve(Releases(place(configured), thresholds(Names(configured))), take, give)
     return 0
 
 

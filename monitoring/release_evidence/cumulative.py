@@ -28,9 +28,6 @@ from serving.release.envoy.access_log import Access
 from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.release import Bandit, Canary, Experiment, Shadow
 
-#: from which score on a decision is a yes
-THRESHOLD = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -52,9 +49,13 @@ class Answer:
 
 
 class Cumulative:
-    """Evidence since a release began; what is handed in before its beginning is for the caller to leave out."""
+    """Evidence since a release began; what came before its beginning is for the caller to leave out.
 
-    def __init__(self, question: Question) -> None:
+    Args:
+        threshold: score from which a decision is a yes.
+    """
+
+    def __init__(self, question: Question, *, threshold: float = 0.5) -> None:
         self.question = question
         release, strategy = question.release, question.release.strategy
         self._outcomes = Outcomes(release, question.champion, question.since, PRESENT)
@@ -69,7 +70,7 @@ class Cumulative:
         self._pairs = None
         if mirrored:
             self._pairs = ScorePairs(
-                release.model, question.champion, release.candidate, THRESHOLD, (), joined=joined
+                release.model, question.champion, release.candidate, threshold, (), joined=joined
             )
         self._answered = self._untold = 0
 

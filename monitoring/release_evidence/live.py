@@ -22,6 +22,8 @@ from windlass.errors import UsageError, WindlassError
 MOST_RELEASES = 64
 #: requests and units in memory, of all releases together; each takes some 400 bytes
 MOST_HELD = 1_000_000
+#: clocks differ
+AHEAD_S = 60.0
 FORGOTTEN_AFTER_S = 86_400.0
 #: how long a question waits for what is not read yet, and how long one release is read for before another's turn
 PATIENCE_S = 2.0
@@ -45,10 +47,16 @@ class _Live:
         spent_s: seconds that the reading up to the first answer took so far; None once that was given.
     """
 
-    def __init__(self, question: Question, asked: float) -> None:
-        self.cumulative = Cumulative(question)
+    def __init__(self, question: Question, threshold: float) -> None:
+        self._threshold = threshold
+        self.asked = 0.0
+        self.begin(question)
+
+    def begin(self, question: Question) -> None:
+        """Count from the release's beginning on."""
+        self.question = question
+        self.cumulative = Cumulative(question, threshold=self._threshold)
         self.read = int(question.since)
-        self.asked = asked
         self.spent_s: float | None = 0.0
         self.seconds: Seconds | None = None
         self.rows: Iterator[Second] | None = None
@@ -59,16 +67,27 @@ class Releases:
 
     Args:
         place: of the store.
+        threshold: of a model, the score from which a decision is a yes.
         clock: monotonic seconds.
+        now: epoch seconds.
 
     Attributes:
         rows: predictions and labels that were counted so far, of every release.
         rebuild_s: how long the newest reading up to a first answer took; None before the first one.
     """
 
-    def __init__(self, place: Place, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        place: Place,
+        threshold: Callable[[str], float] = lambda model: 0.5,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._place = place
+        self._threshold = threshold
         self._clock = clock
+        self._now = now
         self._live: dict[tuple[str, str], _Live] = {}
         #: of files, between which moments their rows became known
         self._bounds: dict[str, tuple[int, int]] = {}
@@ -123,10 +142,11 @@ class Releases:
         key = (question.release.namespace, question.release.name)
         live = self._live.get(key)
         if live is not None:
-            known = live.cumulative.question
+            known = live.question
             same = (known.release, known.champion) == (question.release, question.champion)
             if known.since == question.since and same:
-                return self._enrolling(key, live, question)
+                _enrol(live, question)
+                return live
             if known.since >= question.since:
                 raise ConflictError(
                     f"release {question.release.name} is known as another one, that began at {_time(known.since)}; ask "
@@ -137,18 +157,7 @@ class Releases:
             raise WaitError(
                 f"{MOST_RELEASES} releases are asked for here already; one is forgotten when nobody asks for a day"
             )
-        self._live[key] = _Live(question, self._clock())
-        return self._live[key]
-
-    def _enrolling(self, key: tuple[str, str], live: _Live, question: Question) -> _Live:
-        """The release with the end of its enrolment: what was counted beyond another end is counted again."""
-        before, now = live.cumulative.enrolled_until, question.enrolled_until
-        if now is None or now == before:
-            return live
-        if live.read <= min(before, now):
-            live.cumulative.enrol_until(now)
-            return live
-        self._live[key] = _Live(question, self._clock())
+        self._live[key] = _Live(question, self._threshold(question.release.model))
         return self._live[key]
 
     def _behind(self, live: _Live) -> bool:
@@ -161,12 +170,20 @@ class Releases:
             return True
         content = self._place.read(manifests.NAME)
         known = manifests.Manifest() if content is None else manifests.decode(content, manifests.NAME)
-        question, until = live.cumulative.question, int(known.until)
+        question, until = live.question, int(known.until)
         if until <= int(question.since):
             raise WaitError(
                 f"of what was received since {_time(question.since)} nothing counts yet: the store is complete up to "
                 f"{_time(until)}"
             )
+        if until > self._now() + AHEAD_S:
+            raise WaitError(
+                f"the store says that it is complete up to {_time(until)}, which is not yet: the clock of the "
+                "collector was ahead, and its next consolidation sets that right"
+            )
+        if until < live.read:
+            # the clock was ahead: what was stored then counts when it is that late
+            live.begin(question)
         if until <= live.read:
             return False
         if len(self._bounds) > 2 * len(known.parts):
@@ -213,11 +230,23 @@ class Releases:
                 live.spent_s += self._clock() - begun
 
 
+def _enrol(live: _Live, question: Question) -> None:
+    """Put the end of enrolment where it is by now: what was counted beyond another end is counted again."""
+    before, now = live.cumulative.enrolled_until, question.enrolled_until
+    if now is None or now == before:
+        return
+    if live.read <= min(before, now):
+        live.cumulative.enrol_until(now)
+        live.question = question
+    else:
+        live.begin(question)
+
+
 def _progress(live: _Live) -> str:
     share = ""
     if live.seconds is not None and live.seconds.rows:
         share = f": {100 * live.seconds.read // live.seconds.rows} % of the rows"
-    return f"reading what was stored since {_time(live.cumulative.question.since)}{share}"
+    return f"reading what was stored since {_time(live.question.since)}{share}"
 
 
 def _time(moment: float) -> str:

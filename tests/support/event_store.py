@@ -40,6 +40,10 @@ class EventStore:
     def consolidate(self, now: float = NOON) -> Manifest:
         return consolidate(self.settings, self.options, self.next, now=now)
 
+    def consolidate_until(self, complete: float) -> Manifest:
+        """Consolidate where everything that was received up to then has been added, at that very moment."""
+        return consolidate(self.settings, self.options, self.next, now=complete, complete=complete)
+
     def events(self) -> Events:
         return Events(self.settings)
 
