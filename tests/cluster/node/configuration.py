@@ -20,9 +20,9 @@ NAME = "node"
 PODS = "10.244.0.0/24"
 DNS = "10.96.0.10"
 CONTAINERD = "/run/containerd.sock"
-#: Where the node's Pods are accounted, in every hierarchy.
-CGROUP = "windlass-node"
 _HIERARCHIES = Path("/sys/fs/cgroup")
+#: All Pods together count as one among the machine's processes, and are to get what twenty would get.
+_SHARES = {"cpu.shares": "20480", "cpu.weight": "2000"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def write(folder: Path, address: str, authority: Path) -> Written:
     (cni / "10-pods.conflist").write_text(json.dumps(_cni(folder)))
     # a Pod asks the cluster's DNS, and that knows nobody outside
     (folder / "resolv.conf").write_text("")
-    found.kubelet.write_text(json.dumps(_kubelet(folder, authority)))
+    found.kubelet.write_text(json.dumps(_kubelet(folder, address, authority)))
     admin = folder / "admin.kubeconfig"
     found.proxy.write_text(
         json.dumps(
@@ -107,13 +107,13 @@ def _cni(folder: Path) -> dict[str, Any]:
     return {"cniVersion": "1.0.0", "name": "pods", "plugins": [links, ports]}
 
 
-def _kubelet(folder: Path, authority: Path) -> dict[str, Any]:
+def _kubelet(folder: Path, address: str, authority: Path) -> dict[str, Any]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{CGROUP}",
+        "cgroupRoot": f"/{_cgroup(address)}",
         "enforceNodeAllocatable": [],
         "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
         "authentication": {
@@ -177,21 +177,29 @@ def network(address: str) -> None:
         (Path("/proc/sys/net") / name).write_text(f"{value}\n")
 
 
-def cgroups() -> None:
+def _cgroup(address: str) -> str:
+    """Where the node's Pods are accounted, in every hierarchy."""
+    return f"windlass-node-{address}"
+
+
+def cgroups(address: str) -> None:
     """Make the node's cgroup in every hierarchy: the kubelet wants to find it."""
     for hierarchy in _HIERARCHIES.iterdir():
         if (hierarchy / "cgroup.procs").exists():
-            group = hierarchy / CGROUP
+            group = hierarchy / _cgroup(address)
             group.mkdir(exist_ok=True)
             for name in ("cpuset.cpus", "cpuset.mems"):
                 if (group / name).exists() and not (group / name).read_text().strip():
                     (group / name).write_text((hierarchy / name).read_text())
+            for name, share in _SHARES.items():
+                if (group / name).exists():
+                    (group / name).write_text(share)
 
 
-def remove_cgroups() -> None:
+def remove_cgroups(address: str) -> None:
     """Remove what `cgroups` made, once nothing runs in it."""
     for hierarchy in _HIERARCHIES.iterdir():
-        for folder, _, _ in os.walk(hierarchy / CGROUP, topdown=False):
+        for folder, _, _ in os.walk(hierarchy / _cgroup(address), topdown=False):
             with contextlib.suppress(OSError):  # its last process is just ending
                 Path(folder).rmdir()
 

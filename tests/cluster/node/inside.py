@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,13 @@ class Inside:
         self.api = ApiServer(folder / "api", flags=flags, addresses=[address])
         self.api.authority.client("kube-apiserver", ["system:masters"]).write(folder, "kubelet-client")
         self.parts: dict[str, Program] = {}
+        self._importing = ThreadPoolExecutor(1, thread_name_prefix="images")
+        self._imports: dict[str, Future[None]] = {}
 
     def start(self) -> None:
         """Start everything and wait until the node is Ready."""
         cfg.network(self.address)
-        cfg.cgroups()
+        cfg.cgroups(self.address)
         self.api.__enter__()
         url = self.api.url.replace("127.0.0.1", self.address)
         certificate = self.api.authority.pair.certificate
@@ -91,20 +94,30 @@ class Inside:
         self._wait_until_ready()
 
     def images(self, *paths: str) -> None:
-        """Give images to the node."""
+        """Begin to give images to the node, one after the other."""
+        self._imports |= {path: self._importing.submit(self._import, path) for path in paths}
+
+    def wait_for_images(self, *paths: str) -> None:
+        """Return when the node has them."""
         for path in paths:
-            subprocess.run(
-                [tool("ctr"), "--address", cfg.CONTAINERD, "--namespace", "k8s.io", "images", "import", path],
-                check=True,
-                capture_output=True,
-                timeout=600,
-            )
+            self._imports[path].result()
+
+    @staticmethod
+    def _import(path: str) -> None:
+        subprocess.run(
+            [tool("ctr"), "--address", cfg.CONTAINERD, "--namespace", "k8s.io", "images", "import", path],
+            check=True,
+            capture_output=True,
+            timeout=600,
+        )
 
     def obey(self, order: dict[str, Any]) -> Any:
         """Carry out one command from outside."""
         what = order["do"]
         if what == "images":
             return self.images(*order["paths"])
+        if what == "wait_for_images":
+            return self.wait_for_images(*order["paths"])
         if what == "run":
             environment = order.get("environment")
             self._program(

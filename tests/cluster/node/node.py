@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -34,14 +35,17 @@ class Node:
 
     Args:
         folder: everything of it lies there; logs are left.
-        images: what it is given, see `images.dockerfiles`; the pause image is always there.
+        images: what it is given, see `images.dockerfiles`, in this order while it is used already; `wait_for_images`
+            says when it has them. The pause image is always there.
     """
 
     def __init__(self, folder: Path, images: Sequence[str] = ()) -> None:
         self.folder = folder
         self.logs = folder / "logs"
         self._images = ("pause", *images)
+        self._archives: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
+        self._asking = threading.Lock()
         self._link = ""
         self.address = ""
         self.kubeconfig = folder / "admin.kubeconfig"
@@ -50,12 +54,13 @@ class Node:
         debian.require(*_PROGRAMS)
         for name in TOOLS:
             tool(name)
-        archives = [archive(name) for name in self._images]
+        self._archives = {name: str(archive(name)) for name in self._images}
         self.folder.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         try:
             self._start()
-            self.do("images", paths=[str(path) for path in archives])
+            self.do("images", paths=list(self._archives.values()))
+            self.wait_for_images("pause")
         except BaseException:
             self.close()
             raise
@@ -111,15 +116,20 @@ class Node:
         raise WindlassError("the node did not get a network namespace of its own")
 
     def do(self, what: str, **more: Any) -> Any:
-        """Have the node do something: `images`, `run`, or `kill`, `stop`, `start` and `running` of a `part`.
+        """Have the node do something: `run`, or `kill`, `stop`, `start` and `running` of a `part`; from any thread.
 
         Raises:
             WindlassError: it failed.
         """
         assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": what, **more}) + "\n")
-        self._process.stdin.flush()
-        return self._answer().get("result")
+        with self._asking:
+            self._process.stdin.write(json.dumps({"do": what, **more}) + "\n")
+            self._process.stdin.flush()
+            return self._answer().get("result")
+
+    def wait_for_images(self, *names: str) -> None:
+        """Return when the node has these images, or all that it is given."""
+        self.do("wait_for_images", paths=[self._archives[name] for name in names or self._images])
 
     def _answer(self) -> dict[str, Any]:
         assert self._process is not None and self._process.stdout is not None
@@ -172,7 +182,8 @@ class Node:
         if self._link:
             self._run("ip", "link", "delete", self._link, check=False)
             self._link = ""
-        configuration.remove_cgroups()
+        if self.address:
+            configuration.remove_cgroups(self.address)
 
     def _tail(self) -> str:
         return "\n".join((self.logs / "node.log").read_text(errors="replace").splitlines()[-20:])

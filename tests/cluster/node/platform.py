@@ -11,6 +11,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def install(node: Node) -> None:
     work = node.folder / "platform"
     work.mkdir()
     gateway_api(node)
-    kserve(node, work)
-    envoy_gateway(node, work)
+    with ThreadPoolExecutor(2) as both:
+        for part in [both.submit(kserve, node, work), both.submit(envoy_gateway, node, work)]:
+            part.result()
 
 
 def gateway_api(node: Node) -> None:
@@ -69,6 +71,7 @@ def envoy_gateway(node: Node, work: Path) -> None:
     values["topologyInjector"]["enabled"] = False
     file = work / "envoy-gateway.yaml"
     file.write_text(yaml.safe_dump(values))
+    node.wait_for_images("gateway")
     node.helm(
         "install", "eg", charts / "gateway-helm", "--namespace", GATEWAY_NAMESPACE, "--create-namespace", "--skip-crds",
         "--values", file, "--values", KIND / "envoy-gateway.yaml", "--wait", "--timeout", f"{_WAIT_S:.0f}s",
@@ -233,7 +236,13 @@ def _listens(node: Node, port: int, program: str) -> bool:
         return probe.connect_ex((node.address, port)) == 0
 
 
-def wait(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = _WAIT_S) -> None:
+def wait(
+    condition: Callable[[], bool],
+    what: str | Callable[[], str],
+    seconds: float = _WAIT_S,
+    *,
+    every_s: float = 0.3,
+) -> None:
     """Wait until a condition holds.
 
     Raises:
@@ -243,4 +252,4 @@ def wait(condition: Callable[[], bool], what: str | Callable[[], str], seconds: 
     while not condition():
         if time.monotonic() > deadline:
             raise WindlassError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
-        time.sleep(0.3)
+        time.sleep(every_s)

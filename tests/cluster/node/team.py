@@ -163,10 +163,16 @@ def values(node: Node, **more: Any) -> Path:
 
 def install(node: Node, file: Path, *words: str) -> None:
     """`helm upgrade --install`, as up.sh says it."""
+    node.wait_for_images()
     node.helm(
         "upgrade", "--install", "windlass", CHART, "--namespace", NAMESPACE, "--values", file, "--wait",
         "--timeout", "10m", *words, timeout=700,
     )  # fmt: skip
+
+
+def roll_back(node: Node) -> None:
+    """`helm rollback` to the revision before."""
+    node.helm("rollback", "windlass", "--namespace", NAMESPACE, "--wait", "--timeout", "10m", timeout=700)
 
 
 def train(node: Node, name: str, first: str, last: str) -> str:

@@ -34,7 +34,8 @@ class Callers:
         pause_s: between two requests of a connection.
         answers: version -> answers of status 200.
         failed: what every failed request saw.
-        gaps: longest time of a request in seconds.
+        failed_at: when each of them ended, by the monotonic clock.
+        slowest_s: longest time of a request in seconds.
     """
 
     address: str
@@ -44,6 +45,7 @@ class Callers:
     pause_s: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
+    failed_at: list[float] = field(default_factory=list)
     slowest_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -92,10 +94,12 @@ class Callers:
             except (OSError, http.client.HTTPException) as error:
                 connection, version, trouble = None, "", repr(error)
             with self._lock:
-                self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+                ended = time.monotonic()
+                self.slowest_s = max(self.slowest_s, ended - started)
                 if trouble is None:
                     self.answers[version] += 1
                 else:
                     self.failed.append(trouble)
+                    self.failed_at.append(ended)
             if self.pause_s:
                 self._stop.wait(self.pause_s)

@@ -19,6 +19,7 @@ def main() -> None:
         folder = Path(name)
         with Node(folder, sys.argv[1:] or IMAGES) as node:
             platform.install(node)
+            node.wait_for_images()
             print(f"export KUBECONFIG={node.kubeconfig}", flush=True)
             print(
                 f"# gateways answer on http://{node.address}:{platform.NODE_PORT}; Ctrl-C ends it", flush=True
