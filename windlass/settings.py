@@ -27,6 +27,7 @@ class Settings:
         object_store: `s3://bucket/prefix` for data, registry artifacts and logs; None keeps them on disk.
         s3_endpoint: another S3 endpoint than the provider's own (MinIO, moto).
         prometheus_url: where checks of source `prometheus` are asked; None where there is none.
+        namespace: of a cluster, whose models Prometheus is asked about; None outside of one.
         analysis_every: how often `windlass up` has the live answers analysed; None for never.
         dvc: another DVC than the one that is made for us (monitoring.data_versions).
     """
@@ -38,6 +39,7 @@ class Settings:
     object_store: str | None = None
     s3_endpoint: str | None = None
     prometheus_url: str | None = None
+    namespace: str | None = None
     analysis_every: timedelta | None = timedelta(hours=1)
     dvc: str | None = None
 
@@ -136,6 +138,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         object_store=object_store.rstrip("/") if object_store else None,
         s3_endpoint=env.get("WINDLASS_S3_ENDPOINT"),
         prometheus_url=prometheus_url.rstrip("/") if prometheus_url else None,
+        namespace=env.get("POD_NAMESPACE") or None,
         analysis_every=_every("WINDLASS_ANALYSIS_EVERY", env.get("WINDLASS_ANALYSIS_EVERY", "1h")),
         dvc=env.get("WINDLASS_DVC"),
     )

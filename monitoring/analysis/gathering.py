@@ -190,7 +190,7 @@ def _serving(
 ) -> tuple[dict[Name, Counted], Resources | None]:
     if settings.prometheus_url is None:
         return {}, None
-    metrics = Metrics(settings.prometheus_url, end)
+    metrics = Metrics(settings.prometheus_url, end, settings.namespace)
     counted: dict[Name, Counted] = {}
     try:
         for objective in policy.objectives:

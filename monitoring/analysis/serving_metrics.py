@@ -27,10 +27,13 @@ class Metrics:
     Attributes:
         url: without the path `/api`.
         at: epoch seconds.
+        namespace: of a cluster, whose models are meant: another team may have one of the same name. None asks for a
+            model wherever it is.
     """
 
     url: str
     at: float
+    namespace: str | None = None
 
     def counted(self, model: str, objective: Objective) -> Counted | None:
         """Count the requests of an objective; None where Prometheus has no series of the model.
@@ -54,11 +57,12 @@ class Metrics:
         """
         span = f"{PERIOD.days}d"
         # the processes' own series name no model: those of the targets that count requests for it
-        serves = f'group by (job, instance) (windlass_requests_total{{model="{model}"}})'
+        of = self._of(model)
+        serves = f"group by (job, instance) (windlass_requests_total{{{of}}})"
         cpu = self._value(
             f"sum(increase(process_cpu_seconds_total[{span}]) * on (job, instance) group_left () {serves})"
         )
-        requests = self._value(f'sum(increase(windlass_requests_total{{model="{model}"}}[{span}]))')
+        requests = self._value(f"sum(increase(windlass_requests_total{{{of}}}[{span}]))")
         memory = self._value(
             f"max(process_resident_memory_bytes * on (job, instance) group_left () {serves})"
         )
@@ -66,7 +70,7 @@ class Metrics:
         return Resources(per_1000, memory)
 
     def _pair(self, model: str, objective: Objective, span: str) -> tuple[float, float] | None:
-        of = f'model="{model}"'
+        of = self._of(model)
         if objective.within_ms is None:
             total = self._value(f"sum(increase(windlass_requests_total{{{of}}}[{span}]))")
             bad = self._value(f'sum(increase(windlass_requests_total{{{of},code=~"5.."}}[{span}]))')
@@ -77,6 +81,10 @@ class Metrics:
         fast = self._value(f'sum(increase(windlass_request_seconds_bucket{{{of},le="{bound}"}}[{span}]))')
         # without the bucket nobody knows how many were fast
         return None if total is None or fast is None else (total, max(total - fast, 0.0))
+
+    def _of(self, model: str) -> str:
+        team = "" if self.namespace is None else f'namespace="{self.namespace}",'
+        return f'{team}model="{model}"'
 
     def _value(self, promql: str) -> float | None:
         query = urllib.parse.urlencode({"query": promql, "time": f"{self.at:.3f}"})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from monitoring.dashboards.panel import BAD, GOOD, WARN, Dashboard, Panel, Query
-
-OF = 'model="$model"'
+from monitoring.dashboards.panel import BAD, GOOD, OF, TEAM, WARN, Dashboard, Panel, Query
 
 
 def _rate(metric: str, by: str, legend: str, title: str, help: str) -> Panel:
-    expr = f"sum by ({by}) (rate({metric}[$__rate_interval]))"
+    expr = f"sum by ({by}) (rate({metric}{{{TEAM}}}[$__rate_interval]))"
     return Panel(title, "timeseries", (Query(expr, legend),), help, unit="cps", low=0)
 
 
@@ -23,7 +21,7 @@ COLLECTOR = Dashboard(
                 Panel(
                     "Storage",
                     "stat",
-                    (Query("min(windlass_collector_storage_ok)"),),
+                    (Query(f"min(windlass_collector_storage_ok{{{TEAM}}})"),),
                     "It acknowledges nothing that is not on the disk.",
                     states=((0, "cannot write", BAD), (1, "ok", GOOD)),
                     width=6,
@@ -32,7 +30,7 @@ COLLECTOR = Dashboard(
                 Panel(
                     "Oldest event not in parquet",
                     "stat",
-                    (Query("max(windlass_collector_lag_seconds)"),),
+                    (Query(f"max(windlass_collector_lag_seconds{{{TEAM}}})"),),
                     "Over a quarter of an hour rings; such events are safe in the journal.",
                     unit="s",
                     base=GOOD,
@@ -43,7 +41,7 @@ COLLECTOR = Dashboard(
                 Panel(
                     "Journal",
                     "stat",
-                    (Query("sum(windlass_collector_wal_bytes)"),),
+                    (Query(f"sum(windlass_collector_wal_bytes{{{TEAM}}})"),),
                     "Acknowledged and not yet in parquet.",
                     unit="bytes",
                     width=6,
@@ -52,7 +50,7 @@ COLLECTOR = Dashboard(
                 Panel(
                     "Requests that wait",
                     "stat",
-                    (Query("sum(windlass_collector_pending)"),),
+                    (Query(f"sum(windlass_collector_pending{{{TEAM}}})"),),
                     "For the disk.",
                     width=6,
                     height=4,
@@ -91,7 +89,7 @@ COLLECTOR = Dashboard(
                     (
                         Query(
                             "histogram_quantile(0.99, sum by (le) "
-                            "(rate(windlass_collector_commit_seconds_bucket[$__rate_interval])))",
+                            f"(rate(windlass_collector_commit_seconds_bucket{{{TEAM}}}[$__rate_interval])))",
                             "p99",
                         ),
                     ),
@@ -122,8 +120,8 @@ COLLECTOR = Dashboard(
                     "timeseries",
                     (
                         Query(
-                            'sum(rate(process_cpu_seconds_total{job="windlass-serving"}[5m])) / '
-                            'sum(rate(windlass_requests_total{job="windlass-serving",model!=""}[5m])) * 1000',
+                            f'sum(rate(process_cpu_seconds_total{{{TEAM},job="windlass-serving"}}[5m])) / '
+                            f'sum(rate(windlass_requests_total{{{TEAM},job="windlass-serving",model!=""}}[5m])) * 1000',
                             "CPU seconds",
                         ),
                     ),
@@ -136,7 +134,7 @@ COLLECTOR = Dashboard(
                     "timeseries",
                     (
                         Query(
-                            'max by (job, instance) (process_resident_memory_bytes{job=~"windlass.*"})',
+                            f'max by (job, instance) (process_resident_memory_bytes{{{TEAM},job=~"windlass.*"}})',
                             "{{job}} {{instance}}",
                         ),
                     ),
@@ -149,7 +147,7 @@ COLLECTOR = Dashboard(
                     "timeseries",
                     (
                         Query(
-                            "sum by (model) (increase(windlass_retrain_run_seconds_total[1d])) / 3600",
+                            f"sum by (model) (increase(windlass_retrain_run_seconds_total{{{TEAM}}}[1d])) / 3600",
                             "{{model}}",
                         ),
                     ),
@@ -161,7 +159,7 @@ COLLECTOR = Dashboard(
                 Panel(
                     "Time of an analysis",
                     "timeseries",
-                    (Query("max by (model) (windlass_analysis_duration_seconds)", "{{model}}"),),
+                    (Query(f"max by (model) (windlass_analysis_duration_seconds{{{TEAM}}})", "{{model}}"),),
                     "Of the last that succeeded.",
                     unit="s",
                     low=0,

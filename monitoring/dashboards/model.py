@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from monitoring.dashboards.panel import BAD, GOOD, WARN, Dashboard, Panel, Query
+from monitoring.dashboards.panel import BAD, GOOD, OF, WARN, Dashboard, Panel, Query
 
-OF = 'model="$model"'
 _VERDICTS = ((0.0, "PASS", GOOD), (1.0, "INCONCLUSIVE", WARN), (2.0, "FAIL", BAD))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from monitoring.dashboards.panel import BAD, GOOD, WARN, Dashboard, Panel, Query
+from monitoring.dashboards.panel import BAD, GOOD, OF, WARN, Dashboard, Panel, Query
 from monitoring.rules import slo
 from monitoring.rules.objectives import Objectives
 from monitoring.rules.platform import FAILURES, FALLBACK, SHED
 
-OF = 'model="$model"'
-#: Of the model, and of what all models share: the collector, a target that does not answer.
-RINGS = 'ALERTS{alertname=~"Windlass.*",alertstate="firing",model=~"$model|"}'
+#: Of the model, and of what all models of its namespace share, or all namespaces: the collector, a target that does not
+#: answer, no target at all.
+RINGS = 'ALERTS{alertname=~"Windlass.*",alertstate="firing",namespace=~"$namespace|",model=~"$model|"}'
 _GOALS = Objectives()
 _FAILING, _LATE = round(1 - _GOALS.availability, 9), round(1 - _GOALS.fast, 9)
 

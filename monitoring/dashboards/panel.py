@@ -12,6 +12,9 @@ from typing import Any, Literal
 Kind = Literal["timeseries", "stat", "state-timeline", "status-history", "table"]
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+#: What a query is about. On one machine the namespace is the empty text, which matches series that have none.
+TEAM = 'namespace="$namespace"'
+OF = f'{TEAM},model="$model"'
 GOOD, WARN, BAD, PLAIN = "green", "orange", "red", "blue"
 
 
@@ -113,7 +116,14 @@ class Panel:
     def _transformations(self) -> dict[str, Any]:
         if self.kind != "table":
             return {}
-        hidden = {"Time": True, "__name__": True, "instance": True, "job": True, "model": True}
+        hidden = {
+            "Time": True,
+            "__name__": True,
+            "instance": True,
+            "job": True,
+            "model": True,
+            "namespace": True,
+        }
         options = {"excludeByName": hidden, "indexByName": {}, "renameByName": {}}
         return {"transformations": [{"id": "organize", "options": options}]}
 
@@ -211,7 +221,12 @@ class Dashboard:
                 }
             ],
             "templating": {
-                "list": [_source(), _models(), *(_choice(name, values) for name, values in self.choices)]
+                "list": [
+                    _source(),
+                    _namespaces(),
+                    _models(),
+                    *(_choice(name, values) for name, values in self.choices),
+                ]
             },
             "panels": self._layout(),
         }
@@ -238,7 +253,7 @@ def _releases() -> dict[str, Any]:
         "datasource": DATASOURCE,
         "enable": True,
         "iconColor": "blue",
-        "expr": 'changes(windlass_release_last_decision_timestamp_seconds{model="$model"}[2m]) > 0',
+        "expr": f"changes(windlass_release_last_decision_timestamp_seconds{{{OF}}}[2m]) > 0",
     }
 
 
@@ -252,17 +267,26 @@ def _source() -> dict[str, Any]:
     }
 
 
+#: A model is known by what it answers or by its analysis, whichever is there.
+_KNOWN = '__name__=~"windlass_requests_total|windlass_verdict",model!=""'
+
+
+def _namespaces() -> dict[str, Any]:
+    """Of a cluster; where no series has one there is nothing to choose, and Grafana fills in the empty text."""
+    return _values("namespace", f"label_values({{{_KNOWN}}}, namespace)")
+
+
 def _models() -> dict[str, Any]:
+    return _values("model", f"label_values({{{_KNOWN},{TEAM}}}, model)")
+
+
+def _values(name: str, query: str) -> dict[str, Any]:
     return {
-        "name": "model",
+        "name": name,
         "type": "query",
-        "label": "Model",
+        "label": name.capitalize(),
         "datasource": DATASOURCE,
-        # a model is known by what it answers or by its analysis, whichever is there
-        "query": {
-            "query": 'label_values({__name__=~"windlass_requests_total|windlass_verdict",model!=""}, model)',
-            "refId": "model",
-        },
+        "query": {"query": query, "refId": name},
         "refresh": 2,
         "sort": 1,
     }

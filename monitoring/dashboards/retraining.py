@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.dashboards.panel import BAD, GOOD, PLAIN, WARN, Dashboard, Panel, Query
-
-OF = 'model="$model"'
+from monitoring.dashboards.panel import BAD, GOOD, OF, PLAIN, TEAM, WARN, Dashboard, Panel, Query
 
 
 def _flag(title: str, metric: str, help: str, yes: str) -> Panel:
@@ -20,7 +18,7 @@ def _flag(title: str, metric: str, help: str, yes: str) -> Panel:
 
 
 def _p99(metric: str) -> str:
-    return f"histogram_quantile(0.99, sum by (le, kind) (rate({metric}_bucket[$__rate_interval])))"
+    return f"histogram_quantile(0.99, sum by (namespace, le, kind) (rate({metric}_bucket[$__rate_interval])))"
 
 
 RETRAINING = Dashboard(
@@ -79,7 +77,7 @@ RETRAINING = Dashboard(
                 Panel(
                     "Clock jumps of a day",
                     "stat",
-                    (Query("sum(increase(windlass_retrain_clock_jumps_total[1d]))"),),
+                    (Query(f"sum(increase(windlass_retrain_clock_jumps_total{{{TEAM}}}[1d]))"),),
                     "Cool-down and budget hold until the clock has caught up.",
                     base=GOOD,
                     limits=((1.0, WARN),),
@@ -110,7 +108,8 @@ RETRAINING = Dashboard(
                     "timeseries",
                     (
                         Query(
-                            "sum by (result) (rate(windlass_retrain_webhook_requests_total[$__rate_interval]))",
+                            "sum by (result) "
+                            f"(rate(windlass_retrain_webhook_requests_total{{{TEAM}}}[$__rate_interval]))",
                             "{{result}}",
                         ),
                     ),
@@ -183,7 +182,7 @@ RETRAINING = Dashboard(
             ),
         ),
         (
-            "The operator of a cluster",
+            "The operators of a cluster",
             (
                 Panel(
                     "Replica that leads",
@@ -208,8 +207,8 @@ RETRAINING = Dashboard(
                     "Turns: p99, and how late",
                     "timeseries",
                     (
-                        Query(_p99("windlass_operator_reconcile_seconds"), "{{kind}}"),
-                        Query(_p99("windlass_operator_late_seconds"), "{{kind}}, late"),
+                        Query(_p99("windlass_operator_reconcile_seconds"), "{{namespace}} {{kind}}"),
+                        Query(_p99("windlass_operator_late_seconds"), "{{namespace}} {{kind}}, late"),
                     ),
                     "Of a turn for a model or a namespace, with all that it asks of the cluster; late is what it "
                     "waited for a thread.",
@@ -222,12 +221,13 @@ RETRAINING = Dashboard(
                     "timeseries",
                     (
                         Query(
-                            "sum by (kind) (rate(windlass_operator_reconcile_failures_total[$__rate_interval]))",
-                            "failed: {{kind}}",
+                            "sum by (namespace, kind) "
+                            "(rate(windlass_operator_reconcile_failures_total[$__rate_interval]))",
+                            "{{namespace}} failed: {{kind}}",
                         ),
                         Query(
-                            "sum by (code) (rate(windlass_operator_api_requests_total[$__rate_interval]))",
-                            "API: {{code}}",
+                            "sum by (namespace, code) (rate(windlass_operator_api_requests_total[$__rate_interval]))",
+                            "{{namespace}} API: {{code}}",
                         ),
                     ),
                     "A second. Turns that keep failing for ten minutes ring.",

@@ -8,9 +8,8 @@ labels are missing has alerts of its own.
 from __future__ import annotations
 
 from monitoring.rules.objectives import Objectives, seconds
-from monitoring.rules.rule import Alert, Group
+from monitoring.rules.rule import MODEL, VERSION, Alert, Group
 
-_OF = "{{ $labels.model }} v{{ $labels.version }}"
 #: The verdict itself is a window old already.
 _WAIT = "2m"
 #: Broken data looks like drift and decay. The trigger has to hear of it first, or it would start a run that it is to
@@ -32,11 +31,11 @@ def groups(objectives: Objectives) -> tuple[Group, ...]:
 
 
 def _alarm(kind: str) -> str:
-    return f'max by (model, version) (windlass_drift_alarm{{kind="{kind}"}}) == 1'
+    return f'max by (namespace, model, version) (windlass_drift_alarm{{kind="{kind}"}}) == 1'
 
 
 def _fails(check: str) -> str:
-    return f'max by (model, version) (windlass_verdict{{check="{check}",verdict="FAIL"}}) == 1'
+    return f'max by (namespace, model, version) (windlass_verdict{{check="{check}",verdict="FAIL"}}) == 1'
 
 
 def _drift() -> tuple[Alert, ...]:
@@ -47,7 +46,7 @@ def _drift() -> tuple[Alert, ...]:
             _alarm("feature"),
             _WAIT,
             "info",
-            f"{_OF}: features have moved away from what it was trained on",
+            f"{VERSION}: features have moved away from what it was trained on",
             "At least one feature lies beyond its threshold with its whole confidence interval. The retrain trigger "
             f"is told and decides under the policy. {look}",
             signal="featureDrift",
@@ -58,7 +57,7 @@ def _drift() -> tuple[Alert, ...]:
             _alarm("prediction"),
             _WAIT,
             "info",
-            f"{_OF}: its predictions have moved away from those of its evaluation",
+            f"{VERSION}: its predictions have moved away from those of its evaluation",
             "The scores lie beyond their threshold with the whole confidence interval. The retrain trigger is told and "
             f"decides under the policy. {look}",
             signal="predictionDrift",
@@ -69,7 +68,7 @@ def _drift() -> tuple[Alert, ...]:
             _alarm("label"),
             _WAIT,
             "info",
-            f"{_OF}: the rate of positives is not that of its training",
+            f"{VERSION}: the rate of positives is not that of its training",
             "The outcomes themselves have moved. A season does that too, so it starts nothing by itself; look at the "
             f"performance. {look}",
         ),
@@ -82,7 +81,7 @@ def _decay() -> Alert:
         _fails("performanceDecay"),
         _WAIT,
         "ticket",
-        f"{_OF}: measurably worse than at its evaluation",
+        f"{VERSION}: measurably worse than at its evaluation",
         "Matured labels show a loss beyond the tolerated one with the whole confidence interval. The retrain trigger "
         "is told. Next: `windlass report {{ $labels.model }}` for the slices that got worse.",
         signal="performanceDecay",
@@ -96,7 +95,7 @@ def _estimated() -> Alert:
         _fails("estimatedDecay"),
         _WAIT,
         "ticket",
-        f"{_OF}: probably worse than at its evaluation, labels are yet to come",
+        f"{VERSION}: probably worse than at its evaluation, labels are yet to come",
         "The performance estimated from its scores is below the tolerated one. It is an estimate: it starts nothing "
         "until labels confirm it. Next: `windlass drift {{ $labels.model }}`.",
     )
@@ -109,7 +108,7 @@ def _data(objectives: Objectives) -> tuple[Alert, ...]:
             _fails("dataQuality"),
             _QUALITY_WAIT,
             "ticket",
-            f"{_OF}: what it is asked with fails validation",
+            f"{VERSION}: what it is asked with fails validation",
             "Nulls, ranges, categories or the schema of the logged requests are not those of its training. Retraining "
             "on such data is refused: repair the source. Next: `windlass drift {{ $labels.model }}`.",
             signal="dataQuality",
@@ -120,39 +119,39 @@ def _data(objectives: Objectives) -> tuple[Alert, ...]:
             _fails("skew"),
             _WAIT,
             "ticket",
-            f"{_OF}: it is served other feature values than it would be trained on",
+            f"{VERSION}: it is served other feature values than it would be trained on",
             "Logged online vectors differ from their point-in-time recomputation beyond the tolerated share. Next: "
             "`windlass features check {{ $labels.model }}`.",
         ),
         Alert(
             "WindlassDataStale",
-            'max by (model) (windlass_verdict{check="freshness",verdict="FAIL"}) == 1\n'
-            f"or max by (model) (windlass_data_age_seconds) > {seconds(objectives.data_within)}",
+            'max by (namespace, model) (windlass_verdict{check="freshness",verdict="FAIL"}) == 1\n'
+            f"or max by (namespace, model) (windlass_data_age_seconds) > {seconds(objectives.data_within)}",
             "10m",
             "ticket",
-            "{{ $labels.model }}: no new predictions have been collected",
+            MODEL + ": no new predictions have been collected",
             "Nothing about the model is known since then. Either nobody asks it, or what it answers does not arrive. "
             "Next: `windlass status`.",
         ),
         Alert(
             "WindlassVolumeAnomaly",
-            'max by (model) (windlass_verdict{check="volume",verdict="FAIL"}) == 1',
+            'max by (namespace, model) (windlass_verdict{check="volume",verdict="FAIL"}) == 1',
             _WAIT,
             "ticket",
-            "{{ $labels.model }}: far more or fewer predictions than expected",
+            MODEL + ": far more or fewer predictions than expected",
             "The number of rows in the window is not that of comparable windows. Next: "
             "`windlass drift {{ $labels.model }}`.",
         ),
         Alert(
             "WindlassLabelsMissing",
-            f"max by (model) (windlass_label_age_seconds) > {seconds(objectives.labels_within)}\n"
-            f"or min by (model) (windlass_label_coverage) < {objectives.label_coverage}\n"
+            f"max by (namespace, model) (windlass_label_age_seconds) > {seconds(objectives.labels_within)}\n"
+            f"or min by (namespace, model) (windlass_label_coverage) < {objectives.label_coverage}\n"
             # or none since a model began to answer, or since another version of it did
-            f"or max by (model) (max_over_time(windlass_window_rows[1h] offset {objectives.labels_within})) "
-            f"unless on (model) max_over_time(windlass_label_age_seconds[{objectives.labels_within}])",
+            f"or max by (namespace, model) (max_over_time(windlass_window_rows[1h] offset {objectives.labels_within})) "
+            f"unless on (namespace, model) max_over_time(windlass_label_age_seconds[{objectives.labels_within}])",
             "1h",
             "ticket",
-            "{{ $labels.model }}: labels do not arrive",
+            MODEL + ": labels do not arrive",
             "Without them decay is only estimated, and no retrained candidate can be judged. Next: "
             "`windlass drift {{ $labels.model }}`, then ask whoever sends the feedback.",
         ),
@@ -164,12 +163,13 @@ def _absent(objectives: Objectives) -> Alert:
     return Alert(
         "WindlassAnalysisAbsent",
         # too old; or never made of a model that answers; or shown today and no longer
-        f"time() - max by (model) ({succeeded}) > {seconds(objectives.analysis_within)}\n"
-        f'or max by (model) (windlass_requests_total{{model!=""}}) unless on (model) {succeeded}\n'
-        f"or max by (model) (max_over_time({succeeded}[1d])) unless on (model) {succeeded}",
+        f"time() - max by (namespace, model) ({succeeded}) > {seconds(objectives.analysis_within)}\n"
+        'or max by (namespace, model) (windlass_requests_total{model!=""}) '
+        f"unless on (namespace, model) {succeeded}\n"
+        f"or max by (namespace, model) (max_over_time({succeeded}[1d])) unless on (namespace, model) {succeeded}",
         _FIRST,
         "ticket",
-        "{{ $labels.model }}: nobody is watching it, no analysis has succeeded",
+        MODEL + ": nobody is watching it, no analysis has succeeded",
         "No drift, decay or quality alert can ring meanwhile: silence means nothing. Next: "
         "`windlass drift {{ $labels.model }}` runs it now and says what is in the way.",
     )

@@ -9,6 +9,14 @@ from typing import Any, Literal
 Severity = Literal["page", "ticket", "info"]
 """page: a person now; ticket: a person on the next working day; info: a machine acts, people may read it."""
 
+IN = "{{ with $labels.namespace }}{{ . }}/{{ end }}"
+"""Before a name in a summary: two teams of a cluster may have a model of one name. On one machine no target has a
+namespace: to Prometheus an absent label is an empty one, and is joined and aggregated by as such."""
+MODEL = IN + "{{ $labels.model }}"
+VERSION = MODEL + " v{{ $labels.version }}"
+TEAM = "{{ with $labels.namespace }}{{ . }}: {{ end }}"
+"""Before what a team has one of."""
+
 
 @dataclass(frozen=True)
 class Recording:

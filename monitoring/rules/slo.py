@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from monitoring.rules.objectives import Objectives
-from monitoring.rules.rule import Alert, Group, Recording
+from monitoring.rules.rule import MODEL, Alert, Group, Recording
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 FAST = ((14.4, "1h", "5m"), (6.0, "6h", "30m"))
@@ -45,21 +45,21 @@ def slow(window: str) -> str:
 def _recordings(objectives: Objectives) -> tuple[Recording, ...]:
     found: list[Recording] = []
     for window in WINDOWS:
-        every = f"sum by (model) (rate(windlass_requests_total{{{KNOWN}}}[{window}]))"
-        failed = f'sum by (model) (rate(windlass_requests_total{{{KNOWN},code=~"5.."}}[{window}]))'
+        every = f"sum by (namespace, model) (rate(windlass_requests_total{{{KNOWN}}}[{window}]))"
+        failed = f'sum by (namespace, model) (rate(windlass_requests_total{{{KNOWN},code=~"5.."}}[{window}]))'
         # no failure yet is a counter that does not exist, and that is a true zero;
         # no request at all gives no series: nothing is known then
         found.append(Recording(errors(window), f"({failed} or 0 * {every}) / ({every} > 0)"))
     for window in WINDOWS:
-        timed = f"sum by (model) (rate(windlass_request_seconds_count{{{KNOWN}}}[{window}]))"
+        timed = f"sum by (namespace, model) (rate(windlass_request_seconds_count{{{KNOWN}}}[{window}]))"
         within = (
-            f'sum by (model) (rate(windlass_request_seconds_bucket{{{KNOWN},le="{objectives.fast_seconds}"}}'
+            f'sum by (namespace, model) (rate(windlass_request_seconds_bucket{{{KNOWN},le="{objectives.fast_seconds}"}}'
             f"[{window}]))"
         )
         found.append(Recording(slow(window), f"1 - {within} / ({timed} > 0)"))
-    found.append(Recording(RATE, f"sum by (model) (rate(windlass_requests_total{{{KNOWN}}}[5m]))"))
+    found.append(Recording(RATE, f"sum by (namespace, model) (rate(windlass_requests_total{{{KNOWN}}}[5m]))"))
     for share, name in ((0.5, "p50"), (0.99, "p99")):
-        buckets = f"sum by (model, le) (rate(windlass_request_seconds_bucket{{{KNOWN}}}[5m]))"
+        buckets = f"sum by (namespace, model, le) (rate(windlass_request_seconds_bucket{{{KNOWN}}}[5m]))"
         found.append(
             Recording(f"model:windlass_request_seconds:{name}_5m", f"histogram_quantile({share}, {buckets})")
         )
@@ -79,7 +79,7 @@ def _alerts(objectives: Objectives) -> tuple[Alert, ...]:
             _burns(errors, FAST, unavailable),
             "2m",
             "page",
-            "{{ $labels.model }}: " + failing + " burns so fast that it is gone in days",
+            MODEL + ": " + failing + " burns so fast that it is gone in days",
             f"{shown} of the requests fail, {_percent(unavailable)} may. " + status,
         ),
         Alert(
@@ -87,7 +87,7 @@ def _alerts(objectives: Objectives) -> tuple[Alert, ...]:
             _burns(errors, SLOW, unavailable),
             "15m",
             "ticket",
-            "{{ $labels.model }}: " + failing + " does not last",
+            MODEL + ": " + failing + " does not last",
             f"{shown} of the requests failed in the long window, {_percent(unavailable)} may. " + status,
         ),
         Alert(
@@ -95,7 +95,7 @@ def _alerts(objectives: Objectives) -> tuple[Alert, ...]:
             _burns(slow, FAST, late),
             "2m",
             "page",
-            "{{ $labels.model }}: " + slowing + " burns so fast that it is gone in days",
+            MODEL + ": " + slowing + " burns so fast that it is gone in days",
             f"{shown} of the requests take over {milliseconds}, {_percent(late)} may. " + status,
         ),
         Alert(
@@ -103,7 +103,7 @@ def _alerts(objectives: Objectives) -> tuple[Alert, ...]:
             _burns(slow, SLOW, late),
             "15m",
             "ticket",
-            "{{ $labels.model }}: " + slowing + " does not last",
+            MODEL + ": " + slowing + " does not last",
             f"{shown} of the requests took over {milliseconds} in the long window, {_percent(late)} may. "
             + status,
         ),

@@ -400,7 +400,8 @@ class Trigger:
         self.process.wait()
 
     def alert(self, signal: str) -> dict[str, Any]:
-        told = notification(alert(datetime.now(UTC).isoformat(), model=MODEL, version="1", signal=signal))
+        about = {"namespace": self.place.name, "model": MODEL, "version": "1"}
+        told = notification(alert(datetime.now(UTC).isoformat(), **about, signal=signal))
         status, answer = self.served.ask(
             "POST", "/alertmanager", json.dumps(told).encode(), {"authorization": f"Bearer {TOKEN}"}
         )

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,13 @@ class PrometheusServer:
 
 
 @contextlib.contextmanager
-def running(folder: Path, targets: Sequence[str], *, path: str = "/metrics") -> Iterator[PrometheusServer]:
-    """Yield a server that scrapes `path` of `targets` (host:port) four times a second, and is ended at the end."""
+def running(
+    folder: Path, targets: Sequence[str], *, path: str = "/metrics", labels: Mapping[str, str] | None = None
+) -> Iterator[PrometheusServer]:
+    """Yield a server that scrapes `path` of `targets` (host:port) four times a second, and is ended at the end.
+
+    Its series get the `labels`, as those of a pod get its namespace.
+    """
     (folder / "prometheus.yml").write_text(
         json.dumps(  # JSON is YAML
             {
@@ -70,7 +75,7 @@ def running(folder: Path, targets: Sequence[str], *, path: str = "/metrics") -> 
                     {
                         "job_name": "models",
                         "metrics_path": path,
-                        "static_configs": [{"targets": list(targets)}],
+                        "static_configs": [{"targets": list(targets), "labels": dict(labels or {})}],
                     }
                 ],
             }

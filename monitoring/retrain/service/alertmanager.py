@@ -2,6 +2,9 @@
 
 An alert is a signal where its label `signal` names a kind; `model` is the workload, `version` the champion that it is
 about, `startsAt` when it began. Alerts without that label are for people and are left alone.
+
+A trigger of a cluster's namespace takes the alerts of that namespace alone: another team may have a model of the same
+name, and its drift is no reason to train ours.
 """
 
 from __future__ import annotations
@@ -17,10 +20,13 @@ VERSION = "4"
 LABEL = "signal"
 
 
-def parse(document: Any) -> tuple[tuple[Notice, ...], tuple[str, ...]]:
-    """The alerts of a notification that are signals, and what is wrong with those that cannot be read.
+def parse(document: Any, namespace: str | None = None) -> tuple[tuple[Notice, ...], tuple[str, ...]]:
+    """The alerts of a notification that are signals, and what is wrong with those that cannot be taken.
 
     One alert that is wrong must not keep the others of its group from being heard.
+
+    Args:
+        namespace: whose alerts are taken; None outside of a cluster, where alerts have none.
 
     Raises:
         UsageError: it is no such notification; the field, its value and the remedy are named.
@@ -37,18 +43,20 @@ def parse(document: Any) -> tuple[tuple[Notice, ...], tuple[str, ...]]:
     problems: list[str] = []
     for i, alert in enumerate(alerts):
         try:
-            notices += _alert(alert, f"alerts[{i}]")
+            notices += _alert(alert, f"alerts[{i}]", namespace)
         except UsageError as error:
             problems.append(str(error))
     return tuple(notices), tuple(problems)
 
 
-def _alert(alert: Any, path: str) -> list[Notice]:
+def _alert(alert: Any, path: str, namespace: str | None) -> list[Notice]:
     if not isinstance(alert, dict):
         raise UsageError(f"{path} = {alert!r}: must be an object")
     labels, annotations = (_texts(alert, name, path) for name in ("labels", "annotations"))
     if LABEL not in labels:
         return []
+    if namespace is not None and labels.get("namespace") != namespace:
+        raise UsageError(_stranger(labels.get("namespace"), f"{path}.labels.namespace", namespace))
     status = alert.get("status")
     if status not in ("firing", "resolved"):
         raise UsageError(f"{path}.status = {status!r}: must be firing or resolved")
@@ -72,6 +80,18 @@ def _alert(alert: Any, path: str) -> list[Notice]:
             },
         )
     ]
+
+
+def _stranger(given: str | None, path: str, namespace: str) -> str:
+    if given:
+        return (
+            f"{path} = {given!r}: this is the trigger of namespace {namespace!r}; let Alertmanager's route to it match "
+            f"namespace={namespace!r}"
+        )
+    return (
+        f"{path} is missing: this is the trigger of namespace {namespace!r}, and nobody says whose model the alert is "
+        "about; scrape by the chart's monitors, which state it, and load the rules of this version"
+    )
 
 
 def _texts(alert: Mapping[str, Any], name: str, path: str) -> dict[str, str]:

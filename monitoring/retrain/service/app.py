@@ -60,15 +60,22 @@ class App:
         token: None where everybody who reaches the address may send signals.
         wake: called when something was journaled, so that the next turn comes at once.
         ready: whether the first turn has recovered what an earlier process left.
+        namespace: of a cluster, whose alerts are taken; None where alerts have none.
     """
 
     def __init__(
-        self, service: Service, token: Token | None, wake: Callable[[], None], ready: Callable[[], bool]
+        self,
+        service: Service,
+        token: Token | None,
+        wake: Callable[[], None],
+        ready: Callable[[], bool],
+        namespace: str | None = None,
     ) -> None:
         self._service = service
         self._token = token
         self._wake = wake
         self._is_ready = ready
+        self._namespace = namespace
         self.metrics = Metrics(service)
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
@@ -93,7 +100,7 @@ class App:
 
     async def _alerts(self, request: Request) -> Response:
         try:
-            notices, problems = alertmanager.parse(_json(request.body))
+            notices, problems = alertmanager.parse(_json(request.body), self._namespace)
         except UsageError as problem:
             return self._invalid(str(problem))
         # an alert that can never be taken must not keep the others of its group from being heard

@@ -34,9 +34,18 @@ def require_safe(host: str, token: Token | None) -> None:
 
 
 async def serve(
-    service: Service, token: Token | None, host: str, port: int, *, turn_s: float = TURN_S
+    service: Service,
+    token: Token | None,
+    host: str,
+    port: int,
+    *,
+    namespace: str | None = None,
+    turn_s: float = TURN_S,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
+
+    Args:
+        namespace: see `App`.
 
     Raises:
         UsageError: no token on an address that others reach, or no such address.
@@ -47,7 +56,7 @@ async def serve(
     stop, wake, recovered = asyncio.Event(), asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    app = App(service, token, wake.set, recovered.is_set)
+    app = App(service, token, wake.set, recovered.is_set, namespace)
     connections = Connections()
     try:
         server = await listen(app, connections, host, port)

@@ -183,7 +183,8 @@ def main(argv: list[str] | None = None) -> int:
             follow_every_s=1.0 if where is None else KFP_EVERY_S,
             policies=under,
         )
-        asyncio.run(serve(service, token, arguments.host, arguments.port))
+        own = os.environ.get("POD_NAMESPACE") or None
+        asyncio.run(serve(service, token, arguments.host, arguments.port, namespace=own))
     except WindlassError as error:
         sys.stderr.write(f"windlass retrain: error: {error}\n")
         return error.exit_code

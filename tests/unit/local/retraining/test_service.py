@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -107,16 +108,16 @@ def test_a_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["retrain-token"]
 
 
-def test_it_takes_a_signal_and_ends_in_order(tmp_path: Path) -> None:
-    """Verify the real process: a champion of the registry, a token, a signal that is held, and SIGTERM."""
-    place = planes.make(tmp_path)
+@contextlib.contextmanager
+def started(tmp_path: Path, place: planes.Place, words: list[str], **environment: str) -> Iterator[Served]:
+    """The real process, until SIGTERM, which it has to obey in order."""
     served = Served(tmp_path, RetrainPolicy())
-    (tmp_path / "policy.yaml").write_text(POLICY.replace("cooldown: 1h", "signals: [predictionDrift]"))
     command = [sys.executable, "-m", "windlass.local.retraining", planes.MODEL, "--port", str(served.port)]
-    command += ["--policy", str(tmp_path / "policy.yaml")]
-    environment = {**place.environment, "WINDLASS_RETRAIN_TOKEN_FILE": str(tmp_path / "token")}
+    environment = {
+        **place.environment, "WINDLASS_RETRAIN_TOKEN_FILE": str(tmp_path / "token"), **environment
+    }  # fmt: skip
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen([*command, *words], env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + planes.WAIT_S
         while True:
@@ -125,15 +126,54 @@ def test_it_takes_a_signal_and_ends_in_order(tmp_path: Path) -> None:
                     break
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.02)
-        told = notification(alert(datetime.now(UTC).isoformat(), model=planes.MODEL, version="1"))
-        body = json.dumps(told).encode()
-        assert served.ask("POST", "/alertmanager", body)[0] == 401
-        status, answer = served.ask("POST", "/alertmanager", body, {"authorization": f"Bearer {TOKEN}"})
-        (decided,) = json.loads(answer)["signals"]
-        assert (status, decided["rule"], decided["cause"]) == (200, "kind", "featureDrift/1")
+        yield served
     finally:
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(planes.WAIT_S) == 0, (tmp_path / "log").read_text()
+
+
+def drifted(**labels: str) -> bytes:
+    told = notification(alert(datetime.now(UTC).isoformat(), model=planes.MODEL, version="1", **labels))
+    return json.dumps(told).encode()
+
+
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+def test_it_takes_a_signal_and_ends_in_order(tmp_path: Path) -> None:
+    """Verify the real process: a champion of the registry, a token, a signal that is held, and SIGTERM."""
+    place = planes.make(tmp_path)
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("cooldown: 1h", "signals: [predictionDrift]"))
+    with started(tmp_path, place, ["--policy", str(tmp_path / "policy.yaml")]) as served:
+        assert served.ask("POST", "/alertmanager", drifted())[0] == 401
+        status, answer = served.ask("POST", "/alertmanager", drifted(), BEARER)
+        (decided,) = json.loads(answer)["signals"]
+        assert (status, decided["rule"], decided["cause"]) == (200, "kind", "featureDrift/1")
     assert TOKEN not in (tmp_path / "log").read_text()
     journaled = (place.settings.journal_dir / "triggers.jsonl").read_text()
     assert TOKEN not in journaled and '"rule":"kind"' in journaled
+
+
+def test_in_a_pod_it_is_the_trigger_of_the_pods_namespace(tmp_path: Path) -> None:
+    """Verify that the real process refuses the drift of another team's model of the same name, before it asks anybody,
+    and does ask the cluster (which is not there) about its own."""
+    place = planes.make(tmp_path)
+    cluster = {"server": "http://127.0.0.1:9"}
+    (tmp_path / "kubeconfig").write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "none", "cluster": cluster}],
+                "users": [{"name": "none", "user": {}}],
+                "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
+                "current-context": "none",
+            }
+        )
+    )
+    pod = {"POD_NAMESPACE": "team-a", "KUBECONFIG": str(tmp_path / "kubeconfig")}
+    with started(tmp_path, place, [], **pod) as served:
+        status, answer = served.ask("POST", "/alertmanager", drifted(namespace="team-b"), BEARER)
+        assert status == 400 and b"this is the trigger of namespace 'team-a'" in answer
+        assert served.ask("POST", "/alertmanager", drifted(namespace="team-a"), BEARER)[0] == 503
+    assert "featureDrift" not in (place.settings.journal_dir / "triggers.jsonl").read_text()

@@ -51,7 +51,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     requests.labels("flights", "1", "v1", "200").inc(0)
     requests.labels("flights", "1", "v1", "503").inc(0)
     seconds.labels("flights", "1")
-    with prometheus_server.running(tmp_path_factory.mktemp("prometheus"), [target]) as server:
+    folder, place = tmp_path_factory.mktemp("prometheus"), {"namespace": "team-a"}
+    with prometheus_server.running(folder, [target], labels=place) as server:
         server.scraped(target, time.time())
         requests.labels("flights", "1", "v1", "200").inc(REQUESTS - FAILED)
         requests.labels("flights", "1", "v1", "503").inc(FAILED)
@@ -82,6 +83,21 @@ def test_cpu_and_memory_are_those_of_the_processes_that_serve_the_model(watched:
     found = Metrics(watched.server.url, time.time()).resources("flights")
     assert found.cpu_seconds_per_1000 == pytest.approx(0.7, rel=0.01)
     assert found.memory_bytes == 2.5e8
+
+
+def test_a_model_of_the_same_name_elsewhere_is_another(watched: Watched) -> None:
+    """Verify that counts and resources are those of the namespace that is asked for."""
+    at = time.time()
+    ours, theirs = (Metrics(watched.server.url, at, namespace) for namespace in ("team-a", "team-b"))
+    for objective in OBJECTIVES:
+        assert ours.counted("flights", objective) == Metrics(watched.server.url, at).counted(
+            "flights", objective
+        )
+        assert ours.counted("flights", objective) is not None
+        assert theirs.counted("flights", objective) is None
+    assert ours.resources("flights").memory_bytes == 2.5e8
+    assert theirs.resources("flights").memory_bytes is None
+    assert theirs.resources("flights").cpu_seconds_per_1000 is None
 
 
 def test_a_model_that_nobody_serves_has_none_of_it(watched: Watched) -> None:

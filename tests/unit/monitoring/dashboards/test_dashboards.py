@@ -99,9 +99,10 @@ def test_grafanas_types_find_what_is_wrong(by_grafana: Checked, wrong: dict[str,
     assert any(said in problem for problem in by_grafana([wrong]))
 
 
-def without_variables(expr: str) -> str:
-    """PromQL as Grafana sends it."""
-    for variable, value in {"$__rate_interval": "5m", "$model": "flights", "$metric": "auc"}.items():
+def without_variables(expr: str, namespace: str = "") -> str:
+    """PromQL as Grafana sends it: where no series has a namespace, the variable has none and is the empty text."""
+    chosen = {"$__rate_interval": "5m", "$namespace": namespace, "$model": "flights", "$metric": "auc"}
+    for variable, value in chosen.items():
         expr = expr.replace(variable, value)
     assert "$" not in expr, expr
     return expr
@@ -144,40 +145,106 @@ def test_panels_lie_side_by_side(dashboard: Dashboard) -> None:
     assert all(panel.help and panel.queries for panel in dashboard.panels())
 
 
-def test_what_all_models_share_rings_in_the_overview_of_each(tmp_path: Path) -> None:
-    """Verify that a page about the collector is no silence there, and another model's alert is no noise."""
+def evaluated(folder: Path, series: list[str], expected: list[dict[str, Any]]) -> None:
+    """Hold what queries give, one minute after series of ones began, to what is expected."""
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": each, "values": "1x5"} for each in series],
+        "promql_expr_test": [{"eval_time": "1m", **each} for each in expected],
+    }
+    (folder / "tests.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    promtool = binary("promtool", ROOT / ".tools")
+    ended = subprocess.run(
+        [promtool, "test", "rules", folder / "tests.yaml"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("namespace", [pytest.param("", id="one-machine"), "team-a"])
+def test_what_all_models_share_rings_in_the_overview_of_each(tmp_path: Path, namespace: str) -> None:
+    """Verify that a page about the collector is no silence there, and another model's alert is no noise, nor one about
+    a model of that name, or a collector, of another namespace."""
     (count,) = (
         q.expr for _, p in PANELS if p.title == "Alerts that ring" and p.kind == "stat" for q in p.queries
     )
     (rows,) = (
         q.expr for _, p in PANELS if p.title == "Alerts that ring" and p.kind != "stat" for q in p.queries
     )
+    firing = 'alertstate="firing"' + (f',namespace="{namespace}"' if namespace else "")
+    foreign = 'alertstate="firing",namespace="team-b"'
     ringing = [
-        'ALERTS{alertname="WindlassCollectorStorage",alertstate="firing",severity="page"}',
-        'ALERTS{alertname="WindlassSkew",alertstate="firing",model="flights"}',
-        'ALERTS{alertname="WindlassQueueFull",alertstate="pending",model="flights"}',
-        'ALERTS{alertname="WindlassLabelDrift",alertstate="firing",model="flights2"}',
+        'ALERTS{alertname="WindlassMetricsAbsent",alertstate="firing",severity="page"}',
+        f'ALERTS{{alertname="WindlassCollectorStorage",{firing},severity="page"}}',
+        f'ALERTS{{alertname="WindlassSkew",{firing},model="flights"}}',
+        f'ALERTS{{alertname="WindlassQueueFull",{firing.replace("firing", "pending")},model="flights"}}',
+        f'ALERTS{{alertname="WindlassLabelDrift",{firing},model="flights2"}}',
+        f'ALERTS{{alertname="WindlassDataStale",{foreign},model="flights"}}',
+        f'ALERTS{{alertname="WindlassCollectorBackpressure",{foreign}}}',
     ]
-    names = ("WindlassCollectorStorage", "WindlassSkew")
-    expected = [
-        {"expr": count, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": 2}]},
-        {
-            "expr": rows,
-            "eval_time": "1m",
-            "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in names],
-        },
-    ]
-    test = {
-        "interval": "1m",
-        "input_series": [{"series": series, "values": "1x5"} for series in ringing],
-        "promql_expr_test": [{**each, "expr": without_variables(each["expr"])} for each in expected],
-    }
-    (tmp_path / "tests.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
-    promtool = binary("promtool", ROOT / ".tools")
-    ended = subprocess.run(
-        [promtool, "test", "rules", tmp_path / "tests.yaml"], capture_output=True, text=True, check=False
+    names = ("WindlassCollectorStorage", "WindlassMetricsAbsent", "WindlassSkew")
+    evaluated(
+        tmp_path,
+        ringing,
+        [
+            {
+                "expr": without_variables(count, namespace),
+                "exp_samples": [{"labels": "{}", "value": len(names)}],
+            },
+            {
+                "expr": without_variables(rows, namespace),
+                "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in names],
+            },
+        ],
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_no_panel_mixes_what_two_namespaces_have() -> None:
+    """Verify that each series that a query asks for is of the chosen namespace, or is told apart by it."""
+    for dashboard, panel in PANELS:
+        for query in panel.queries:
+            where = f"{dashboard.uid}: {panel.title}"
+            asked = re.findall(r"(?:windlass_\w+|process_\w+|ALERTS)\b(?::[\w:]+)?(\{[^}]*\})?", query.expr)
+            assert asked, where
+            if not all('namespace="$namespace"' in each for each in asked) and "ALERTS" not in query.expr:
+                assert query.expr.count(" by (namespace, ") == len(asked), where
+                assert "{{namespace}}" in query.legend, where
+
+
+def test_a_panel_shows_the_chosen_namespace(tmp_path: Path) -> None:
+    """Verify in Prometheus that a team's weights and verdicts are its own, and those of one machine are found by the
+    empty text."""
+    series = [
+        f'{name}{{{namespace}model="flights",version="{version}",check="skew",verdict="FAIL"}}'
+        for namespace, version in (('namespace="team-a",', 3), ('namespace="team-b",', 4), ("", 5))
+        for name in ("windlass_release_weight_percent", "windlass_verdict")
+    ]
+    (weights,) = (query.expr for _, p in PANELS if p.title == "Weights" for query in p.queries)
+    (verdicts,) = (
+        query.expr for _, p in PANELS if p.title == "Verdicts of the analysis" for query in p.queries
+    )
+    expected = [
+        {
+            "expr": without_variables(weights, namespace),
+            "exp_samples": [{"labels": f'{{version="{version}"}}', "value": 1}],
+        }
+        for namespace, version in (("team-a", 3), ("team-b", 4), ("", 5))
+    ]
+    # a FAIL is drawn as 2
+    expected += [
+        {"expr": without_variables(verdicts, n), "exp_samples": [{"labels": '{check="skew"}', "value": 2}]}
+        for n in ("team-a", "")
+    ]
+    expected += [{"expr": without_variables(verdicts, "team-c"), "exp_samples": []}]
+    evaluated(tmp_path, series, expected)
+
+
+def test_the_model_is_chosen_among_those_of_the_namespace() -> None:
+    """Verify that the variables are chained: first the namespace, then its models."""
+    for dashboard in DASHBOARDS:
+        variables = {v["name"]: v for v in dashboard.document()["templating"]["list"]}
+        assert list(variables)[:3] == ["datasource", "namespace", "model"]
+        assert 'namespace="$namespace"' in variables["model"]["query"]["query"]
+        assert "namespace=" not in variables["namespace"]["query"]["query"]
 
 
 def test_a_missing_series_is_never_drawn_as_zero() -> None:

@@ -214,6 +214,26 @@ def test_one_alert_of_a_workload_that_is_not_watched_does_not_silence_the_others
     assert app.metrics.requests["invalid"] == 1 and "'trains'" in said[0]
 
 
+def test_an_alert_of_another_namespace_starts_nothing_here(tmp_path: Path) -> None:
+    """Verify that it is refused for good, counted and said, and that nothing of it is journaled."""
+    said: list[str] = []
+    made = service(tmp_path, RetrainPolicy(), said.append)
+    app = App(made, None, lambda: None, lambda: True, "team-a")
+
+    def told(*namespaces: str) -> Any:
+        alerts = [alert(NOW.isoformat(), namespace=namespace) for namespace in namespaces]
+        return asyncio.run(app(Request("POST", "/alertmanager", json.dumps(notification(*alerts)).encode())))
+
+    answer = told("team-b")
+    assert answer.status == 400 and b"this is the trigger of namespace 'team-a'" in answer.body
+    assert made.watched[MODEL].trigger.history() == () and made.watched[MODEL].trigger.state().held == {}
+    assert app.metrics.requests["invalid"] == 1 and "'team-b'" in said[0]
+    answer = told("team-b", "team-a")
+    assert answer.status == 200
+    assert [s["accepted"] for s in json.loads(answer.body)["signals"]] == [True]
+    assert len(made.watched[MODEL].trigger.history()) == 1
+
+
 def test_the_metrics_that_the_registry_is_not_needed_for_are_served_without_it(tmp_path: Path) -> None:
     made = service(tmp_path, RetrainPolicy())
 

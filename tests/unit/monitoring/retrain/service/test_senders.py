@@ -71,6 +71,31 @@ def test_what_is_wrong_with_an_alert_is_said_with_its_place(changed: dict[str, A
     assert problems[0].startswith("alerts[0]") and said in problems[0]
 
 
+def test_a_trigger_of_a_namespace_hears_its_own_alone() -> None:
+    """Verify that the drift of another team's model of the same name is refused with the remedy, in words, and that the
+    alerts around it are taken; the end of a foreign incident lets go of nothing either."""
+    foreign = [alert(SINCE, namespace="team-b"), alert(SINCE, ended=SINCE, namespace="team-b")]
+    notices, problems = alertmanager.parse(
+        notification(*foreign, alert(SINCE), alert(SINCE, namespace="team-a")), "team-a"
+    )
+    assert [notice.detail["labels"]["namespace"] for notice in notices] == ["team-a"]
+    assert problems[0] == (
+        "alerts[0].labels.namespace = 'team-b': this is the trigger of namespace 'team-a'; let Alertmanager's route to "
+        "it match namespace='team-a'"
+    )
+    assert problems[1].startswith("alerts[1].labels.namespace = 'team-b'")
+    assert problems[2].startswith(
+        "alerts[2].labels.namespace is missing: this is the trigger of namespace 'team-a'"
+    )
+    assert len(problems) == 3
+
+
+def test_where_there_are_no_namespaces_none_is_asked_for() -> None:
+    """Verify that one machine's trigger takes alerts as its Prometheus makes them."""
+    notices, problems = alertmanager.parse(notification(alert(SINCE), alert(SINCE, namespace="lab")))
+    assert (len(notices), problems) == (2, ())
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [
