@@ -26,6 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     ray = go_modules.folder(*go_modules.KUBERAY) / "config/crd/bases"
     kserve = module_dir("github.com/kserve/kserve") / "config/crd/full"
     gateway = module_dir("sigs.k8s.io/gateway-api", "envoygateway") / "config/crd/standard"
+    envoy = module_dir("github.com/envoyproxy/gateway", "envoygateway")
+    envoy = envoy / "charts/gateway-helm/charts/crds/crds/generated"
     files = [
         *(
             prometheus / f"monitoring.coreos.com_{n}.yaml"
@@ -34,6 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         ray / "ray.io_rayclusters.yaml",
         kserve / "serving.kserve.io_clusterservingruntimes.yaml",
         *(gateway / f"gateway.networking.k8s.io_{name}.yaml" for name in ("gatewayclasses", "gateways")),
+        envoy / "gateway.envoyproxy.io_backendtrafficpolicies.yaml",
     ]
     with ApiServer(tmp_path_factory.mktemp("api-server")) as found:
         found.kubectl("apply", "--server-side", *(word for file in files for word in ("-f", str(file))))

@@ -44,6 +44,8 @@ def custom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = {
         "gateway.networking.k8s.io_*.yaml": module_dir("sigs.k8s.io/gateway-api", "envoygateway")
         / "config/crd/standard",
+        "gateway.envoyproxy.io_*.yaml": module_dir("github.com/envoyproxy/gateway", "envoygateway")
+        / "charts/gateway-helm/charts/crds/crds/generated",
         "serving.kserve.io_*.yaml": module_dir("github.com/kserve/kserve") / "config/crd/full",
         "monitoring.coreos.com_*.yaml": prometheus / "example/prometheus-operator-crd",
         "ray.io_*.yaml": go_modules.folder(*go_modules.KUBERAY) / "config/crd/bases",

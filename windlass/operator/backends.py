@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from serving.release.backend import TrafficBackend
+from serving.release.backend import TrafficBackend, UnconfirmedError
 from serving.release.cluster import inference_service
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.gateway import GatewayBackend
 from serving.release.cluster.knative import KnativeBackend
 from serving.release.cluster.kserve import KServeBackend
 from serving.release.cluster.serving_options import ServingOptions
+from serving.release.cluster.waiting import Patience
 from serving.release.release import Gateway, Release
 from serving.release.traffic import Traffic
 
@@ -33,7 +34,10 @@ class Backends:
     def of(self, release: Release) -> Remembered:
         """The backend that a release asks for."""
         if release.backend == "kserve":
-            return Remembered(KServeBackend(self._api, self._namespace, self._predictor), UNTOLD_S)
+            # KServe starts the canary's pods before it sends them anything
+            patience = Patience(within_s=float(self._options.of(release.model).start_seconds))
+            backend = KServeBackend(self._api, self._namespace, self._predictor, patience=patience)
+            return Remembered(backend, UNTOLD_S)
         if release.backend == "knative":
             return Remembered(KnativeBackend(self._api, self._namespace, self._predictor), UNTOLD_S)
         gateway = self.gateway_of(release)
@@ -62,10 +66,19 @@ class Remembered:
         self._clock = clock
         self._known: tuple[float, Traffic | None] | None = None
         self._changes = 0
+        self._awaits = False
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
         self.forget()
-        self._backend.set_traffic(model, traffic)
+        self._awaits = True
+        try:
+            self._backend.set_traffic(model, traffic)
+        except UnconfirmedError:
+            raise
+        except BaseException:
+            self._awaits = False
+            raise
+        self._awaits = False
 
     def traffic(self, model: str) -> Traffic | None:
         now, known, changes = self._clock(), self._known, self._changes
@@ -76,6 +89,12 @@ class Remembered:
         if changes == self._changes:
             self._known = (now, found)
         return found
+
+    @property
+    def awaits(self) -> bool:
+        """Whether the router's word on what it was told is waited for; so it is while it is told. May be asked by any
+        thread."""
+        return self._awaits
 
     @property
     def changes(self) -> int:
@@ -109,6 +128,10 @@ class Chosen:
 
     def traffic(self, model: str) -> Traffic | None:
         return self.backend.traffic(model)
+
+    @property
+    def awaits(self) -> bool:
+        return self._backend is not None and self._backend.awaits
 
     def forget(self) -> None:
         if self._backend is not None:

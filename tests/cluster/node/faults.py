@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.node import platform, team
@@ -26,11 +30,13 @@ class Fault:
         replicas: how many there are of what goes away.
         act: lets one go away.
         whole: whether everything is as before.
+        abrupt: whether what it was just answering is lost with it; then no later request may be.
     """
 
     replicas: int
     act: Callable[[], object]
     whole: Callable[[], bool]
+    abrupt: bool = False
 
 
 class Faults:
@@ -53,6 +59,9 @@ class Faults:
         ours, gateways = team.NAMESPACE, platform.GATEWAY_NAMESPACE
         return {
             "model server": self._pods(2, ours, self._servers),
+            "model server killed": Fault(
+                2, self._kill, lambda: self._ready(ours, self._servers, 2), abrupt=True
+            ),
             "gateway proxy": self._pods(2, gateways, _PROXIES),
             "gateway controller": self._pods(1, gateways, "control-plane=envoy-gateway"),
             "redis": self._pods(1, ours, _component("redis")),
@@ -74,6 +83,26 @@ class Faults:
     def _delete(self, namespace: str, selector: str) -> None:
         names = sorted(pod["metadata"]["name"] for pod in self._living(namespace, selector))
         self._node.kubectl("-n", namespace, "delete", "pod", self._draw.choice(names), "--wait=false")
+
+    def _kill(self) -> None:
+        """End a server as the kernel does when memory is short: without a word, and its pod stays."""
+        pod = self._draw.choice(self._living(team.NAMESPACE, self._servers))
+        before = _restarts(pod)
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # it has just ended
+                if (
+                    f"pod{pod['metadata']['uid']}" in (process / "cgroup").read_text()
+                    and b"serving.runtime" in (process / "cmdline").read_bytes()
+                ):
+                    os.kill(int(process.name), signal.SIGKILL)
+        name = pod["metadata"]["name"]
+        platform.wait(
+            lambda: any(
+                p["metadata"]["name"] == name and _restarts(p) > before
+                for p in self._living(team.NAMESPACE, self._servers)
+            ),
+            f"{name} is started again",
+        )
 
     def _delete_leader(self) -> None:
         self._node.kubectl("-n", team.NAMESPACE, "delete", "pod", leader(self._node), "--wait=false")
@@ -119,6 +148,10 @@ class Faults:
     def _living(self, namespace: str, selector: str) -> list[dict[str, Any]]:
         said = self._node.kubectl("-n", namespace, "get", "pods", "-l", selector, "-o", "json").stdout
         return [pod for pod in json.loads(said)["items"] if not pod["metadata"].get("deletionTimestamp")]
+
+
+def _restarts(pod: dict[str, Any]) -> int:
+    return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", ()))
 
 
 def _component(name: str) -> str:

@@ -80,8 +80,9 @@ def _told(node: Node, step: Steps) -> None:
         team.prepare(node, binary("prometheus"))
     with step("the last images are there"):
         node.wait_for_images()
-    # two cores are all there is, and what is asked for and not used keeps others out
-    serving = {"resources": {"cpu": "200m"}}
+    # two cores are all there is, and what is asked for and not used keeps others out; what KServe 0.20 never does is
+    # waited for as long as a start may take
+    serving = {"resources": {"cpu": "200m"}, "startSeconds": 45}
     values = team.values(node, operator={"serving": serving, "resources": {"requests": {"cpu": "20m"}}})
     with step("helm install"):
         team.install(node, values)
