@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks import report
@@ -19,7 +21,9 @@ from windlass import atomic
 from windlass.cli import app
 from windlass.errors import UsageError, WindlassError
 
-PARTS = ("throughput", "chaos", "disk")
+PARTS = ("throughput", "release", "chaos", "disk")
+#: with and without a live release, in turns
+ROUNDS = 5
 RATE = 5000.0
 
 
@@ -87,6 +91,8 @@ def handle(told: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="windlass-collector-") as folder, _apart() as core:
         if "throughput" in wanted:
             _throughput(found, Path(folder), told.rate_events, core)
+        if "release" in wanted:
+            _release(found, Path(folder), told.rate_events, core)
         if "chaos" in wanted:
             _chaos(found, Path(folder), told, core)
         if "disk" in wanted:
@@ -139,6 +145,27 @@ def _throughput(found: Found, folder: Path, events: int, core: int | None) -> No
         found.add("peak memory", mode, measured.peak_mb, "MiB")
         found.add("missing in parquet", mode, measured.count.missing, "predictions")
         found.hold(f"{mode}: events/s into parquet on one core", measured.stored_per_s, ">=", RATE)
+
+
+def _release(found: Found, folder: Path, events: int, core: int | None) -> None:
+    """What a live release that is asked for takes away: both in turns, since a machine has better and worse minutes."""
+    measured: dict[bool, list[throughput.Throughput]] = {False: [], True: []}
+    for turn in range(2 * ROUNDS):
+        live = turn % 2 == 1
+        home = folder / f"release-{turn}"
+        measured[live].append(
+            throughput.measure("lines", events, home, core=core, say=_progress("release"), live=live)
+        )
+        shutil.rmtree(home)
+    for live, runs in measured.items():
+        name = "a live release" if live else "no release"
+        found.add("acknowledged", name, median(run.acknowledged_per_s for run in runs), "events/s")
+        found.add("stored", name, median(run.stored_per_s for run in runs), "events/s")
+        found.add("a CPU second", name, median(run.per_cpu_s for run in runs), "events")
+        found.add("acknowledgement p99", name, median(run.p99_ms for run in runs), "ms")
+        found.hold(
+            f"{name}: events/s into parquet on one core", median(r.stored_per_s for r in runs), ">=", RATE
+        )
 
 
 def _chaos(found: Found, folder: Path, told: argparse.Namespace, core: int | None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.collector import load, verify
+from benchmarks.collector import live_release, load, verify
 from benchmarks.collector.subject import Collector
 
 BATCH = 200
@@ -42,11 +43,14 @@ class Throughput:
 
 
 def measure(
-    mode: str, events: int, home: Path, *, core: int | None, say: Callable[[str], None]
+    mode: str, events: int, home: Path, *, core: int | None, say: Callable[[str], None], live: bool = False
 ) -> Throughput:
     """Send as fast as the collector acknowledges, then end it; what is in parquet by then was sustained.
 
     Its options are the default ones.
+
+    Args:
+        live: ask for the evidence of a release meanwhile.
     """
     collector = Collector(home, core=core)
     before = _cpu_of_children()
@@ -54,8 +58,9 @@ def measure(
     try:
         records = load.Records(1, time.time())
         predictions = events // PER_PREDICTION[mode]
-        started = time.perf_counter()
-        latencies = asyncio.run(_send(mode, predictions, records, collector.port))
+        with live_release.asking(collector.port) if live else contextlib.nullcontext() as asked:
+            started = time.perf_counter()
+            latencies = asyncio.run(_send(mode, predictions, records, collector.port))
         acknowledged = time.perf_counter()
         peak = collector.peak_mb()
     finally:
@@ -76,6 +81,8 @@ def measure(
         peak_mb=peak,
         count=verify.count(home, predictions),
     )
+    if asked is not None:
+        say(f"{mode}, a live release: answers by status {asked.statuses}")
     say(f"{mode}: {found.stored_per_s:,.0f} events/s into parquet, {found.per_cpu_s:,.0f} a CPU second")
     return found
 

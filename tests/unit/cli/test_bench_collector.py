@@ -39,7 +39,7 @@ def test_a_small_run_holds_what_it_can_and_says_what_it_missed(
     ("words", "said"),
     [
         pytest.param(
-            ["--only", "speed"], "no part 'speed'; there are: throughput, chaos, disk", id="no-part"
+            ["--only", "speed"], "no part 'speed'; there are: throughput, release, chaos, disk", id="no-part"
         ),
         pytest.param(["--events", "0"], "--events is 0; give 1 or more", id="nothing-to-send"),
     ],

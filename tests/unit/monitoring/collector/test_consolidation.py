@@ -222,3 +222,42 @@ def test_folders_are_as_durable_as_what_lies_in_them(tmp_path: Path, monkeypatch
     store.consolidate()
     assert len(synced) > 10
     assert unsafe == []
+
+
+def test_what_a_store_was_told_to_be_complete_up_to_stays_as_it_was(store: EventStore) -> None:
+    """Verify that rows which come in later are known later, whenever they were received: a half that was waited for in
+    vain, a label that was there before its prediction, and what a clock that was set back dates."""
+    import pyarrow.parquet as pq
+
+    store.add(response("half", received=NOON, answered_by="model"), label("b", 1, at=NOON, received=NOON + 1))
+    store.add(prediction("a", received=NOON + 2))
+    assert store.consolidate_until(NOON + 10).until == NOON + 10
+    store.add(prediction("b", received=NOON + 12), prediction("back", received=NOON + 3))
+    store.add(prediction("c", received=NOON + 25), label("a", 1, at=NOON, received=NOON + 24))
+    known = consolidation.consolidate(
+        store.settings, store.options, store.next, now=NOON + 300, complete=NOON + 20
+    )
+    assert known.until == NOON + 20
+
+    def moments(kind: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for part in known.of(kind, "m"):
+            table = pq.ParquetFile(store.folder / part.path).read(["request_id", "known"])
+            rows = dict(zip(table["request_id"].to_pylist(), table["known"].to_pylist(), strict=True))
+            found |= {name: moment.timestamp() - NOON for name, moment in rows.items()}
+            assert known.latest[part.path] == max(moment.timestamp() for moment in rows.values())
+        return found
+
+    later = pytest.approx(10.000001, abs=1e-7)
+    assert moments("predictions") == {"a": 2, "b": 12, "back": later, "c": 25, "half": later}
+    assert moments("labels") == {"a": 24, "b": 12}, "a label is known with its prediction"
+
+
+def test_a_clock_that_was_ahead_is_set_right(store: EventStore) -> None:
+    """Verify that the store is complete up to a day to come for one consolidation only, and goes back by no moment
+    otherwise."""
+    store.add(prediction("a"))
+    assert store.consolidate_until(NOON + DAY).until == NOON + DAY
+    assert store.consolidate_until(NOON + 5).until == NOON + 5
+    assert store.consolidate_until(NOON + 1).until == NOON + 5
+    assert store.consolidate().until == NOON + 5

@@ -172,3 +172,45 @@ def followed(
     except WindlassError as error:
         return frames, refused, error
     return frames, refused, None
+
+
+def test_labels_are_complete_up_to_a_poll_that_read_their_log_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify the moment that is told: that of the poll's beginning, after what was being written to the log is in it,
+    and not while there is more than a chunk, nor where the journal did not take it."""
+    monkeypatch.setattr(follower, "CHUNK_BYTES", 128)
+    feedback = tmp_path / "feedback.jsonl"
+    now = [NOON]
+    full = [False]
+
+    async def append(data: bytes) -> None:
+        if full[0]:
+            raise StorageError("full")
+
+    async def settled() -> None:
+        now[0] += 1  # the write takes its time; what arrives meanwhile may be in the log, or not
+        with feedback.open("ab") as file:
+            file.write(b'{"request_id":"late","label":1,"at":1}\n')
+
+    logs = Follower(
+        tmp_path, feedback, Intake(Names(home(tmp_path)), None, lambda: NOON), append, offsets={},
+        now=lambda: now[0], refuse=lambda count: None, count=lambda kind, count: None, settled=settled,
+    )  # fmt: skip
+
+    async def run() -> None:
+        assert logs.complete == 0
+        await logs.poll()
+        assert logs.complete == NOON
+        feedback.write_bytes(feedback.read_bytes() + b'{"request_id":"a","label":1,"at":1}\n' * 20)
+        while await logs.poll():
+            if logs.complete == NOON:
+                continue
+            break
+        assert logs.complete > NOON + 1
+        full[0], before = True, logs.complete
+        with pytest.raises(StorageError):
+            await logs.poll()
+        assert logs.complete == before
+
+    asyncio.run(run())

@@ -86,3 +86,36 @@ def test_a_queue_that_is_full_refuses_before_anything_is_read(
         journal.commits.close()
 
     asyncio.run(run())
+
+
+def test_who_waits_for_what_came_before_writes_nothing() -> None:
+    """Verify that it returns once the writes before it are done, whether they succeeded, and adds none."""
+    written: list[bytes] = []
+    free = threading.Event()
+
+    def write(data: bytes) -> None:
+        free.wait(10)
+        written.append(data)
+        if data == b"b":
+            raise WindlassError("full")
+
+    async def run() -> None:
+        commits = GroupCommit(write)
+        await commits.settled()
+        first = asyncio.ensure_future(commits.append(b"a"))
+        while not commits.pending_bytes or commits._waiting:
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(commits.append(b"b"))
+        await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(commits.settled())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        free.set()
+        await waiting
+        assert first.done()
+        assert second.done() or not commits.pending
+        await asyncio.gather(first, second, return_exceptions=True)
+        assert written == [b"a", b"b"]
+        commits.close()
+
+    asyncio.run(run())

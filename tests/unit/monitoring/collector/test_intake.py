@@ -259,3 +259,33 @@ def test_a_workload_that_cannot_be_loaded_is_not_an_unknown_one(tmp_path: Path) 
     with pytest.raises(BrokenWorkloadError, match="workload 'mine' cannot be loaded \\(half edited\\)"):
         intake.predictions(orjson.dumps({**RECORD, "model": "mine"}))
     assert BrokenWorkloadError.exit_code == 1, "a follower waits for it and passes no line over"
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        pytest.param({"route": "arm", "unit": "00c0ffee00c0ffee"}, ("arm", "00c0ffee00c0ffee"), id="an-arm"),
+        pytest.param({}, (None, None), id="nothing"),
+        pytest.param({"route": "a\nb", "unit": 7}, (None, None), id="nothing-that-is-text"),
+        pytest.param({"route": "r" * 513}, (None, None), id="too-long"),
+    ],
+)
+def test_what_the_router_said_comes_with_a_prediction_and_never_costs_it(
+    intake: Intake, told: dict[str, Any], kept: tuple[str | None, str | None]
+) -> None:
+    """Verify both ways in which our runtime sends."""
+    record = {**RECORD, **told}
+    (row,) = intake.predictions(orjson.dumps(record))
+    assert (row["route"], row["unit"]) == kept
+    origin = ours.Origin(source="/pod/models/flights/versions/7", inference_service="flights")
+    headers, body = ours.batched(list(ours.events(record, origin, (REQUEST, RESPONSE))))
+    (_, answered) = intake.events(dict(headers), body)
+    assert (answered["route"], answered["unit"]) == kept
+
+
+def test_another_server_s_answer_names_no_unit(intake: Intake) -> None:
+    """Verify that a model which repeats what its caller sent does not make up evidence."""
+    answer = {"outputs": [{"name": "y", "shape": [1], "datatype": "FP32", "data": [1.0]}],
+              "parameters": {"route": "arm", "unit": "00c0ffee00c0ffee"}}  # fmt: skip
+    (answered,) = intake.events({**KSERVE, "ce-type": RESPONSE}, orjson.dumps(answer))
+    assert (answered.get("route"), answered.get("unit")) == (None, None)
