@@ -199,7 +199,7 @@ class ApiServer:
 
     def _start_server(self, etcd: str) -> None:
         for attempt in range(STARTS):
-            self._port = free_port()
+            self._port = int(self._flags.get("secure-port", free_port()))
             self._server = program = Program(
                 "kube-apiserver",
                 [

@@ -32,7 +32,6 @@ class Written:
     containerd: Path
     kubelet: Path
     proxy: Path
-    dns: Path
 
 
 def write(folder: Path, address: str, authority: Path) -> Written:
@@ -42,9 +41,7 @@ def write(folder: Path, address: str, authority: Path) -> Written:
         address: of the node.
         authority: certificate that the kubelet's callers are checked by.
     """
-    found = Written(
-        *(folder / name for name in ("containerd.toml", "kubelet.json", "proxy.json", "Corefile"))
-    )
+    found = Written(*(folder / name for name in ("containerd.toml", "kubelet.json", "proxy.json")))
     found.containerd.write_text(_containerd(folder))
     cni = folder / "cni"
     cni.mkdir(exist_ok=True)
@@ -52,7 +49,6 @@ def write(folder: Path, address: str, authority: Path) -> Written:
     # a Pod asks the cluster's DNS, and that knows nobody outside
     (folder / "resolv.conf").write_text("")
     found.kubelet.write_text(json.dumps(_kubelet(folder, address, authority)))
-    admin = folder / "admin.kubeconfig"
     found.proxy.write_text(
         json.dumps(
             {
@@ -60,7 +56,7 @@ def write(folder: Path, address: str, authority: Path) -> Written:
                 "kind": "KubeProxyConfiguration",
                 "mode": "iptables",
                 "clusterCIDR": PODS,
-                "clientConnection": {"kubeconfig": str(admin)},
+                "clientConnection": {"kubeconfig": str(folder / "admin.kubeconfig")},
                 # the limits of a machine are not a namespace's to set
                 "conntrack": {
                     "maxPerCore": 0,
@@ -70,9 +66,6 @@ def write(folder: Path, address: str, authority: Path) -> Written:
                 },
             }
         )
-    )
-    found.dns.write_text(
-        f".:53 {{\n bind {address}\n kubernetes cluster.local {{\n  kubeconfig {admin}\n  ttl 1\n }}\n errors\n}}\n"
     )
     return found
 
@@ -133,29 +126,6 @@ def _kubelet(folder: Path, address: str, authority: Path) -> dict[str, Any]:
         "imageGCHighThresholdPercent": 100,
         "maxPods": 80,
     }
-
-
-def dns_service(address: str) -> dict[str, Any]:
-    """The Service of the cluster's DNS, which runs beside the node as a process."""
-    ports = [
-        {"name": f"dns-{protocol.lower()}", "port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")
-    ]
-    metadata = {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}}
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata,
-        "spec": {"clusterIP": DNS, "ports": ports},
-    }
-    endpoints = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "kube-dns"}},
-        "addressType": "IPv4",
-        "ports": ports,
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-    }
-    return {"apiVersion": "v1", "kind": "List", "items": [service, endpoints]}
 
 
 def network(address: str) -> None:

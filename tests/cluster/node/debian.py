@@ -15,6 +15,7 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "runc": "runc",
     "iptables": "iptables",
+    "ipset": "ipset",
     "conntrack": "conntrack",
     "ip": "iproute2",
     "mount": "mount",

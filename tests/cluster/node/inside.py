@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster import kubeconfigs
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import SERVICES, ApiServer
 from tests.cluster.node import configuration as cfg
 from tests.cluster.processes import Program
 from tests.cluster.tools.build import tool
@@ -32,6 +32,8 @@ class Inside:
         self.logs.mkdir(parents=True, exist_ok=True)
         flags = {
             "bind-address": "0.0.0.0",  # noqa: S104 - of a network namespace of its own
+            # where clusters have it, and where the chart's NetworkPolicies let parts ask it
+            "secure-port": "6443",
             "advertise-address": address,
             "endpoint-reconciler-type": "lease",
             "authorization-mode": "Node,RBAC",
@@ -89,9 +91,17 @@ class Inside:
             f"--cert-dir={self.folder / 'kubelet-pki'}",
         )
         program("kube-proxy", f"--config={written.proxy}", f"--hostname-override={cfg.NAME}")
-        program("coredns", "-conf", written.dns)
-        self.api.kubectl("apply", "--server-side", "-f", "-", given=json.dumps(cfg.dns_service(self.address)))
         self._wait_until_ready()
+        # of what it can do, only that NetworkPolicies are enforced
+        program(
+            "kube-router",
+            f"--kubeconfig={self.admin}",
+            f"--hostname-override={cfg.NAME}",
+            f"--service-cluster-ip-range={SERVICES}",
+            "--run-firewall=true",
+            "--run-router=false",
+            "--run-service-proxy=false",
+        )
 
     def images(self, *paths: str) -> None:
         """Begin to give images to the node, one after the other."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.cluster.node import configuration, debian
+from tests.cluster.node import configuration, debian, dns
 from tests.cluster.node.images import ROOT, archive
 from tests.cluster.tools.build import tool
 from windlass.errors import WindlassError
@@ -24,9 +24,9 @@ from windlass.errors import WindlassError
 #: Built before the node starts, so that nothing waits within it.
 TOOLS = (
     "etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy",
-    "containerd", "containerd-shim-runc-v2", "ctr", "coredns",
+    "containerd", "containerd-shim-runc-v2", "ctr", "coredns", "kube-router",
 )  # fmt: skip
-_PROGRAMS = ("runc", "iptables", "conntrack", "ip", "mount", "/usr/lib/cni/bridge")
+_PROGRAMS = ("runc", "iptables", "ipset", "conntrack", "ip", "mount", "/usr/lib/cni/bridge")
 _NODES = 30
 
 
@@ -48,6 +48,8 @@ class Node:
         self._asking = threading.Lock()
         self._link = ""
         self.address = ""
+        #: This machine, as the node sees it.
+        self.machine = ""
         self.kubeconfig = folder / "admin.kubeconfig"
 
     def __enter__(self) -> Self:
@@ -61,6 +63,7 @@ class Node:
             self._start()
             self.do("images", paths=list(self._archives.values()))
             self.wait_for_images("pause")
+            self._resolve_names()
         except BaseException:
             self.close()
             raise
@@ -73,7 +76,7 @@ class Node:
 
     def _start(self) -> None:
         number = self._take_a_link()
-        self.address = f"10.222.{number}.2"
+        self.address, self.machine = f"10.222.{number}.2", f"10.222.{number}.1"
         script = (
             "mount --make-rshared / && mount -t tmpfs tmpfs /run && mkdir -p /run/netns && "
             f"exec {sys.executable} -m tests.cluster.node.inside {self.folder} {self.address}"
@@ -90,8 +93,15 @@ class Node:
         enter = ("nsenter", f"--net=/proc/{self._process.pid}/ns/net", "ip")
         self._run(*enter, "addr", "add", f"{self.address}/30", "dev", f"{self._link}n")
         self._run(*enter, "link", "set", f"{self._link}n", "up")
-        self._run(*enter, "route", "add", "default", "via", f"10.222.{number}.1")
+        self._run(*enter, "route", "add", "default", "via", self.machine)
         self._answer()
+
+    def _resolve_names(self) -> None:
+        objects = dns.objects(configuration.DNS)
+        content = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self.kubectl("apply", "--server-side", "-f", "-", given=content)
+        rollout = ("rollout", "status", f"deployment/{dns.NAME}", "--timeout=120s")
+        self.kubectl("-n", dns.NAMESPACE, *rollout)
 
     def _take_a_link(self) -> int:
         for number in range(_NODES):

@@ -1,4 +1,4 @@
-"""A team's namespace on the node: volumes, secrets, a Prometheus beside it, and the chart with the values of kind."""
+"""A team's namespace on the node: volumes, secrets, a Prometheus, and the chart with the values of kind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import subprocess
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
+from tests.cluster.node import hosted
 from tests.cluster.node.images import ROOT, named
 from tests.cluster.node.node import Node
 from tests.cluster.node.platform import apply_objects, wait
@@ -19,7 +21,6 @@ from windlass import atomic
 NAMESPACE = "windlass"
 KIND = ROOT / "manifests" / "kind"
 CHART = ROOT / "helm" / "windlass"
-PROMETHEUS_PORT = 9090
 SCRAPED_EVERY = "2s"
 _VOLUMES = 6
 
@@ -79,24 +80,39 @@ def _secrets(node: Node) -> list[dict[str, Any]]:
 
 
 def _prometheus(node: Node, program: Path) -> None:
-    """A Prometheus beside the node. Debian's knows no Kubernetes, so what to scrape is told it by `Discovery`."""
+    """A Prometheus where the chart expects it; Debian's knows no Kubernetes, so `Discovery` tells it what to scrape."""
     work = node.folder / "prometheus"
     work.mkdir()
     job = {
         "job_name": "models",
         "honor_labels": True,
         "scrape_interval": SCRAPED_EVERY,
-        "file_sd_configs": [{"files": [str(work / "targets.json")], "refresh_interval": "1s"}],
+        "file_sd_configs": [{"files": ["/prometheus/targets.json"], "refresh_interval": "1s"}],
     }
     (work / "prometheus.yml").write_text(json.dumps({"scrape_configs": [job]}))
-    node.run(
+    url = urlsplit(_kind()["prometheus"]["url"])
+    name, _, namespace = str(url.hostname).partition(".")
+    found = hosted.deployment(
+        namespace,
         "prometheus",
+        program,
         [
-            program,
-            f"--config.file={work / 'prometheus.yml'}",
-            f"--storage.tsdb.path={work / 'data'}",
-            f"--web.listen-address=0.0.0.0:{PROMETHEUS_PORT}",
+            "--config.file=/prometheus/prometheus.yml",
+            "--storage.tsdb.path=/prometheus/data",
+            f"--web.listen-address=:{url.port}",
         ],
+        container={
+            "readinessProbe": {"httpGet": {"path": "/-/ready", "port": url.port}, "periodSeconds": 1},
+            # the folder is root's
+            "securityContext": {"runAsUser": 0},
+        },
+        volumes={"prometheus": ("/prometheus", {"hostPath": {"path": str(work)}})},
+    )
+    apply_objects(
+        node,
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        found,
+        hosted.service(namespace, name, "prometheus", [{"name": "http", "port": url.port}]),
     )
 
 
@@ -145,10 +161,8 @@ class Discovery:
 
 def values(node: Node, **more: Any) -> Path:
     """The values that the chart is installed with: those of kind, and where things are on this node."""
-    found: dict[str, Any] = yaml.safe_load((CHART / "values-kind.yaml").read_text())
     name, tag = named("redis").split(":")
     changes = {
-        "prometheus": {"url": f"http://{node.address}:{PROMETHEUS_PORT}"},
         "kubeflow": {"url": ""},
         "redis": {"image": {"repository": name, "tag": tag}},
         "monitoring": {"serviceMonitors": False, "rules": False, "interval": SCRAPED_EVERY},
@@ -157,8 +171,13 @@ def values(node: Node, **more: Any) -> Path:
         **more,
     }
     file = node.folder / "values.yaml"
-    file.write_text(yaml.safe_dump(_merged(found, changes)))
+    file.write_text(yaml.safe_dump(_merged(_kind(), changes)))
     return file
+
+
+def _kind() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((CHART / "values-kind.yaml").read_text())
+    return found
 
 
 def install(node: Node, file: Path, *words: str) -> None:

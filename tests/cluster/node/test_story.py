@@ -2,8 +2,8 @@
 back through a real gateway while all is upgraded, and uninstalled.
 
 What is real: API server, controllers, kubelet, containerd, KServe 0.20's controller, Envoy Gateway, Prometheus,
-MLflow's server, redis, and every image of ours built from its Dockerfile. What is not: network policies are not
-enforced (the node's network has no such controller), and volumes are folders of the host.
+MLflow's server, redis, every image of ours built from its Dockerfile, and NetworkPolicies, which are enforced from the
+first step on. What is not: volumes are folders of the host.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from scipy import stats
 
 from monitoring.rules.programs import binary
 from tests.cluster.node import platform, team
+from tests.cluster.node.flows import NAMED, Flows
 from tests.cluster.node.images import ROOT, archive
 from tests.cluster.node.node import TOOLS, Node
 from tests.cluster.node.platform import NODE_PORT, apply_objects, wait
@@ -95,6 +96,7 @@ def _told(node: Node, step: Steps) -> None:
     with team.Discovery(node):
         _a_good_version_is_promoted(node, step, values, good)
         _a_slow_version_is_rolled_back(node, step, good)
+    _nothing_flows_but_what_a_policy_names(node, step, good)
     _a_canary_that_kserve_gives_no_traffic_ends_as_an_error(node, step)
     _nothing_is_left_but_what_the_page_says(node, step)
 
@@ -153,6 +155,16 @@ def _a_slow_version_is_rolled_back(node: Node, step: Steps, good: str) -> None:
     assert "p99" in get(node, "release", name)["status"]["decision"]["reason"]
     assert champion(node) == good
     assert not callers.failed, callers.failed[:5]
+
+
+def _nothing_flows_but_what_a_policy_names(node: Node, step: Steps, good: str) -> None:
+    """From every kind of pod to every part, and to the machine that the node is on."""
+    with step("nothing flows but what a policy names"), Flows(node, f"{MODEL}-{good}") as flows:
+        assert flows.settled(NAMED) == NAMED
+        with flows.everything_flows():
+            # so that it is the policies alone that refuse the rest
+            assert flows.settled(flows.all) == flows.all
+        assert flows.settled(NAMED) == NAMED
 
 
 def _a_canary_that_kserve_gives_no_traffic_ends_as_an_error(node: Node, step: Steps) -> None:

@@ -169,6 +169,13 @@ TOOLS = {
             asks=("-version",),
         ),
         Tool(
+            "kube-router",
+            "kuberouter",
+            "github.com/cloudnativelabs/kube-router/v2",
+            "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+            stamps=("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version={version}",),
+        ),
+        Tool(
             "envoy-gateway",
             "envoygateway",
             "github.com/envoyproxy/gateway",
