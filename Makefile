@@ -22,16 +22,14 @@ help: ## Show what can be made
 demo: .venv/.complete ## Tell the whole story on real flights; ARGS="--fast --out DIR" passes arguments on
 	@$(BIN)/windlass demo $(ARGS)
 
-# What the API server's tier needs is built before the clock of a test runs; where it is built already this is instant.
-API_TOOLS := etcd kube-apiserver kubectl helm kustomize kubeconform
-
 test: .venv/.complete ## Run the default suite; ARGS="-k release" passes arguments to pytest
-	@$(BIN)/python -m tests.cluster.tools.build $(API_TOOLS)
+	@# before the clock of a test runs; where it is built already this is instant
+	@$(BIN)/python -m tests.cluster.tools.build --api-tier
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-cluster: .venv/.complete ## Tell the story on a real Kubernetes node, as root on Linux; ARGS as above
 	@$(BIN)/python -m tests.cluster.tools.build
-	@$(BIN)/python -m pytest -m node tests/cluster/node $(ARGS)
+	@$(BIN)/python -m pytest -m node tests/cluster/node -s $(ARGS)
 
 test-cluster-long: .venv/.complete ## Ten minutes of faults on such a node, under 100 requests a second
 	@$(BIN)/python -m pytest -m node_long tests/cluster/node -s $(ARGS)

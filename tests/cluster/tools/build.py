@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster.tools import golang
-from tests.cluster.tools.catalogue import HERE, TOOLS, Tool, groups, pins
+from tests.cluster.tools.catalogue import API_TIER, HERE, TOOLS, Tool, groups, pins
 from windlass.errors import UsageError, WindlassError
 
 PLACE = golang.ROOT / ".tools" / "go"
@@ -176,10 +176,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.tools.build", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAMES", help=f"of {', '.join(TOOLS)}; all by default")
     parser.add_argument(
+        "--api-tier", action="store_true", help="those that the tests on an API server alone need"
+    )
+    parser.add_argument(
         "--place", type=Path, default=PLACE, help="where binaries are kept, .tools/go by default"
     )
     given = parser.parse_args(arguments)
-    names, place = given.names or list(TOOLS), given.place.absolute()
+    names = given.names or list(API_TIER if given.api_tier else TOOLS)
+    place = given.place.absolute()
     try:
         for name in names:
             _known(name)

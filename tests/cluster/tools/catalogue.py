@@ -185,3 +185,6 @@ TOOLS = {
         ),
     )
 }
+
+#: What the API server's tier needs; built first.
+API_TIER = ("etcd", "kube-apiserver", "kubectl", "helm", "kustomize", "kubeconform", "kube-score")
