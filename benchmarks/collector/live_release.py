@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 from benchmarks.collector import load
 
 EVERY_S = 5.0
+COMES_IN_S = 300.0
 #: a canary with a reward: each prediction of both versions waits for one
 RELEASE: dict[str, Any] = {
     "apiVersion": "windlass.dev/v1alpha1",
@@ -34,9 +36,27 @@ RELEASE: dict[str, Any] = {
 
 @dataclass
 class Asked:
-    """What became of the questions; `statuses` counts the answers, None stands for no answer."""
+    """What became of the questions.
+
+    Attributes:
+        statuses: counts the answers; None stands for no answer.
+        at: everything up to then is in the newest evidence, epoch seconds; 0 before there is any.
+    """
 
     statuses: dict[int | None, int]
+    at: float = 0.0
+
+    def until(self, moment: float) -> None:
+        """Wait until everything up to a moment is in the evidence.
+
+        Raises:
+            RuntimeError: that did not come.
+        """
+        deadline = time.monotonic() + COMES_IN_S
+        while self.at < moment:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the evidence ends {moment - self.at:.0f} s before the last event")
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -44,7 +64,7 @@ def asking(port: int) -> Iterator[Asked]:
     """Ask for a release's evidence every few seconds."""
     found = Asked({})
     over = threading.Event()
-    body = json.dumps(
+    question = json.dumps(
         {"release": RELEASE, "champion": "1", "since": datetime.now(UTC).isoformat(timespec="seconds")}
     )
 
@@ -54,10 +74,11 @@ def asking(port: int) -> Iterator[Asked]:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 with contextlib.closing(connection):
-                    connection.request("POST", "/v1/evidence", body)
+                    connection.request("POST", "/v1/evidence", question)
                     answer = connection.getresponse()
-                    status = answer.status
-                    answer.read()
+                    status, body = answer.status, answer.read()
+                    if status == 200:
+                        found.at = datetime.fromisoformat(json.loads(body)["at"]).timestamp()
             found.statuses[status] = found.statuses.get(status, 0) + 1
             over.wait(EVERY_S)
 

@@ -50,7 +50,8 @@ def measure(
     Its options are the default ones.
 
     Args:
-        live: ask for the evidence of a release meanwhile.
+        live: ask for the evidence of a release meanwhile, and until it holds all of them: what is stored a second then
+            includes the wait for a consolidation, and says nothing.
     """
     collector = Collector(home, core=core)
     before = _cpu_of_children()
@@ -61,7 +62,9 @@ def measure(
         with live_release.asking(collector.port) if live else contextlib.nullcontext() as asked:
             started = time.perf_counter()
             latencies = asyncio.run(_send(mode, predictions, records, collector.port))
-        acknowledged = time.perf_counter()
+            acknowledged = time.perf_counter()
+            if asked is not None:
+                asked.until(time.time())
         peak = collector.peak_mb()
     finally:
         collector.stop()

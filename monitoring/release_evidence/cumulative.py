@@ -85,7 +85,7 @@ class Cumulative:
 
     @property
     def held(self) -> int:
-        """Observations in memory."""
+        """Requests and units in memory."""
         return self._outcomes.held
 
     def add(self, second: int, answers: Sequence[Answer], labels: Sequence[Label]) -> None:

@@ -20,7 +20,7 @@ from serving.release.journal import evidence_json
 from windlass.errors import UsageError, WindlassError
 
 MOST_RELEASES = 64
-#: requests and units in memory, of all releases together; each takes some 400 bytes
+#: requests and units in memory, of all releases together; each takes some 300 bytes
 MOST_HELD = 1_000_000
 #: clocks differ
 AHEAD_S = 60.0

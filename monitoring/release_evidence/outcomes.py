@@ -196,8 +196,8 @@ class Outcomes:
 
     @property
     def held(self) -> int:
-        """Observations that are in memory: those that wait, and units that are known to be over."""
-        return len(self._open) + len(self._over)
+        """Requests and units in memory: those that wait, and units that are known to be over."""
+        return len(self._open) + len(self._of_request) + len(self._over)
 
     @property
     def waiting(self) -> int:

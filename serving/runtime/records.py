@@ -6,6 +6,7 @@ kept as that text.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from serving.runtime.flow.call import Asked, Call
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 #: no router of ours says more
 LONGEST_ROUTE = 512
+ARM = b',"route":"arm"'
 
 
 def lines(call: Call, contract: Contract, ended: float) -> bytes:
@@ -67,12 +69,16 @@ def _way(route: bytes | str, unit: bytes | str | None) -> bytes:
 
     A unit counts only where the route assigns units: there the proxy has overwritten what its caller sent.
     """
-    if len(route) > LONGEST_ROUTE:
-        return b""
-    found = b',"route":' + orjson.dumps(_text(route))
-    if unit is not None and len(unit) <= LONGEST_ROUTE and _text(route) == "arm":
+    found = _route(route)
+    if unit is not None and found == ARM and len(unit) <= LONGEST_ROUTE:
         found += b',"unit":' + orjson.dumps(_text(unit))
     return found
+
+
+@lru_cache(maxsize=256)
+def _route(route: bytes | str) -> bytes:
+    """The field; a router says the same few things of all requests."""
+    return b"" if len(route) > LONGEST_ROUTE else b',"route":' + orjson.dumps(_text(route))
 
 
 def _text(header: bytes | str) -> str:

@@ -317,8 +317,8 @@ def test_bounds_are_kept(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> 
     now[0] += live.FORGOTTEN_AFTER_S / 2
     releases.forget()
     assert len(releases) == 1
-    monkeypatch.setattr(live, "MOST_HELD", 11)
-    with pytest.raises(WindlassError, match="12 requests and units of live releases wait"):
+    monkeypatch.setattr(live, "MOST_HELD", 23)
+    with pytest.raises(WindlassError, match="24 requests and units of live releases wait"):
         releases.answer(asked(name="three"))
     assert not releases.work()
 
