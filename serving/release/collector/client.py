@@ -24,8 +24,9 @@ from windlass.errors import UsageError, WindlassError
 
 PATH = "/v1/evidence"
 
-#: An answer may lie so many seconds behind the moment of the question: feedback of that time is not in it.
-LATE_S = 60.0
+#: An answer may lie so many seconds behind the moment of the question. What arrives counts once it is in the collector's
+#: store, which takes half a minute as a rule.
+LATE_S = 180.0
 
 
 class SilentError(WindlassError):
