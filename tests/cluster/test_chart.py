@@ -60,20 +60,24 @@ def test_the_operator_understands_what_it_is_given(name: str) -> None:
 def test_the_operator_reaches_the_collector_that_it_asks(
     stated: list[str], asked: str | None, namespace: str | None
 ) -> None:
-    """Verify the address and the flow of one that the chart does not make."""
+    """Verify the address and the flows of one that the chart does not make, to which the model servers send as well."""
     found = documents(render(settings=["collector.enabled=false", *stated]))
     (operator,) = (d for k, d in found.items() if (k.kind, k.name) == ("Deployment", "windlass-operator"))
     (container,) = operator["spec"]["template"]["spec"]["containers"]
     env = {e["name"]: e.get("value") for e in container["env"]}
     assert env.get("WINDLASS_COLLECTOR_URL") == asked
-    (policy,) = (d for k, d in found.items() if (k.kind, k.name) == ("NetworkPolicy", "windlass-operator"))
-    reached = [
-        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
-        for rule in policy["spec"]["egress"]
-        for peer in rule["to"]
-        if "namespaceSelector" in peer and {"protocol": "TCP", "port": 80} in rule["ports"]
-    ]
-    assert reached == ([] if namespace is None else [namespace])
+    for part in ("operator", "models"):
+        (policy,) = (d for k, d in found.items() if (k.kind, k.name) == ("NetworkPolicy", f"windlass-{part}"))
+        reached = [
+            peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+            for rule in policy["spec"].get("egress") or ()
+            for peer in rule["to"]
+            if "namespaceSelector" in peer and {"protocol": "TCP", "port": 80} in rule["ports"]
+        ]
+        assert reached == ([] if namespace is None else [namespace]), part
+    (options,) = (d for k, d in found.items() if (k.kind, k.name) == ("ConfigMap", "windlass-operator"))
+    payload = loads(options["data"]["serving.yaml"]).payload
+    assert (None if payload is None else payload.url) == (None if asked is None else f"{asked}/")
 
 
 def test_serverless_is_understood() -> None:

@@ -96,9 +96,11 @@ def of_journal(records: Iterable[Record]) -> Known:
 
 def _question(live: ReleaseState, at: datetime) -> Question:
     strategy, until = live.release.strategy, None
-    # how long a pause lasts, and with it the end, is known when it is over
-    if isinstance(strategy, Experiment) and live.paused_at is None and live.step_started_at is not None:
+    if isinstance(strategy, Experiment) and live.step_started_at is not None:
         until = live.step_started_at + strategy.max_duration
+        if live.paused_at is not None:
+            # as if it went on now: how long the pause lasts is known when it is over
+            until += at - live.paused_at
     return Question(live.release, live.champion, live.started_at or at, until)
 
 

@@ -156,7 +156,7 @@ http://{{ include "windlass.fullname" . }}-mlflow:5000
 {{- end -}}
 {{- end -}}
 
-{{/* The collector that the operator asks; empty where there is none. */}}
+{{/* The collector that model servers send to and the operator asks; empty where there is none. */}}
 {{- define "windlass.collector" -}}
 {{- if .Values.operator.collectorUrl -}}
 {{ .Values.operator.collectorUrl }}
@@ -215,9 +215,7 @@ http://{{ include "windlass.fullname" . }}-collector:8088
 {{- with .Values.imagePullSecrets }}{{ $_ := set $found "imagePullSecrets" . }}{{ end }}
 {{- with .Values.scheduling.nodeSelector }}{{ $_ := set $found "nodeSelector" . }}{{ end }}
 {{- with .Values.scheduling.tolerations }}{{ $_ := set $found "tolerations" . }}{{ end }}
-{{- if .Values.collector.enabled }}
-{{- $_ := set $found "payload" (dict "url" (printf "http://%s-collector:8088/" (include "windlass.fullname" .))) }}
-{{- end }}
+{{- with include "windlass.collector" . }}{{ $_ := set $found "payload" (dict "url" (printf "%s/" (trimSuffix "/" .))) }}{{ end }}
 {{- if include "windlass.hasOnlineStore" . }}
 {{- $_ := set $found "online" (dict "secret" (include "windlass.onlineSecret" .) "key" .Values.onlineStore.key) }}
 {{- end }}

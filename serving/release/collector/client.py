@@ -24,8 +24,8 @@ from windlass.errors import UsageError, WindlassError
 
 PATH = "/v1/evidence"
 
-#: An answer may lie so many seconds behind the moment of the question. What arrives counts once it is in the collector's
-#: store, which takes half a minute as a rule.
+#: An answer may lie so many seconds behind the question: what arrives counts once it is in the collector's store, which
+#: takes half a minute as a rule.
 LATE_S = 180.0
 
 

@@ -37,13 +37,7 @@
 {{- define "windlass.operator.egress" }}
 {{- include "windlass.egress.apiServer" . }}
 {{- include "windlass.egress.prometheus" . }}
-{{- if .Values.operator.collectorUrl }}
-- to:
-    {{- include "windlass.peer.namespace" (.Values.operator.collectorNamespace | default .Release.Namespace) | nindent 4 }}
-  {{- include "windlass.ports" (list (include "windlass.port" .Values.operator.collectorUrl)) | nindent 2 }}
-{{- else }}
 {{- include "windlass.egress.collector" . }}
-{{- end }}
 {{- include "windlass.egress.mlflow" . }}
 {{- if .Values.retrain.enabled }}
 - to:

@@ -102,7 +102,11 @@ ports:
 {{- end -}}
 
 {{- define "windlass.egress.collector" -}}
-{{- if .Values.collector.enabled }}
+{{- if .Values.operator.collectorUrl }}
+- to:
+    {{- include "windlass.peer.namespace" (.Values.operator.collectorNamespace | default .Release.Namespace) | nindent 4 }}
+  {{- include "windlass.ports" (list (include "windlass.port" .Values.operator.collectorUrl)) | nindent 2 }}
+{{- else if .Values.collector.enabled }}
 - to:
     {{- include "windlass.peer.part" (dict "root" . "name" "collector") | nindent 4 }}
   {{- include "windlass.ports" (list 8088) | nindent 2 }}
