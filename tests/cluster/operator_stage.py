@@ -41,6 +41,11 @@ DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 
 Object = dict[str, Any]
 
+#: How the stage's versions are served, as far as its doubles care.
+OPTIONS = """storage: s3://models/{model}/{version}
+payload: {url: "http://windlass-collector:8088/"}
+"""
+
 
 def install(server: ApiServer) -> None:
     """Install the definitions: ours, KServe's InferenceService, the Gateway API's HTTPRoute, Envoy Gateway's policy."""
@@ -329,7 +334,7 @@ class Operator:
     def __init__(self, kubeconfig: Path, place: str, log: Path, **env: str) -> None:
         self.log = log
         options = log.with_suffix(".options.yaml")
-        options.write_text("storage: s3://models/{model}/{version}\n")
+        options.write_text(OPTIONS)
         self._env = {
             **os.environ,
             "KUBECONFIG": str(kubeconfig),

@@ -13,15 +13,19 @@ from windlass.operator import collected
 from windlass.operator.settings import Settings
 
 
-def fault(release: Release, settings: Settings) -> str | None:
-    """Why this operator cannot carry `release` out, with what to do instead; None where it can."""
+def fault(release: Release, settings: Settings, *, logs: bool = True) -> str | None:
+    """Why this operator cannot carry `release` out, with what to do instead; None where it can.
+
+    Args:
+        logs: whether the model's servers send what they answer to a collector.
+    """
     if release.backend == "local":
         return (
             "spec.backend = 'local' is carried out by `windlass up` on one machine; "
             "use gateway, kserve or knative on a cluster"
         )
     for reason in (
-        _addresses(release, settings),
+        _addresses(release, settings, logs),
         _strategy(release),
         *(_check(check, settings) for check in release.checks),
     ):
@@ -30,24 +34,29 @@ def fault(release: Release, settings: Settings) -> str | None:
     return None
 
 
-def _addresses(release: Release, settings: Settings) -> str | None:
+def _addresses(release: Release, settings: Settings, logs: bool) -> str | None:
     if settings.prometheus_url is None:
         return (
             "Prometheus counts what each version answers and the operator was not told where it is; set "
             "WINDLASS_PROMETHEUS_URL (the chart: prometheus.url)"
         )
-    if settings.collector_url is None and collected.is_needed(release):
-        asking = next((c for c in release.checks if collected.is_asked(c)), None)
-        what = (
-            f"spec.strategy.type = {strategy_name(release.strategy)!r}"
-            if asking is None
-            else f"check {asking.name} ({asking.metric})"
-        )
+    if not collected.is_needed(release) or (settings.collector_url is not None and logs):
+        return None
+    asking = next((check for check in release.checks if collected.is_asked(check)), None)
+    what = (
+        f"spec.strategy.type = {strategy_name(release.strategy)!r}"
+        if asking is None
+        else f"check {asking.name} ({asking.metric})"
+    )
+    if settings.collector_url is None:
         return (
             f"{what} rests on predictions and feedback, which the collector has, and the operator was not told where "
             "it is; set WINDLASS_COLLECTOR_URL (the chart: collector.enabled, or operator.collectorUrl)"
         )
-    return None
+    return (
+        f"{what} rests on predictions, and the servers of {release.model!r} send none; state payload.url in "
+        "WINDLASS_SERVING_OPTIONS (the chart: operator.serving.payload), and have its versions served anew"
+    )
 
 
 def _strategy(release: Release) -> str | None:

@@ -65,7 +65,7 @@ class Beginning:
         self, controller: ReleaseController, seen: Seen, release: Release, *, queued: bool
     ) -> float | None:
         place = self._work.place
-        reason = able.fault(release, place.settings)
+        reason = able.fault(release, place.settings, logs=place.backends.logs(release.model))
         if reason is not None:
             return self._cannot(controller, seen, release, "NotSupported", reason, queued=queued)
         try:
@@ -159,7 +159,8 @@ class Beginning:
             if isinstance(read, UsageError):
                 self._refuse(seen, "InvalidSpec", str(read))
                 continue
-            reason = able.fault(read, self._work.place.settings)
+            place = self._work.place
+            reason = able.fault(read, place.settings, logs=place.backends.logs(read.model))
             if reason is not None:
                 self._refuse(seen, "NotSupported", reason, read)
                 continue

@@ -105,6 +105,13 @@ def test_without_a_collector_nothing_is_known_of_outcomes(stated: dict[str, Any]
     assert "WINDLASS_COLLECTOR_URL" in found and "operator.collectorUrl" in found
 
 
+def test_servers_that_send_nothing_are_said_before_anybody_waits() -> None:
+    """Verify that a release is refused whose predictions will never arrive, and no other."""
+    found = able.fault(release(**BANDIT), SETTINGS, logs=False) or ""
+    assert "the servers of 'flights' send none" in found and "payload" in found
+    assert able.fault(release(), SETTINGS, logs=False) is None
+
+
 def test_without_a_collector_counters_are_enough_for_a_canary() -> None:
     """Verify that who needs none is not refused."""
     assert able.fault(release(), ALONE) is None
