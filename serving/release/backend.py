@@ -2,7 +2,7 @@
 
 Local Envoy, Gateway API, KServe and Knative each implement it. What was told is in force when `set_traffic` returns,
 and `traffic` reads it from the wire (the proxy, the API server), never from what was last asked for: a split that
-nobody obeys must be seen.
+nobody obeys must be seen. A backend need not wait for that: it may say that it is not confirmed yet, and be told again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 from serving.release.traffic import Traffic
 from windlass.errors import WindlassError
 
-__all__ = ["RejectedError", "TrafficBackend", "UnreachableError"]
+__all__ = ["RejectedError", "TrafficBackend", "UnconfirmedError", "UnreachableError"]
 
 
 class RejectedError(WindlassError):
@@ -23,6 +23,13 @@ class UnreachableError(WindlassError):
     """The router, or the API in front of it, does not answer; nothing is known of what is in force."""
 
 
+class UnconfirmedError(WindlassError):
+    """The router was told, and whether that is in force is not known yet: tell it again to hear of it.
+
+    No failure: whoever is told so does something else meanwhile, and does not tell less or more of the traffic before.
+    """
+
+
 class TrafficBackend(Protocol):
     """Whoever splits the traffic of models."""
 
@@ -31,6 +38,7 @@ class TrafficBackend(Protocol):
 
         Raises:
             RejectedError: it is refused, or the wire shows something else after a stated time.
+            UnconfirmedError: it was told, and that time is not over.
             UnreachableError: nobody can be asked; the caller tries again.
         """
         ...

@@ -2,8 +2,8 @@
 
 A decision is in the journal before anything is done about it, and every act is idempotent: whoever crashed in
 between finds the unconfirmed decision and carries it out again, so the outcome is that of a run without a crash.
-While an act does not succeed, guardrails stay on watch: a rollback may overtake it, an advance may not. The rules
-themselves are in `engine.py`; what stands in a journal is in `history.py`.
+While an act does not succeed, or is not confirmed yet, guardrails stay on watch: a rollback may overtake it, an advance
+may not. The rules themselves are in `engine.py`; what stands in a journal is in `history.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from serving.release import admission, engine, spec, state, traffic
-from serving.release.backend import RejectedError, TrafficBackend
+from serving.release.backend import RejectedError, TrafficBackend, UnconfirmedError
 from serving.release.decision import Command, Decision
 from serving.release.evidence import Evidence
 from serving.release.journal import history
@@ -99,6 +99,7 @@ class ReleaseController:
         Raises:
             Conflict: another release of the model is live.
             UsageError: the name is taken by a finished release, or no champion is known.
+            UnconfirmedError: see `observe`; it has begun.
         """
         current = self._histories.get(release.model)
         pending = None if current is None else current.unconfirmed
@@ -139,6 +140,8 @@ class ReleaseController:
 
         Raises:
             UsageError: the model has no release.
+            UnconfirmedError: the router has been told what was decided, and has not said yet whether it does that;
+                the next call asks it.
             WindlassError: the router, the registry or the journal failed; what was decided is in the journal and
                 tried again at the next call.
         """
@@ -146,14 +149,20 @@ class ReleaseController:
         if model in ordered and not self.live(model):
             return ordered[model]
         try:
-            self._finish_pending(model)
+            confirmed = self._finish_pending(model)
         except RejectedError as error:
             return self._refused(model, evidence, error)
+        except UnconfirmedError:
+            overtaken = self._overtake(model, evidence)
+            if overtaken is None:
+                raise
+            return overtaken
         except WindlassError:
             self._overtake(model, evidence)
             raise
         try:
-            self._repair(model)
+            if not confirmed:  # else it has been read back a moment ago
+                self._repair(model)
         except WindlassError:
             # a router that does not take the decided traffic may take less of it
             overtaken = self._overtake(model, evidence)
@@ -163,13 +172,21 @@ class ReleaseController:
         return self._advance(model, evidence)
 
     def settle(self, model: str) -> None:
-        """Carry out what was decided and is not confirmed; nothing where all is in force."""
+        """Carry out what was decided and is not confirmed; nothing where all is in force.
+
+        Raises:
+            UnconfirmedError, WindlassError: see `observe`.
+        """
         self._finish_pending(model)
 
     def command(
         self, model: str, command: Command, *, by: str = "a person", to: str | None = None
     ) -> Decision:
-        """Carry out a person's command on the model's newest release."""
+        """Carry out a person's command on the model's newest release.
+
+        Raises:
+            UnconfirmedError, WindlassError: see `observe`; the command is decided.
+        """
         current = self._history(model)
         decision = engine.obey(current.state, command, self._clock.now(), by=by, to=to)
         if decision.state != current.state:
@@ -289,21 +306,25 @@ class ReleaseController:
         if decision.acts:
             self._finish_pending(model)
 
-    def _finish_pending(self, model: str) -> None:
+    def _finish_pending(self, model: str) -> bool:
+        """Carry out what is not confirmed; whether there was anything, which is in force now."""
         current = self._histories.get(model)
         if current is None or current.unconfirmed is None:
-            return
+            return False
         record = current.unconfirmed
         try:
             # users first: an alias that waits harms nobody
             self._tell(model, _traffic(record))
             if record["champion"] is not None:
                 self._set_champion(model, record["champion"])
+        except UnconfirmedError:
+            raise
         except WindlassError as error:
             self._note_failure(model, record, error)
             raise
         self._store.append(current.entry, {"kind": "confirmed", "seq": record["seq"]})
         self._histories[model] = replace(current, unconfirmed=None, failures=0, noted=False)
+        return True
 
     def _tell(self, model: str, wanted: Traffic) -> None:
         try:
@@ -332,7 +353,12 @@ class ReleaseController:
         if not current.state.live or current.state.phase == "Pending":
             return
         shown = self._shown(model)
-        if shown is None or shown == admission.canonical(current.state.traffic):
+        if shown is None:
+            return
+        if shown == admission.canonical(current.state.traffic):
+            if model in self._repairing:  # and not confirmed yet
+                self._tell(model, current.state.traffic)
+                del self._repairing[model]
             return
         # a person's rollback writes its order first and then moves the weights: if we see the weights, we see it
         if self.obey_commands().get(model) is not None:

@@ -13,6 +13,7 @@ from windlass.errors import WindlassError
 from windlass.operator import composition, policy_publishing, settings
 from windlass.operator.composition import Context
 from windlass.operator.metrics import Metrics
+from windlass.operator.process import THREADS
 from windlass.operator.sight import Sight
 
 #: Who looks after which custom resources; another kind is one more function here.
@@ -25,14 +26,12 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # connections of 16 threads to one server are more than its pool keeps, and no news
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     metrics = Metrics()
     try:
         configured = settings.load()
         # through a door of its own: who must not write must still be able to become the leader
         lease = Lease(composition.connect(configured), configured.lease_namespace, configured.identity)
-        api = composition.connect(configured)
+        api = composition.connect(configured, connections=THREADS)
         context = Context(configured, api, metrics)
         reconcilers = [make(context) for make in RECONCILERS]
         sight = Sight(composition.connect(configured), configured.namespaces)

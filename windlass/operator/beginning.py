@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from serving.release.backend import UnconfirmedError
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
@@ -84,7 +85,7 @@ class Beginning:
             decision = self._start(controller, release, backend, in_force)
         except UsageError as error:
             return self._cannot(controller, seen, release, "Refused", str(error), queued=queued)
-        except (DeposedError, OvertakenError):
+        except (DeposedError, OvertakenError, UnconfirmedError):
             raise
         except WindlassError as error:
             begun = controller.live(self._work.model)

@@ -136,12 +136,15 @@ def _watch(
     handlers.watch(watched, settings.namespaces, heard, stop, kubeconfig=settings.kubeconfig)
 
 
-def connect(settings: Settings) -> FencedApi:
+def connect(settings: Settings, *, connections: int | None = None) -> FencedApi:
     """The API server, not fenced yet.
+
+    Args:
+        connections: so many threads ask at a time; None for one or two.
 
     Raises:
         UsageError: there is none.
     """
-    found = FencedApi.connect(settings.kubeconfig, timeout_s=API_S)
+    found = FencedApi.connect(settings.kubeconfig, timeout_s=API_S, connections=connections)
     assert isinstance(found, FencedApi)  # noqa: S101 - it is made of the class that is asked
     return found

@@ -37,15 +37,16 @@ class Dispatcher:
         self._spread = spread
         self._due: dict[Key, float] = {}
         self._running: set[Key] = set()
-        self._again: set[Key] = set()
+        #: Since when keys that run are due once more.
+        self._again: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
 
     def wake(self, key: Key) -> None:
         """Make `key` due now."""
-        if key in self._running:
-            self._again.add(key)
-            return
         now = self._clock()
+        if key in self._running:
+            self._again.setdefault(key, now)
+            return
         self._due[key] = min(self._due.get(key, now), now)
 
     def take(self, most: int) -> list[Due]:
@@ -69,7 +70,7 @@ class Dispatcher:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = min(FIRST_RETRY_S * 2.0 ** (failures - 1), LAST_RETRY_S)
         # one that was woken meanwhile waits as well: it would fail the same way
-        self._again.discard(key)
+        self._again.pop(key, None)
         self._over(key, pause)
         return pause
 
@@ -89,8 +90,8 @@ class Dispatcher:
 
     def _over(self, key: Key, after_s: float | None) -> None:
         self._running.discard(key)
-        if key in self._again:
-            self._again.discard(key)
-            after_s = 0.0
-        if after_s is not None:
+        woken = self._again.pop(key, None)
+        if woken is not None:
+            self._due[key] = woken
+        elif after_s is not None:
             self._due[key] = self._clock() + after_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from serving.release.backend import RejectedError
+from serving.release.backend import RejectedError, UnconfirmedError
 from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
@@ -84,7 +84,7 @@ class Ending:
         """Have in force what was decided; a release that is over must not say that it is where it is not."""
         try:
             controller.settle(self._work.model)
-        except (DeposedError, OvertakenError):
+        except (DeposedError, OvertakenError, UnconfirmedError):
             raise
         except WindlassError as error:
             newest = controller.newest(self._work.model)

@@ -18,7 +18,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._reconcile = Histogram(
             "windlass_operator_reconcile_seconds",
-            "Time of one turn, with all that it asked of the cluster",
+            "Time from when a turn was due until it was over, with all that it asked of the cluster",
             ("kind",),
             registry=self.registry,
             buckets=BUCKETS,
@@ -46,7 +46,8 @@ class Metrics:
         self._leader.set(0)
 
     def turned(self, kind: str, seconds: float, late: float) -> None:
-        self._reconcile.labels(kind).observe(seconds)
+        """A turn of so many seconds is over; it had waited `late` seconds for a thread before."""
+        self._reconcile.labels(kind).observe(late + seconds)
         self._late.labels(kind).observe(late)
 
     def failed(self, kind: str) -> None:

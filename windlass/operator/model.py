@@ -8,9 +8,11 @@ objects where it was.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 
+from serving.release.backend import UnconfirmedError
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
@@ -29,10 +31,15 @@ from windlass.operator.status import View
 from windlass.operator.watching import Watching
 from windlass.operator.work import Work
 
-#: Seconds between two looks at the servers of a live release.
+#: Most seconds between two looks at the servers of a live release, and the least: releases that began together do not
+#: look together for ever.
 SERVERS_EVERY_S = 60.0
+SERVERS_NOT_BEFORE_S = 40.0
 #: The same while some are missing.
 MISSING_EVERY_S = 10.0
+#: Seconds until a router that has not said yet whether it does what it was told is asked again; where a watch tells of
+#: its word, that comes first.
+CONFIRM_EVERY_S = 1.0
 
 
 class ModelReleases:
@@ -51,6 +58,7 @@ class ModelReleases:
         self._trouble: dict[str, str] = {}
         self._next_servers = 0.0
         self._missing: str | None = None
+        self._unconfirmed = False
 
     @property
     def idle(self) -> bool:
@@ -61,6 +69,11 @@ class ModelReleases:
         """Somebody changed the model's route; may be called by any thread."""
         self._work.chosen.forget()
 
+    @property
+    def awaits(self) -> bool:
+        """Whether the word of the model's router is waited for; may be asked by any thread."""
+        return self._work.chosen.awaits
+
     def turn(self) -> float | None:
         """Do what is to be done; seconds until the next turn, None where nothing is left.
 
@@ -69,6 +82,8 @@ class ModelReleases:
         """
         try:
             return self._turn()
+        except UnconfirmedError:
+            return CONFIRM_EVERY_S  # what the router was told is what comes first, and no thread waits for it
         except OvertakenError:
             # another leader, or a person, wrote the journal: what is remembered of it is old
             self.close()
@@ -93,12 +108,18 @@ class ModelReleases:
             self._ending.end(controller)
             if disobeyed is not None:
                 raise disobeyed
-            pause = self._beginning.next(controller)
+            try:
+                pause = self._beginning.next(controller)
+            finally:
+                if controller.live(self._work.model) is not None:
+                    self._next_servers = _next_servers()  # they answered a moment ago
         elif disobeyed is not None:
             self._work.place.metrics.failed("release")
         waiting = self._beginning.wait(controller)
         if controller.live(self._work.model) is not None:
             look_every_s = self._work.place.settings.look_every_s
+            if self._unconfirmed:
+                look_every_s = min(look_every_s, CONFIRM_EVERY_S)
             return min(pause or look_every_s, look_every_s)
         left = self._work.left()
         if any(seen.command is not None for seen in left):
@@ -116,7 +137,7 @@ class ModelReleases:
             trouble = None
             try:
                 obeying.obey(self._work, controller, seen)
-            except (DeposedError, OvertakenError):
+            except (DeposedError, OvertakenError, UnconfirmedError):
                 raise
             except WindlassError as error:
                 found, trouble = error, f"{seen.command}: {error}"
@@ -127,6 +148,7 @@ class ModelReleases:
         """Forget all; the next turn reads the journal again."""
         self._watch_no_more()
         self._controller = None
+        self._unconfirmed = False
         self._work.forget()
 
     def _opened(self) -> ReleaseController:
@@ -167,13 +189,16 @@ class ModelReleases:
             self._watch_no_more()
             self._watching = Watching(self._work.place, live, self._work.chosen)
         assert self._watching is not None  # noqa: S101 - just made
-        trouble = None
+        trouble, awaited, self._unconfirmed = None, self._unconfirmed, False
+        in_force: bool | None
         try:
             evidence = self._watching.evidence(live, self._work.place.clock.now())
             decision = controller.observe(self._work.model, evidence)
             self._work.last[live.release.name] = decision
             refused = decision.check == "backend" and controller.live(self._work.model) is not None
             in_force = not refused
+        except UnconfirmedError:
+            self._unconfirmed, in_force = True, None
         except (DeposedError, OvertakenError):
             raise
         except WindlassError as error:
@@ -182,8 +207,8 @@ class ModelReleases:
             trouble, in_force = str(error), False
         self._note(live.release.name, trouble)
         state = controller.newest(self._work.model) or live
-        if not state.live:
-            return
+        if not state.live or (self._unconfirmed and not awaited):
+            return  # a router that speaks at once is told of with what it says
         reason = "ActFailed"
         if trouble is None:
             trouble, reason = self._servers(state), "ServersFail"
@@ -213,7 +238,7 @@ class ModelReleases:
             self._missing = str(error)
         else:
             self._missing = None if waits is None else waits.reason
-        self._next_servers = now + (SERVERS_EVERY_S if self._missing is None else MISSING_EVERY_S)
+        self._next_servers = _next_servers() if self._missing is None else now + MISSING_EVERY_S
         return self._missing
 
     def _changed(self, seen: Seen, state: ReleaseState) -> str | None:
@@ -238,3 +263,7 @@ class ModelReleases:
         elif trouble != before:
             self._trouble[name] = trouble
             self._work.place.log(f"release {self._work.place.namespace}/{name}: {trouble}; it is tried again")
+
+
+def _next_servers() -> float:
+    return time.monotonic() + random.uniform(SERVERS_NOT_BEFORE_S, SERVERS_EVERY_S)  # noqa: S311 - no secret

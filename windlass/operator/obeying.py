@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from serving.release.backend import UnconfirmedError
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
@@ -21,6 +22,7 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> None:
     """Carry a command out, say what came of it, and take it off; all of it may be done twice.
 
     Raises:
+        UnconfirmedError: the router has not said yet whether it does it; it stays on until then.
         WindlassError: it is not in force; it stays on and is to be tried again.
     """
     assert seen.command is not None  # noqa: S101 - that is why we are here
@@ -87,6 +89,8 @@ def _carry_out(
             raise
         # what a router or a registry refuses of a decision that is in the journal is no refusal of the command
         work.decided[seen.name] = seen.command
+        if isinstance(error, UnconfirmedError):
+            raise
         raise WindlassError(str(error)) from error
     if decision.action == "hold" and stuck is not None:
         # a process that crashed may have decided that very command
@@ -98,7 +102,7 @@ def _stuck(work: Work, controller: ReleaseController) -> WindlassError | None:
     """Why what was decided at the end of the newest release is not in force; None where it is."""
     try:
         controller.settle(work.model)
-    except (DeposedError, OvertakenError):
+    except (DeposedError, OvertakenError, UnconfirmedError):
         raise
     except WindlassError as error:
         return error

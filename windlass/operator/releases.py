@@ -6,7 +6,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from serving.release.cluster import naming
+from serving.release.cluster import conditions, naming
 from serving.release.cluster.kinds import HTTP_ROUTE, RELEASE, Kind
 from windlass.operator.model import ModelReleases
 from windlass.operator.place import Place
@@ -115,11 +115,14 @@ class Releases:
             place.forget()
 
     def _route_changed(self, body: Object) -> Iterable[Key]:
-        """Have the wire asked at a model's next look; that is soon enough for a route that somebody edited."""
+        """Have the wire asked at a model's next look: at once where a controller's word is waited for, and that is soon
+        enough for a route that somebody edited."""
         metadata = body["metadata"]
         model = (metadata.get("labels") or {}).get(naming.MODEL_LABEL)
         key = (metadata["namespace"], str(model))
         found = self._models.get(key)
         if found is not None:
             found.forget_the_wire()
+            if found.awaits and conditions.spoken(body):
+                return [key]
         return []

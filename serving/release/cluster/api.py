@@ -107,8 +107,13 @@ class KubernetesApi:
         context: str | None = None,
         timeout_s: float = 10.0,
         sleep: Callable[[float], None] = time.sleep,
+        connections: int | None = None,
     ) -> KubernetesApi:
         """The cluster that we run in, or that of `kubeconfig` (or of KUBECONFIG and ~/.kube/config outside of one).
+
+        Args:
+            connections: most that are kept open between requests: where more threads ask at a time, some of them make
+                a new one for each request; None for a few.
 
         Raises:
             UsageError: neither is there.
@@ -117,6 +122,8 @@ class KubernetesApi:
 
         settings = client.Configuration()
         settings.retries = 0  # tries are counted here, where it is known which of them may be repeated
+        if connections is not None:
+            settings.connection_pool_maxsize = connections
         try:
             if kubeconfig is None and context is None:
                 try:

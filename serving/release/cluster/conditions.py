@@ -35,6 +35,16 @@ def of_route(route: Mapping[str, Any], gateway: str, namespace: str, *, wanted: 
     return _word(entries, route["metadata"].get("generation", 0), wanted, f"Gateway {namespace}/{gateway}")
 
 
+def spoken(route: Mapping[str, Any]) -> bool:
+    """Whether any controller has said anything of an HTTPRoute as it is now."""
+    generation = route["metadata"].get("generation", 0)
+    return any(
+        condition.get("observedGeneration", 0) >= generation
+        for entry in route.get("status", {}).get("parents", ())
+        for condition in entry.get("conditions", ())
+    )
+
+
 def of_policy(policy: Mapping[str, Any]) -> Word:
     """What the controller says of a policy (`status.ancestors`)."""
     entries = policy.get("status", {}).get("ancestors", ())

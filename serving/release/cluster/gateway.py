@@ -3,31 +3,57 @@
 The InferenceServices bear the label `networking.kserve.io/visibility: cluster-local`, so that KServe makes no route.
 
 A change is one server-side apply of the whole route; it is in force when the Gateway's controller has accepted that
-very generation. If it does not, what was before is applied again, because a route that a controller refused serves
-nobody. The Gateway API tells of the controller, not of the proxies: they follow within moments.
+very generation, which is found out by repeating the call. If it does not accept it in time, what was before is applied
+again, because a route that a controller refused serves nobody. The Gateway API tells of the controller, not of the
+proxies: they follow within moments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from serving.release.backend import RejectedError
+from serving.release.backend import RejectedError, UnreachableError
 from serving.release.cluster import conditions, http_route, naming, policy
 from serving.release.cluster.api import (
     ENVOY_EXTENSION_POLICY,
     HTTP_ROUTE,
-    PAUSES,
     ConflictError,
     KubernetesApi,
     Object,
 )
-from serving.release.cluster.waiting import Patience
+from serving.release.cluster.waiting import Patience, Trial
 from serving.release.release import Gateway
 from serving.release.traffic import Assignment, Traffic
 from windlass.errors import UsageError, WindlassError
 
 _ACCEPTED = ("Accepted", "ResolvedRefs")
+#: How often a write is tried at once where somebody else has just written: a controller has conditions to write.
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What is brought back where the controller does not take what it is told."""
+
+    route: Object | None
+    script: Object | None
+
+
+@dataclass
+class _Told:
+    """What a model's route was told to do, and is not known to do.
+
+    Attributes:
+        before: None until it was read.
+        applied: whether all of it has been written.
+    """
+
+    traffic: Traffic
+    trial: Trial
+    before: _Before | None
+    applied: bool = False
 
 
 class GatewayBackend:
@@ -46,9 +72,10 @@ class GatewayBackend:
         self._namespace = namespace
         self._gateway = gateway
         self._patience = patience or Patience()
+        self._told: dict[str, _Told] = {}
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
-        """Put `traffic` in force, or leave what was before; see `TrafficBackend`."""
+        """Put `traffic` in force, or leave what was before; see `TrafficBackend`. It does not wait."""
         reason = http_route.refusal(traffic, self._gateway)
         if reason is not None:
             raise RejectedError(f"model {model}: {reason}")
@@ -56,22 +83,26 @@ class GatewayBackend:
             content = http_route.manifest(model, self._namespace, traffic, self._gateway)
         except UsageError as error:
             raise RejectedError(str(error)) from error
-        before, script_before = self._route(model), self._policy(model)
+        told = self._told.get(model)
+        if told is None or told.traffic != traffic:
+            # what was before a change that nobody confirmed is still what was in force last
+            told = self._told[model] = _Told(
+                traffic, Trial(self._patience), None if told is None else told.before
+            )
         try:
-            # the script first: a bucket that no rule knows goes to the rule for everybody, while a rule for buckets
-            # without a script would believe a header that a caller made up
-            if traffic.assignment is not None:
-                self._apply_policy(model, traffic.assignment)
-            self._apply(model, content)
-            if traffic.assignment is None and script_before is not None:
-                self._api.delete(ENVOY_EXTENSION_POLICY, self._namespace, naming.route(model))
-            problem = self._patience.until(lambda: self._in_force(model, traffic))
-        except RejectedError as error:
-            problem = str(error)
+            live = self._route(model)
+            before = told.before = told.before or _Before(live, self._policy(model))
+            try:
+                problem = told.trial.outcome(*self._answer(model, content, told, live))
+            except RejectedError as error:
+                problem = str(error)
+        except UnreachableError:
+            told.trial.begin()
+            raise
+        del self._told[model]
         if problem is not None:
             raise RejectedError(
-                f"HTTPRoute {self._namespace}/{naming.route(model)}: {problem}; "
-                f"{self._restore(model, before, script_before)}"
+                f"HTTPRoute {self._namespace}/{naming.route(model)}: {problem}; {self._restore(model, before)}"
             )
 
     def traffic(self, model: str) -> Traffic | None:
@@ -106,8 +137,26 @@ class GatewayBackend:
         namespace = self._gateway.namespace or self._namespace
         return conditions.of_route(route, self._gateway.name, namespace, wanted=_ACCEPTED)
 
-    def _in_force(self, model: str, traffic: Traffic) -> tuple[bool | None, str]:
-        route = self._route(model)
+    def _answer(
+        self, model: str, content: Mapping[str, Any], told: _Told, live: Object | None
+    ) -> tuple[bool | None, str]:
+        """Write it, unless that is done; whether it is in force."""
+        if told.applied:
+            return self._in_force(model, told.traffic, live)
+        # the script first: a bucket that no rule knows goes to the rule for everybody, while a rule for buckets
+        # without a script would believe a header that a caller made up
+        if told.traffic.assignment is not None:
+            self._apply_policy(model, told.traffic.assignment)
+        try:
+            live = self._apply(model, content, live)
+        except ConflictError as error:
+            return None, str(error)
+        if told.traffic.assignment is None and self._policy(model) is not None:
+            self._api.delete(ENVOY_EXTENSION_POLICY, self._namespace, naming.route(model))
+        told.applied = True
+        return self._in_force(model, told.traffic, live)
+
+    def _in_force(self, model: str, traffic: Traffic, route: Object | None) -> tuple[bool | None, str]:
         if route is None:
             return False, "somebody deleted it"
         script = self._policy(model)
@@ -122,46 +171,50 @@ class GatewayBackend:
                 )
         return word.accepted, word.reason
 
-    def _apply(self, model: str, content: Mapping[str, Any]) -> None:
-        """Apply the route onto the version of it that is live now, and no other."""
-        for pause in (*PAUSES, None):
-            live = self._route(model)
+    def _apply(self, model: str, content: Mapping[str, Any], live: Object | None) -> Object:
+        """Apply the route onto the version of it that was read, and no other; the route as it is then.
+
+        Raises:
+            ConflictError: somebody else wrote at every try.
+            UnreachableError, RejectedError.
+        """
+        tries = _TRIES
+        while True:
             metadata = dict(content["metadata"])
             if live is not None:
                 metadata["resourceVersion"] = live["metadata"]["resourceVersion"]
             try:
-                self._api.apply(
+                return self._api.apply(
                     HTTP_ROUTE, self._namespace, naming.route(model), {**content, "metadata": metadata}
                 )
-                return
             except ConflictError:
-                # a controller writes its conditions there too
-                if pause is None:
+                tries -= 1
+                if not tries:
                     raise
-                self._patience.sleep(pause)
+                live = self._route(model)
 
     def _apply_policy(self, model: str, assignment: Assignment) -> None:
         self._api.apply(
             ENVOY_EXTENSION_POLICY, self._namespace, naming.route(model), policy.manifest(model, assignment)
         )
 
-    def _restore(self, model: str, before: Object | None, script: Object | None) -> str:
+    def _restore(self, model: str, before: _Before) -> str:
         """Bring back what was before; says how that went."""
-        name = naming.route(model)
+        name, script = naming.route(model), before.script
         try:
             if script is not None:
                 self._api.apply(ENVOY_EXTENSION_POLICY, self._namespace, name, _content(script))
-            if before is None:
+            if before.route is None:
                 self._api.delete(HTTP_ROUTE, self._namespace, name)
             else:
-                self._apply(model, _content(before))
+                self._apply(model, _content(before.route), self._route(model))
             if script is None and self._gateway.extension is not None:
                 self._api.delete(ENVOY_EXTENSION_POLICY, self._namespace, name)
         except WindlassError as error:
             return f"what was before could not be brought back ({error}): it must be looked at"
         return (
             "there was none before, so it is deleted"
-            if before is None
+            if before.route is None
             else "what was before is in force again"
         )
 

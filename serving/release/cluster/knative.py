@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from serving.release.backend import RejectedError
+from serving.release.backend import RejectedError, UnreachableError
 from serving.release.cluster import naming
 from serving.release.cluster.api import INFERENCE_SERVICE, REVISION, KubernetesApi, Object
 from serving.release.cluster.http_route import FOREIGN
 from serving.release.cluster.kserve import Predictors, two_weights
-from serving.release.cluster.waiting import Patience
+from serving.release.cluster.waiting import Patience, Trial
 from serving.release.traffic import Traffic
 
 _MODE = "serving.kserve.io/deploymentMode"
@@ -58,6 +58,22 @@ class Plan:
     percent: int
 
 
+@dataclass
+class _Told:
+    """What an InferenceService was told, and Knative does not do yet.
+
+    Attributes:
+        before: the latest revision's percentage as it was.
+        given: whether it has its new percentage; before that, its revision gets ready.
+    """
+
+    traffic: Traffic
+    plan: Plan
+    before: int | None
+    trial: Trial
+    given: bool = False
+
+
 class KnativeBackend:
     """A `TrafficBackend` over `canaryTrafficPercent`; two versions, weights alone.
 
@@ -75,10 +91,27 @@ class KnativeBackend:
         self._predictors = predictors
         self._patience = patience or Patience(within_s=300.0)
         self._versions: dict[str, str | None] = {}  # a revision never changes
+        self._told: dict[str, _Told] = {}
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
-        """Put `traffic` in force; see `TrafficBackend`. A new revision that does not come up keeps 0 percent."""
+        """Put `traffic` in force; see `TrafficBackend`. It does not wait. A new revision that does not come up keeps 0
+        percent."""
         weights = two_weights(model, traffic, _PERCENT)
+        told = self._told.get(model)
+        if told is None or told.traffic != traffic:
+            told = self._told[model] = self._begin(model, traffic, weights, told)
+        try:
+            self._go_on(model, told, Traffic(weights))
+        except UnreachableError:
+            told.trial.begin()
+            raise
+        except RejectedError:
+            del self._told[model]
+            raise
+        del self._told[model]
+
+    def _begin(self, model: str, traffic: Traffic, weights: Mapping[str, int], former: _Told | None) -> _Told:
+        """Put a new version into the spec where one is needed."""
         live = self._service(model)
         if live is None:
             raise RejectedError(
@@ -96,13 +129,30 @@ class KnativeBackend:
         if decided.replace is not None:
             self._replace(model, decided.replace)
         before = live["spec"]["predictor"].get(_PERCENT)
-        self._give(model, decided.percent)
-        problem = self._patience.until(lambda: self._in_force(model, Traffic(weights)))
+        if former is not None:  # and not confirmed: what it was before that one
+            before = 0 if former.plan.replace is not None else former.before
+        return _Told(traffic, decided, before, Trial(self._patience))
+
+    def _go_on(self, model: str, told: _Told, wanted: Traffic) -> None:
+        """As far as it gets without waiting.
+
+        Raises:
+            UnconfirmedError: not to the end.
+            RejectedError: Knative does not do it; its percentage is put back.
+        """
+        where, new = f"InferenceService {self._namespace}/{model}", told.plan.replace
+        if not told.given:
+            if new is not None:
+                problem = told.trial.outcome(*self._ready(model, new))
+                if problem is not None:
+                    raise RejectedError(f"{where}: {problem}; it gets no traffic")
+            self._give(model, told.plan.percent)
+            told.given = True
+            told.trial.begin()
+        problem = told.trial.outcome(*self._in_force(model, wanted))
         if problem is not None:
-            self._give(model, 0 if decided.replace is not None else before)
-            raise RejectedError(
-                f"InferenceService {self._namespace}/{model}: {problem}; its percentage is put back"
-            )
+            self._give(model, 0 if new is not None else told.before)
+            raise RejectedError(f"{where}: {problem}; its percentage is put back")
 
     def traffic(self, model: str) -> Traffic | None:
         """What Knative does (`status.components.predictor.traffic`); a revision without our annotation stands under
@@ -121,7 +171,7 @@ class KnativeBackend:
         return Traffic(weights) if sum(weights.values()) == 100 else FOREIGN
 
     def _replace(self, model: str, version: str) -> None:
-        """Put `version` into the spec without traffic and wait until its revision is ready."""
+        """Put `version` into the spec without traffic."""
 
         def change(live: Object) -> Object:
             annotations = {**live["metadata"].get("annotations", {}), naming.VERSION_ANNOTATION: version}
@@ -134,19 +184,12 @@ class KnativeBackend:
 
         self._api.update(INFERENCE_SERVICE, self._namespace, model, change)
 
-        def ready() -> tuple[bool | None, str]:
-            live = self._service(model)
-            revision = None if live is None else _status(live).get("latestReadyRevision")
-            if revision is not None and self._version(revision) == version:
-                return True, ""
-            return (
-                None,
-                f"the revision of version {version} is not ready (the latest ready one is {revision})",
-            )
-
-        problem = self._patience.until(ready)
-        if problem is not None:
-            raise RejectedError(f"InferenceService {self._namespace}/{model}: {problem}; it gets no traffic")
+    def _ready(self, model: str, version: str) -> tuple[bool | None, str]:
+        live = self._service(model)
+        revision = None if live is None else _status(live).get("latestReadyRevision")
+        if revision is not None and self._version(revision) == version:
+            return True, ""
+        return None, f"the revision of version {version} is not ready (the latest ready one is {revision})"
 
     def _give(self, model: str, percent: int | None) -> None:
         """Set the percentage of the latest revision; None takes the field away."""

@@ -12,13 +12,14 @@ that going back is one percentage, and it becomes the stable one when the next r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from serving.release.backend import RejectedError
+from serving.release.backend import RejectedError, UnreachableError
 from serving.release.cluster import naming
 from serving.release.cluster.api import HTTP_ROUTE, INFERENCE_SERVICE, KubernetesApi, Object
 from serving.release.cluster.http_route import FOREIGN
-from serving.release.cluster.waiting import Patience
+from serving.release.cluster.waiting import Patience, Trial
 from serving.release.traffic import Traffic
 from windlass.errors import WindlassError
 
@@ -29,6 +30,16 @@ Document = dict[str, Any]
 
 _CONTAINER = "kserve-container"
 _SCALING = frozenset({"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "autoScaling"})
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What an InferenceService was told, and KServe does not do yet; `before` is as it was confirmed last."""
+
+    traffic: Traffic
+    before: Object
+    dropped: str | None
+    trial: Trial
 
 
 class KServeBackend:
@@ -47,10 +58,24 @@ class KServeBackend:
         self._namespace = namespace
         self._predictors = predictors
         self._patience = patience or Patience(within_s=120.0)
+        self._told: dict[str, _Told] = {}
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
-        """Put `traffic` in force, or leave what was before; see `TrafficBackend`."""
+        """Put `traffic` in force, or leave what was before; see `TrafficBackend`. It does not wait."""
         weights = two_weights(model, traffic, "KServe's spec.canary")
+        told = self._told.get(model)
+        if told is None or told.traffic != traffic:
+            told = self._told[model] = self._tell(model, traffic, weights, told)
+        try:
+            problem = told.dropped or told.trial.outcome(*self._in_force(model, Traffic(weights)))
+        except UnreachableError:
+            told.trial.begin()
+            raise
+        del self._told[model]
+        if problem is not None:
+            raise RejectedError(f"{problem}; {self._restore(model, told.before)}")
+
+    def _tell(self, model: str, traffic: Traffic, weights: Mapping[str, int], former: _Told | None) -> _Told:
         before: list[Object] = []
 
         def change(live: Object) -> Object:
@@ -68,11 +93,9 @@ class KServeBackend:
                 f"InferenceService {self._namespace}/{model} does not exist; create it with the champion, or use "
                 "backend gateway"
             )
-        problem = self._dropped(model, written, weights) or self._patience.until(
-            lambda: self._in_force(model, Traffic(weights))
-        )
-        if problem is not None:
-            raise RejectedError(f"{problem}; {self._restore(model, before[-1])}")
+        # what was before a change that nobody confirmed is still what was in force last
+        kept = before[-1] if former is None else former.before
+        return _Told(traffic, kept, self._dropped(model, written, weights), Trial(self._patience))
 
     def traffic(self, model: str) -> Traffic | None:
         """What the HTTPRoute does that KServe made; rules that disagree read as no weights at all."""

@@ -370,8 +370,8 @@ CONTROLLER = (
     Bug(
         "what somebody else did to the route stays",
         "controller",
-        "        if shown is None or shown == admission.canonical(current.state.traffic):\n",
-        "        if shown is None or shown.weights:\n",
+        "        if shown == admission.canonical(current.state.traffic):\n",
+        "        if shown.weights:\n",
     ),
     Bug(
         "a second release of the model begins beside the first",

@@ -8,7 +8,7 @@ from typing import Any
 from kubernetes_server import KubernetesServer
 from kubernetes_wire import Wire
 
-from serving.release.backend import RejectedError
+from serving.release.backend import RejectedError, UnconfirmedError
 from serving.release.cluster import naming, serving_options
 from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.readiness import Readiness
@@ -42,12 +42,14 @@ def nothing(seconds: float) -> None:
 
 
 class Router:
-    """Splits traffic in memory; refuses it where `refuses` says why, all of it or all but `refuses_all_but`."""
+    """Splits traffic in memory; refuses it where `refuses` says why, all of it or all but `refuses_all_but`; does it
+    without saying so for so many calls as `silent` says."""
 
     def __init__(self) -> None:
         self.now: Traffic | None = None
         self.refuses: str | None = None
         self.refuses_all_but: str | None = None
+        self.silent = 0
         self.told: list[dict[str, int]] = []
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
@@ -55,6 +57,9 @@ class Router:
         if self.refuses is not None and set(traffic.weights) != {self.refuses_all_but}:
             raise RejectedError(self.refuses)
         self.now = traffic
+        if self.silent:
+            self.silent -= 1
+            raise UnconfirmedError("nobody has said yes")
 
     def traffic(self, model: str) -> Traffic | None:
         return self.now

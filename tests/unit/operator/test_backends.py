@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import pytest
+
+from serving.release.backend import RejectedError, UnconfirmedError
 from serving.release.traffic import Traffic
 from windlass.operator.backends import Remembered
 
@@ -13,9 +18,13 @@ class Wire:
 
     def __init__(self) -> None:
         self.now, self.asked, self.meanwhile = OLD, 0, lambda: None
+        self.fails: Exception | None = None
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
         self.now = traffic
+        self.meanwhile()
+        if self.fails is not None:
+            raise self.fails
 
     def traffic(self, model: str) -> Traffic | None:
         self.asked += 1
@@ -57,3 +66,18 @@ def test_an_answer_that_is_older_than_a_change_is_not_kept() -> None:
     wire.meanwhile = edited
     assert found.traffic("flights") == OLD
     assert found.traffic("flights") == NEW
+
+
+@pytest.mark.parametrize(
+    ("fails", "awaits"),
+    [(None, False), (UnconfirmedError("not yet"), True), (RejectedError("no"), False)],
+    ids=["confirmed", "unconfirmed", "refused"],
+)
+def test_a_word_is_waited_for_from_the_telling_on(fails: Exception | None, awaits: bool) -> None:
+    """Verify that a word which comes while the router is told is one that is waited for."""
+    wire, meanwhile = Wire(), []
+    found = Remembered(wire, 60.0)
+    wire.meanwhile, wire.fails = lambda: meanwhile.append(found.awaits), fails
+    with contextlib.suppress(UnconfirmedError, RejectedError):
+        found.set_traffic("flights", NEW)
+    assert meanwhile == [True] and found.awaits is awaits

@@ -38,6 +38,18 @@ def test_the_longest_due_comes_first_and_no_more_than_are_wanted(dispatcher: Dis
     assert dispatcher.take(9) == [] and dispatcher.running == 3
 
 
+def test_who_is_woken_while_it_runs_is_late_from_then_on(dispatcher: Dispatcher, time: Time) -> None:
+    """Verify that waiting for one's own turn to end counts."""
+    dispatcher.wake(A)
+    dispatcher.take(1)
+    time.now += 1
+    dispatcher.wake(A)
+    time.now += 2
+    dispatcher.wake(A)
+    dispatcher.done(A, 5.0)
+    assert [due.late_s for due in dispatcher.take(1)] == [2.0]
+
+
 def test_a_key_is_at_one_place_at_a_time(dispatcher: Dispatcher) -> None:
     """Verify that what is woken while it runs gets another turn right after it, and only one."""
     dispatcher.wake(A)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from serving.release.cluster import naming
+from serving.release.cluster.kinds import HTTP_ROUTE
 from tests.unit.operator.model_stage import KEY, SETTINGS, Stage
 from windlass.errors import WindlassError
+from windlass.operator.marks import FINALIZER
+from windlass.operator.model import CONFIRM_EVERY_S
+from windlass.operator.releases import Releases
 
 
 def promoted(stage: Stage, name: str = "flights-13", **stated: object) -> None:
@@ -270,3 +275,81 @@ def test_a_queued_document_that_no_rule_takes_any_more_holds_nobody_up() -> None
     stage.model.turn()
     assert stage.phase("flights-14") == "Refused" and stage.phase("flights-15") == "Progressing"
     assert stage.place.store.queued("flights") == []
+
+
+def test_no_turn_waits_for_the_router() -> None:
+    """Verify that a turn ends where the router says nothing, that it is asked soon, and that the status says what is
+    known: nothing new of a router that speaks at once, else that nothing is known."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.router().silent = 3
+    pauses = [stage.model.turn() for _ in range(2)]
+    assert pauses == [CONFIRM_EVERY_S] * 2 and stage.model.awaits
+    assert stage.phase("flights-13") == ""
+    assert stage.model.turn() == CONFIRM_EVERY_S
+    assert stage.phase("flights-13") == "Progressing"
+    assert stage.conditions("flights-13")["Available"] == ("Unknown", "NotConfirmed")
+    assert stage.conditions("flights-13")["Degraded"] == ("False", "Well")
+    assert stage.model.turn() == SETTINGS.look_every_s and not stage.model.awaits
+    assert stage.conditions("flights-13")["Available"] == ("True", "InForce")
+
+
+@pytest.mark.parametrize(
+    ("command", "phase", "champion"), [("abort", "Aborted", "12"), ("promote", "Promoted", "13")]
+)
+def test_a_command_that_is_not_confirmed_is_neither_done_nor_decided_twice(
+    command: str, phase: str, champion: str
+) -> None:
+    """Verify that it stays on until the router does it, and that the alias moves after the traffic."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.router().silent = 2
+    stage.command("flights-13", command)
+    for _ in range(2):
+        assert stage.model.turn() == CONFIRM_EVERY_S
+        assert stage.phase("flights-13") == "Progressing" and stage.registry.champion == "12"
+        assert "handledCommand" not in stage.release("flights-13")["status"]
+    stage.model.turn()
+    assert stage.phase("flights-13") == phase and stage.registry.champion == champion
+    assert stage.release("flights-13")["status"]["handledCommand"] == command
+    assert not {"CommandIgnored", "CommandRefused"} & set(stage.events())
+
+
+def test_an_object_that_was_deleted_is_held_until_the_router_has_confirmed() -> None:
+    """Verify that the finalizer goes with the champion's traffic, and not before."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.router().silent = 2
+    stage.delete("flights-13")
+    for _ in range(2):
+        assert stage.model.turn() == CONFIRM_EVERY_S
+        assert FINALIZER in stage.release("flights-13")["metadata"]["finalizers"]
+    stage.model.turn()
+    assert FINALIZER not in stage.release("flights-13")["metadata"].get("finalizers", ())
+
+
+@pytest.mark.parametrize(
+    ("observed", "silent", "wakes"),
+    [
+        pytest.param(2, 1, True, id="its-word"),
+        pytest.param(1, 1, False, id="its-word-on-the-one-before"),
+        pytest.param(2, 0, False, id="not-waited-for"),
+    ],
+)
+def test_the_routers_word_wakes_who_waits_for_it(observed: int, silent: int, wakes: bool) -> None:
+    """Verify that a turn comes when a controller has spoken of the route as it is now, and not for our own write."""
+    stage = Stage()
+    releases = Releases(stage.objects, {"team": stage.place})
+    stage.apply("flights-13")
+    releases.turn(KEY)
+    stage.router().silent = silent
+    stage.command("flights-13", "abort")
+    releases.turn(KEY)
+    said = [{"conditions": [{"type": "Accepted", "status": "True", "observedGeneration": observed}]}]
+    route = {
+        "metadata": {"namespace": "team", "labels": {naming.MODEL_LABEL: "flights"}, "generation": 2},
+        "status": {"parents": said},
+    }
+    assert list(releases.heard(HTTP_ROUTE, "MODIFIED", route)) == ([KEY] if wakes else [])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serving.release import spec
-from serving.release.backend import RejectedError, UnreachableError
+from serving.release.backend import RejectedError, UnconfirmedError, UnreachableError
 from serving.release.controller import Conflict, ReleaseController
 from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.journal import history, mailbox, replay
@@ -409,6 +409,98 @@ def test_a_router_that_refuses_for_good_ends_the_release_with_its_reason(tmp_pat
     assert (ended.check, "the router says no" in ended.reason) == ("backend", True)
     assert [v.outcome for v in ended.verdicts] == ["ERROR"]
     assert world.routes["flights"] == {"12": 100}
+
+
+def silent(world, looks, *, only=lambda traffic: True):
+    """Let the router say nothing for so many looks to traffic that `only` picks."""
+    working, left = world.set_traffic, [looks]
+
+    def tell(model, traffic):
+        if only(traffic) and left[0]:
+            left[0] -= 1
+            raise UnconfirmedError("nobody has said yes")
+        working(model, traffic)
+
+    world.set_traffic = tell
+
+
+def kinds(directory):
+    (_, _, path), *_ = history.files(directory, "flights")
+    return [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["one-engine", "restarted"])
+def test_what_is_not_confirmed_is_no_failure_and_goes_no_further(tmp_path, document, restart):
+    """Verify that the router is asked look after look, that nothing else is decided meanwhile, and that it counts as no
+    try that failed."""
+    world = World(tmp_path)
+    controller = world.controller()
+    silent(world, 9)
+    with pytest.raises(UnconfirmedError):
+        controller.start(release_of(document))
+    for _ in range(8):
+        if restart:
+            controller = world.controller()
+        with pytest.raises(UnconfirmedError):
+            controller.observe("flights", Evidence(START))
+    assert kinds(tmp_path) == ["release", "decision"] and world.routes["flights"] == {"12": 100}
+    controller.observe("flights", Evidence(START))
+    assert kinds(tmp_path)[:3] == ["release", "decision", "confirmed"]
+    assert world.routes["flights"] == {"12": 90, "13": 10}
+
+
+def test_a_way_back_overtakes_what_is_not_confirmed(tmp_path, document):
+    """Verify that guardrails stay on watch while the router says nothing, and that the way back is told at once."""
+    world = World(tmp_path)
+    controller = world.controller()
+    silent(world, 99, only=lambda traffic: len(traffic.weights) > 1)
+    with pytest.raises(UnconfirmedError):
+        controller.start(release_of(document))
+    when, seen = failing()
+    world.clock.advance_to(when)
+    assert controller.observe("flights", seen).action == "roll_back"
+    assert world.routes["flights"] == {"12": 100} and controller.live("flights") is None
+
+
+def test_a_way_back_that_is_not_confirmed_is_asked_for_until_it_is(tmp_path, document):
+    """Verify that a release which is over says so only with the traffic where it belongs."""
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    silent(world, 3)
+    with pytest.raises(UnconfirmedError):
+        controller.command("flights", "abort")
+    for _ in range(2):
+        with pytest.raises(UnconfirmedError):
+            controller.settle("flights")
+    controller.settle("flights")
+    assert world.routes["flights"] == {"12": 100} and kinds(tmp_path)[-1] == "confirmed"
+
+
+def test_a_repair_that_is_not_confirmed_is_told_again_and_written_once(tmp_path, document):
+    """Verify that a route which reads as it should is asked about until its router has said so."""
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    world.routes["flights"] = {"12": 20, "13": 80}
+    working, told = world.set_traffic, []
+
+    def tell(model, traffic):
+        told.append(traffic)
+        working(model, traffic)
+        if len(told) < 3:
+            raise UnconfirmedError("nobody has said yes")
+
+    world.set_traffic = tell
+    for _ in range(2):
+        with pytest.raises(UnconfirmedError):
+            controller.observe("flights", Evidence(START))
+    for _ in range(2):
+        controller.observe("flights", Evidence(START))
+    assert len(told) == 3 and kinds(tmp_path).count("repaired") == 1
+    world.routes["flights"] = {"12": 20, "13": 80}
+    controller.observe("flights", Evidence(START))
+    assert kinds(tmp_path).count("repaired") == 2
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["one-engine", "restarted"])

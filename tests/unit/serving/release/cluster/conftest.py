@@ -30,6 +30,4 @@ def api(server: kubernetes_server.KubernetesServer, slept: list[float]) -> Kuber
 
 @pytest.fixture
 def patience(slept: list[float]) -> Patience:
-    return Patience(
-        within_s=5.0, refused_for_s=1.0, every_s=0.5, clock=lambda: sum(slept), sleep=slept.append
-    )
+    return Patience(within_s=5.0, refused_for_s=1.0, clock=lambda: sum(slept))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kubernetes_server import Asked, KubernetesServer, Scripted
 
-from serving.release.backend import RejectedError, TrafficBackend, UnreachableError
+from serving.release.backend import RejectedError, UnconfirmedError, UnreachableError
 from serving.release.cluster.api import PAUSES, KubernetesApi
 from serving.release.cluster.gateway import GatewayBackend
 from serving.release.cluster.http_route import FOREIGN
@@ -17,6 +17,7 @@ from serving.release.cluster.waiting import Patience
 from serving.release.envoy import lua as envoy_lua
 from serving.release.release import Gateway
 from serving.release.traffic import Assignment, Match, Segments, Traffic, Unit, all_to
+from tests.unit.serving.release.cluster.asking import Asking
 
 NAMESPACE = "/namespaces/prod/"
 ROUTE = f"/apis/gateway.networking.k8s.io/v1{NAMESPACE}httproutes/windlass-flights"
@@ -73,8 +74,8 @@ def says(*, services: set[str] | None = None, lua: bool = True, lag: int = 0) ->
 
 
 @pytest.fixture
-def backend(api: KubernetesApi, patience: Patience) -> GatewayBackend:
-    return GatewayBackend(api, "prod", GATEWAY, patience=patience)
+def backend(api: KubernetesApi, patience: Patience, slept: list[float]) -> Asking:
+    return Asking(GatewayBackend(api, "prod", GATEWAY, patience=patience), slept)
 
 
 @pytest.mark.parametrize(
@@ -89,20 +90,17 @@ def backend(api: KubernetesApi, patience: Patience) -> GatewayBackend:
         pytest.param(ASSIGNED, id="experiment"),
     ],
 )
-def test_what_is_told_is_read_back(
-    server: KubernetesServer, backend: GatewayBackend, traffic: Traffic
-) -> None:
+def test_what_is_told_is_read_back(server: KubernetesServer, backend: Asking, traffic: Traffic) -> None:
     """Verify that each kind of traffic is in force once the controller accepted it, and reads as itself."""
     server.controllers.append(says(lag=2))
-    told: TrafficBackend = backend
-    assert told.traffic("flights") is None
-    told.set_traffic("flights", traffic)
-    assert told.traffic("flights") == traffic
-    told.set_traffic("flights", traffic)
+    assert backend.traffic("flights") is None
+    backend.set_traffic("flights", traffic)
+    assert backend.traffic("flights") == traffic
+    backend.set_traffic("flights", traffic)
     assert server.objects[ROUTE]["metadata"]["generation"] == 1
 
 
-def test_one_write_changes_the_weights(server: KubernetesServer, backend: GatewayBackend) -> None:
+def test_one_write_changes_the_weights(server: KubernetesServer, backend: Asking) -> None:
     """Verify that a step, and a rollback, is one server-side apply onto the route that was read."""
     server.controllers.append(says())
     backend.set_traffic("flights", CANARY)
@@ -117,9 +115,7 @@ def test_one_write_changes_the_weights(server: KubernetesServer, backend: Gatewa
     ]
 
 
-def test_an_experiment_brings_its_script_and_takes_it_away(
-    server: KubernetesServer, backend: GatewayBackend
-) -> None:
+def test_an_experiment_brings_its_script_and_takes_it_away(server: KubernetesServer, backend: Asking) -> None:
     """Verify the order (script, then rules; rules, then no script), and that a move of buckets leaves the script be."""
     server.controllers.append(says())
     backend.set_traffic("flights", ASSIGNED)
@@ -141,7 +137,7 @@ def test_an_experiment_brings_its_script_and_takes_it_away(
 
 @pytest.mark.parametrize("change", ["deleted", "other-salt", "other-target", "refused"])
 def test_an_experiment_without_its_script_is_none(
-    server: KubernetesServer, backend: GatewayBackend, change: str
+    server: KubernetesServer, backend: Asking, change: str
 ) -> None:
     """Verify that rules for buckets which nothing computes (or computes otherwise) do not read as the experiment."""
     server.controllers.append(says())
@@ -159,7 +155,7 @@ def test_an_experiment_without_its_script_is_none(
 
 
 def test_a_refused_route_gives_way_to_the_one_before(
-    server: KubernetesServer, backend: GatewayBackend, slept: list[float]
+    server: KubernetesServer, backend: Asking, slept: list[float]
 ) -> None:
     """Verify that a Service which does not exist ends in the controller's words and the former route."""
     server.controllers.append(says(services={"flights-12-predictor"}))
@@ -174,7 +170,7 @@ def test_a_refused_route_gives_way_to_the_one_before(
     assert sum(slept) < 5.0  # a lasting no is not waited out
 
 
-def test_a_refused_first_route_is_deleted(server: KubernetesServer, backend: GatewayBackend) -> None:
+def test_a_refused_first_route_is_deleted(server: KubernetesServer, backend: Asking) -> None:
     """Verify that nothing is left where there was nothing."""
     server.controllers.append(says(services=set()))
     with pytest.raises(RejectedError, match="there was none before, so it is deleted"):
@@ -182,9 +178,7 @@ def test_a_refused_first_route_is_deleted(server: KubernetesServer, backend: Gat
     assert ROUTE not in server.objects
 
 
-def test_a_refusal_at_the_door_leaves_the_former_script(
-    server: KubernetesServer, backend: GatewayBackend
-) -> None:
+def test_a_refusal_at_the_door_leaves_the_former_script(server: KubernetesServer, backend: Asking) -> None:
     """Verify that an API server which takes the new script but not the new rules ends with neither."""
     server.controllers.append(says())
     backend.set_traffic("flights", ASSIGNED)
@@ -205,7 +199,7 @@ def test_a_refusal_at_the_door_leaves_the_former_script(
 
 
 def test_a_service_that_comes_a_moment_later_is_waited_for(
-    server: KubernetesServer, backend: GatewayBackend, slept: list[float]
+    server: KubernetesServer, backend: Asking, slept: list[float]
 ) -> None:
     """Verify that a no which turns into a yes within the stated time is a yes."""
     services = {"flights-12-predictor"}
@@ -218,7 +212,7 @@ def test_a_service_that_comes_a_moment_later_is_waited_for(
 
 
 def test_a_controller_that_is_away_is_not_a_yes(
-    server: KubernetesServer, backend: GatewayBackend, slept: list[float]
+    server: KubernetesServer, backend: Asking, slept: list[float]
 ) -> None:
     """Verify that the yes to the former generation does not pass for one to this, and that waiting ends."""
     server.controllers.append(says())
@@ -231,7 +225,7 @@ def test_a_controller_that_is_away_is_not_a_yes(
     assert backend.traffic("flights") == all_to("12")
 
 
-def test_scripts_that_are_off_are_named(server: KubernetesServer, backend: GatewayBackend) -> None:
+def test_scripts_that_are_off_are_named(server: KubernetesServer, backend: Asking) -> None:
     """Verify that an Envoy Gateway without Lua refuses the experiment, says what to switch on, and leaves no rules."""
     server.controllers.append(says(lua=False))
     backend.set_traffic("flights", all_to("12"))
@@ -251,7 +245,7 @@ def test_without_an_extension_an_experiment_is_refused(api: KubernetesApi, serve
     assert server.asked == []
 
 
-def test_pairs_are_refused(backend: GatewayBackend, server: KubernetesServer) -> None:
+def test_pairs_are_refused(backend: Asking, server: KubernetesServer) -> None:
     """Verify that mirroring both ways is never half done."""
     with pytest.raises(RejectedError, match="score its own requests twice"):
         backend.set_traffic("flights", replace(CANARY, mirror_to="13"))
@@ -272,7 +266,7 @@ def test_pairs_are_refused(backend: GatewayBackend, server: KubernetesServer) ->
     ],
 )
 def test_what_cannot_be_written_is_refused(
-    server: KubernetesServer, backend: GatewayBackend, model: str, traffic: Traffic, words: str
+    server: KubernetesServer, backend: Asking, model: str, traffic: Traffic, words: str
 ) -> None:
     """Verify that a name which no route can hold is refused as any other traffic is, before anything is asked."""
     with pytest.raises(RejectedError, match=words):
@@ -280,9 +274,71 @@ def test_what_cannot_be_written_is_refused(
     assert server.asked == []
 
 
-def test_a_conflict_is_read_again(
-    server: KubernetesServer, backend: GatewayBackend, slept: list[float]
+def test_nobody_waits_for_the_controller(server: KubernetesServer, backend: Asking) -> None:
+    """Verify that a call ends with the writing, that the next ones only read, and how many requests that takes."""
+    server.controllers.append(says())
+    backend.set_traffic("flights", all_to("12"))
+    server.controllers[:] = [says(lag=2)]
+    asks: list[list[str]] = []
+    for _ in range(2):
+        server.asked.clear()
+        with pytest.raises(UnconfirmedError, match="has not said Accepted"):
+            backend.backend.set_traffic("flights", CANARY)
+        asks.append([asked.method for asked in server.asked if asked.path == ROUTE])
+    assert asks == [["GET", "PATCH"], ["GET"]]
+    backend.backend.set_traffic("flights", CANARY)
+    assert backend.traffic("flights") == CANARY
+
+
+def test_what_overtakes_an_unconfirmed_change_brings_back_what_was_confirmed(
+    server: KubernetesServer, backend: Asking
 ) -> None:
+    """Verify that a way back which is refused does not end in a split that nobody ever confirmed."""
+    server.controllers.append(says())
+    backend.set_traffic("flights", CANARY)
+    server.controllers[:] = [says(lag=99)]
+    with pytest.raises(UnconfirmedError):
+        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    server.controllers[:] = [says(services={"flights-13-predictor"})]
+    with pytest.raises(RejectedError, match="what was before is in force again"):
+        backend.set_traffic("flights", all_to("12"))
+    refs = server.objects[ROUTE]["spec"]["rules"][0]["backendRefs"]
+    assert [ref["weight"] for ref in refs] == [90, 10]
+
+
+def test_an_outage_is_no_part_of_the_controllers_time(
+    server: KubernetesServer, backend: Asking, slept: list[float]
+) -> None:
+    """Verify that a controller which was as blind as we were has its whole time after it."""
+    server.controllers.append(says(lag=4))
+    with pytest.raises(UnconfirmedError):
+        backend.backend.set_traffic("flights", CANARY)
+    slept.append(60.0)
+    server.scripted += [Scripted(503, b'{"message": "down"}')] * (len(PAUSES) + 1)
+    with pytest.raises(UnreachableError):
+        backend.backend.set_traffic("flights", CANARY)
+    backend.set_traffic("flights", CANARY)
+    assert backend.traffic("flights") == CANARY
+
+
+def test_others_who_write_all_the_time_end_the_change(server: KubernetesServer, backend: Asking) -> None:
+    """Verify that a write which never succeeds is given up when the controller's time is over."""
+    server.controllers.append(says())
+    backend.set_traffic("flights", all_to("12"))
+
+    def race(path: str, live: dict[str, Any]) -> None:
+        if path == ROUTE:
+            server.version += 1
+            server.objects[path] = {
+                **live, "metadata": {**live["metadata"], "resourceVersion": str(server.version)}
+            }  # fmt: skip
+
+    server.controllers.append(race)
+    with pytest.raises(RejectedError, match=r"\(waited 5 s\)"):
+        backend.set_traffic("flights", CANARY)
+
+
+def test_a_conflict_is_read_again(server: KubernetesServer, backend: Asking, slept: list[float]) -> None:
     """Verify that a controller's write in between costs another look, not the step."""
     server.controllers.append(says())
     backend.set_traffic("flights", all_to("12"))
@@ -302,7 +358,7 @@ def test_a_conflict_is_read_again(
     assert backend.traffic("flights") == CANARY
 
 
-def test_two_writers_do_not_go_unseen(server: KubernetesServer, backend: GatewayBackend) -> None:
+def test_two_writers_do_not_go_unseen(server: KubernetesServer, backend: Asking) -> None:
     """Verify that who undoes our write at once is reported, not taken for the controller."""
     server.controllers.append(says())
     backend.set_traffic("flights", all_to("12"))
@@ -317,9 +373,7 @@ def test_two_writers_do_not_go_unseen(server: KubernetesServer, backend: Gateway
         backend.set_traffic("flights", CANARY)
 
 
-def test_a_refused_route_that_is_live_routes_nothing(
-    server: KubernetesServer, backend: GatewayBackend
-) -> None:
+def test_a_refused_route_that_is_live_routes_nothing(server: KubernetesServer, backend: Asking) -> None:
     """Verify that a Service deleted behind a live route is seen at the next reading."""
     services = {"flights-12-predictor", "flights-13-predictor"}
     server.controllers.append(says(services=services))
@@ -329,7 +383,7 @@ def test_a_refused_route_that_is_live_routes_nothing(
 
 
 def test_an_api_server_that_is_down_decides_nothing(
-    server: KubernetesServer, backend: GatewayBackend, slept: list[float]
+    server: KubernetesServer, backend: Asking, slept: list[float]
 ) -> None:
     """Verify that neither reading nor writing concludes anything while nobody answers."""
     down = Scripted(503, b'{"message": "down"}')
@@ -340,7 +394,7 @@ def test_an_api_server_that_is_down_decides_nothing(
     assert server.writes() == []
 
 
-def test_a_failed_restoration_says_so(server: KubernetesServer, backend: GatewayBackend) -> None:
+def test_a_failed_restoration_says_so(server: KubernetesServer, backend: Asking) -> None:
     """Verify that an error on the way back is not hidden behind the first one."""
     server.controllers.append(says(services={"flights-12-predictor"}))
     backend.set_traffic("flights", all_to("12"))

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from kubernetes_server import KubernetesServer
 
-from serving.release.backend import RejectedError, TrafficBackend
+from serving.release.backend import RejectedError, UnconfirmedError
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.knative import KnativeBackend, Plan, Revisions, plan
 from serving.release.cluster.waiting import Patience
 from serving.release.traffic import Traffic, all_to
+from tests.unit.serving.release.cluster.asking import Asking
 
 SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/prod/inferenceservices/flights"
 REVISIONS = "/apis/serving.knative.dev/v1/namespaces/prod/revisions"
@@ -92,26 +93,25 @@ def knative(server: KubernetesServer) -> Knative:
 
 
 @pytest.fixture
-def backend(api: KubernetesApi, patience: Patience) -> KnativeBackend:
-    return KnativeBackend(api, "prod", predictor, patience=patience)
+def backend(api: KubernetesApi, patience: Patience, slept: list[float]) -> Asking:
+    return Asking(KnativeBackend(api, "prod", predictor, patience=patience), slept)
 
 
 def test_a_whole_release_and_its_rollback(
-    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+    server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify each step of a release, going back after promotion, and that nobody ever got traffic in between."""
     server.put(SERVICE, champion())
-    told: TrafficBackend = backend
-    assert told.traffic("flights") == all_to("12")
+    assert backend.traffic("flights") == all_to("12")
     steps = ({"12": 90, "13": 10}, {"12": 50, "13": 50}, {"13": 100}, {"12": 100})
     for weights in steps:
-        told.set_traffic("flights", Traffic(weights))
-        assert told.traffic("flights") == Traffic(weights)
+        backend.set_traffic("flights", Traffic(weights))
+        assert backend.traffic("flights") == Traffic(weights)
     assert knative.split == [{"12": 100}, *steps]
 
 
 def test_a_new_version_starts_without_traffic(
-    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+    server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that after an aborted release the bad version gets nothing while the next one starts."""
     server.put(SERVICE, champion())
@@ -129,7 +129,7 @@ def test_a_new_version_starts_without_traffic(
 
 
 def test_a_version_that_does_not_come_up_gets_nothing(
-    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+    server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that a revision which never gets ready ends the step, with all traffic where it was."""
     server.put(SERVICE, champion())
@@ -140,8 +140,41 @@ def test_a_version_that_does_not_come_up_gets_nothing(
     assert knative.split == [{"12": 100}]
 
 
+def test_nobody_waits_for_a_revision(server: KubernetesServer, knative: Knative, backend: Asking) -> None:
+    """Verify that a version gets its share at the first call that finds its revision ready, and that a way back in
+    between leaves it without any."""
+    server.put(SERVICE, champion())
+    knative.broken.add("13")
+    for _ in range(2):
+        with pytest.raises(UnconfirmedError, match="the revision of version 13 is not ready"):
+            backend.backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    knative.broken.clear()
+    backend.backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    assert knative.split == [{"12": 100}, {"12": 90, "13": 10}]
+    knative.broken.add("14")
+    backend.set_traffic("flights", all_to("12"))
+    with pytest.raises(UnconfirmedError):
+        backend.backend.set_traffic("flights", Traffic({"12": 90, "14": 10}))
+    backend.set_traffic("flights", all_to("12"))
+    assert knative.split[-1] == {"12": 100} and not any("14" in split for split in knative.split)
+
+
+def test_what_overtakes_an_unconfirmed_percentage_brings_back_what_was_confirmed(
+    server: KubernetesServer, knative: Knative, backend: Asking
+) -> None:
+    """Verify that a way back which nobody obeys ends at the last confirmed split."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers.clear()
+    with pytest.raises(UnconfirmedError):
+        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    with pytest.raises(RejectedError, match="put back"):
+        backend.set_traffic("flights", all_to("12"))
+    assert server.objects[SERVICE]["spec"]["predictor"]["canaryTrafficPercent"] == 10
+
+
 def test_a_percentage_that_nobody_obeys_is_caught(
-    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+    server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that what Knative says counts, and that the percentage is put back."""
     server.put(SERVICE, champion())
@@ -153,7 +186,7 @@ def test_a_percentage_that_nobody_obeys_is_caught(
 
 
 @pytest.mark.parametrize("mode", ["Standard", "RawDeployment"])
-def test_standard_mode_is_refused(server: KubernetesServer, backend: KnativeBackend, mode: str) -> None:
+def test_standard_mode_is_refused(server: KubernetesServer, backend: Asking, mode: str) -> None:
     """Verify that the mode in which KServe ignores the percentage is found out before anything is written."""
     service = champion()
     service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] = mode
@@ -166,7 +199,7 @@ def test_standard_mode_is_refused(server: KubernetesServer, backend: KnativeBack
 
 
 def test_a_missing_service_and_a_foreign_revision(
-    server: KubernetesServer, knative: Knative, backend: KnativeBackend
+    server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that a revision which does not say its version is shown by its own name."""
     assert backend.traffic("flights") is None

@@ -11,12 +11,13 @@ import pytest
 import yaml
 from kubernetes_server import KubernetesServer
 
-from serving.release.backend import RejectedError, TrafficBackend
+from serving.release.backend import RejectedError, UnconfirmedError
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.http_route import FOREIGN
 from serving.release.cluster.kserve import KServeBackend, read_route
 from serving.release.cluster.waiting import Patience
 from serving.release.traffic import Match, Traffic, all_to
+from tests.unit.serving.release.cluster.asking import Asking
 
 TESTDATA = Path(__file__).parent / "testdata"
 SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/prod/inferenceservices/flights"
@@ -66,8 +67,8 @@ def kserve(server: KubernetesServer, version: str) -> Callable[[str, dict[str, A
 
 
 @pytest.fixture
-def backend(api: KubernetesApi, patience: Patience) -> KServeBackend:
-    return KServeBackend(api, "prod", predictor, patience=patience)
+def backend(api: KubernetesApi, patience: Patience, slept: list[float]) -> Asking:
+    return Asking(KServeBackend(api, "prod", predictor, patience=patience), slept)
 
 
 def test_the_recorded_shapes_read_as_what_they_do() -> None:
@@ -77,29 +78,28 @@ def test_the_recorded_shapes_read_as_what_they_do() -> None:
     assert read_route(old, "flights", "12") == all_to("12")
 
 
-def test_a_whole_release_and_its_rollback(server: KubernetesServer, backend: KServeBackend) -> None:
+def test_a_whole_release_and_its_rollback(server: KubernetesServer, backend: Asking) -> None:
     """Verify each step of a release on 0.21, that going back is one percentage, and the next release's changes."""
     server.controllers.append(kserve(server, "0.21"))
     server.put(SERVICE, champion())
-    told: TrafficBackend = backend
-    assert told.traffic("flights") == all_to("12")
+    assert backend.traffic("flights") == all_to("12")
 
     for weights in ({"12": 90, "13": 10}, {"12": 50, "13": 50}, {"13": 100}):
-        told.set_traffic("flights", Traffic(weights))
-        assert told.traffic("flights") == Traffic(weights)
+        backend.set_traffic("flights", Traffic(weights))
+        assert backend.traffic("flights") == Traffic(weights)
     spec = server.objects[SERVICE]["spec"]
     assert spec["predictor"]["name"] == "v12"  # still there, and warm
     assert [(c["predictor"]["name"], c["trafficPercent"]) for c in spec["canary"]] == [("v13", 100)]
 
     server.asked.clear()
-    told.set_traffic("flights", all_to("12"))
+    backend.set_traffic("flights", all_to("12"))
     (write,) = server.writes()
     assert write.body["spec"] == {"canary": None}
-    assert told.traffic("flights") == all_to("12")
+    assert backend.traffic("flights") == all_to("12")
 
-    told.set_traffic("flights", all_to("13"))
-    told.set_traffic("flights", Traffic({"13": 80, "14": 20}))
-    assert told.traffic("flights") == Traffic({"13": 80, "14": 20})
+    backend.set_traffic("flights", all_to("13"))
+    backend.set_traffic("flights", Traffic({"13": 80, "14": 20}))
+    assert backend.traffic("flights") == Traffic({"13": 80, "14": 20})
     spec = server.objects[SERVICE]["spec"]
     assert spec["predictor"] == {
         **predictor("flights", "13"),
@@ -108,7 +108,7 @@ def test_a_whole_release_and_its_rollback(server: KubernetesServer, backend: KSe
     assert [c["predictor"]["model"]["storageUri"] for c in spec["canary"]] == ["pvc://models/flights/14"]
 
 
-def test_a_step_is_one_patch_of_the_canary(server: KubernetesServer, backend: KServeBackend) -> None:
+def test_a_step_is_one_patch_of_the_canary(server: KubernetesServer, backend: Asking) -> None:
     """Verify what goes over the wire: the canary's entry, with the name that the CRD asks for there and without the
     scaling that KServe refuses."""
     server.controllers.append(kserve(server, "0.21"))
@@ -154,7 +154,7 @@ def test_a_step_is_one_patch_of_the_canary(server: KubernetesServer, backend: KS
     ],
 )
 def test_a_canary_without_traffic_is_caught(
-    server: KubernetesServer, backend: KServeBackend, version: str, words: str
+    server: KubernetesServer, backend: Asking, version: str, words: str
 ) -> None:
     """Verify that older versions of KServe are found out on the wire, and that their canary is taken away again."""
     server.controllers.append(kserve(server, version))
@@ -166,8 +166,23 @@ def test_a_canary_without_traffic_is_caught(
     assert backend.traffic("flights") == all_to("12")
 
 
+def test_what_overtakes_an_unconfirmed_step_brings_back_what_was_confirmed(
+    server: KubernetesServer, backend: Asking
+) -> None:
+    """Verify that nobody waits for KServe, and that a way back which it does not take ends where KServe last agreed."""
+    server.controllers.append(kserve(server, "0.21"))
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers.clear()
+    with pytest.raises(UnconfirmedError, match=r"not \{'12': 50, '13': 50\}"):
+        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    with pytest.raises(RejectedError, match=r"\(waited 5 s\); what was before is told again"):
+        backend.set_traffic("flights", all_to("12"))
+    assert [c["trafficPercent"] for c in server.objects[SERVICE]["spec"]["canary"]] == [10]
+
+
 def test_a_service_without_a_name_says_its_version_in_an_annotation(
-    server: KubernetesServer, backend: KServeBackend
+    server: KubernetesServer, backend: Asking
 ) -> None:
     """Verify that an InferenceService which was made before us can be released on, once it says what it serves."""
     server.controllers.append(kserve(server, "0.21"))
@@ -216,7 +231,7 @@ def test_weights_are_shares_of_every_rule(weights: list[list[int]], read: Traffi
     ],
 )
 def test_what_kserve_cannot_do_is_refused(
-    server: KubernetesServer, backend: KServeBackend, traffic: Traffic, words: str
+    server: KubernetesServer, backend: Asking, traffic: Traffic, words: str
 ) -> None:
     """Verify that nothing is asked of the API server."""
     with pytest.raises(RejectedError, match=f"spec.canary cannot do {words}.*use backend gateway"):
@@ -224,7 +239,7 @@ def test_what_kserve_cannot_do_is_refused(
     assert server.asked == []
 
 
-def test_a_transformer_is_refused(server: KubernetesServer, backend: KServeBackend) -> None:
+def test_a_transformer_is_refused(server: KubernetesServer, backend: Asking) -> None:
     """Verify that a split which would not reach the predictor is not told."""
     service = champion()
     service["spec"]["transformer"] = {"containers": [{"name": "t"}]}
@@ -234,7 +249,7 @@ def test_a_transformer_is_refused(server: KubernetesServer, backend: KServeBacke
     assert server.writes() == []
 
 
-def test_a_model_without_a_service_or_route(server: KubernetesServer, backend: KServeBackend) -> None:
+def test_a_model_without_a_service_or_route(server: KubernetesServer, backend: Asking) -> None:
     """Verify that a missing InferenceService is refused, and a missing route is no yes."""
     assert backend.traffic("flights") is None
     with pytest.raises(RejectedError, match="InferenceService prod/flights does not exist"):

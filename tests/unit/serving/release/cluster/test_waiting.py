@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from serving.release.cluster.waiting import Patience
+from serving.release.backend import UnconfirmedError
+from serving.release.cluster.waiting import Patience, Trial
 
 YES, NO, SILENT = True, False, None
+
+
+class Time:
+    """Seconds; a second goes by after each question."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.trial = Trial(Patience(within_s=10.0, refused_for_s=3.0, clock=lambda: self.now))
+
+    def outcome(self, answers: list[bool | None]) -> tuple[str | None, int]:
+        """What comes of them, and after how many of them."""
+        for asked, answer in enumerate(answers, 1):
+            try:
+                return self.trial.outcome(answer, "why"), asked
+            except UnconfirmedError as error:
+                assert str(error) == "why"
+                self.now += 1.0
+        raise AssertionError("it is not over")
 
 
 @pytest.mark.parametrize(
@@ -23,18 +42,14 @@ YES, NO, SILENT = True, False, None
 )
 def test_a_controller_is_waited_for(answers: list[bool | None], outcome: str | None, asked: int) -> None:
     """Verify that a lasting no ends the waiting early, that silence is waited out, and that a yes counts to the end."""
-    now = 1000.0
-    questions = 0
+    assert Time().outcome(answers) == (outcome, asked)
 
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
 
-    def ask() -> tuple[bool | None, str]:
-        nonlocal questions
-        questions += 1
-        return answers[questions - 1], "why"
-
-    patience = Patience(within_s=10.0, refused_for_s=3.0, every_s=1.0, clock=lambda: now, sleep=sleep)
-    assert patience.until(ask) == outcome
-    assert questions == asked
+def test_a_time_in_which_nobody_could_be_asked_does_not_count() -> None:
+    """Verify that neither silence nor a no from before an outage ends the waiting after it."""
+    time = Time()
+    with pytest.raises(AssertionError, match="not over"):
+        time.outcome([NO, NO])
+    time.now += 60.0
+    time.trial.begin()
+    assert time.outcome([NO] * 9) == ("why", 4)
