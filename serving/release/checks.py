@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from serving.release.counts import NOTHING, ArmCounts, Counts
 from serving.release.evidence import DISTANCE_STEPS, Pairs
@@ -223,11 +224,7 @@ def judge_pairs(check: Check, values: tuple[float, ...]) -> Verdict:
     # right there
     alpha = check.alpha if check.margin is not None else check.alpha / 2
     mean = math.fsum(values) / n
-    if check.method == "betting":
-        sample = betting.of_values(values, -1, 1)
-        lower, upper = (2 * side - 1 for side in betting.bounds(sample, alpha, betting.PAIR_BETS))
-    else:
-        lower, upper = asymptotic.bounds(values, alpha)
+    lower, upper = _bounds_of_pairs(values, check.method, alpha)
     outcome: Outcome = "INCONCLUSIVE"
     if n >= check.min_samples:
         outcome = "PASS" if upper < margin else "FAIL" if lower > margin else "INCONCLUSIVE"
@@ -245,6 +242,15 @@ def judge_pairs(check: Check, values: tuple[float, ...]) -> Verdict:
         upper=upper if finite else None,
         bound=margin,
     )
+
+
+@lru_cache(maxsize=32)
+def _bounds_of_pairs(values: tuple[float, ...], method: str, alpha: float) -> tuple[float, float]:
+    """Remembered, since labels come in batches and looks do not wait for them."""
+    if method == "betting":
+        lower, upper = betting.bounds(betting.of_values(values, -1, 1), alpha, betting.PAIR_BETS)
+        return 2 * lower - 1, 2 * upper - 1
+    return asymptotic.bounds(values, alpha)
 
 
 def judge_ratio(log_evidence: float, n: int) -> Verdict:
