@@ -47,6 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="seconds without API server; 0 for none (default 60)",
     )
+    parser.add_argument(
+        "--first",
+        action="store_true",
+        help="let the bench's processes have a CPU before all others of this machine, as on one of its own (Linux, as "
+        "root)",
+    )
     parser.set_defaults(handler=handle)
     return parser
 
@@ -62,7 +68,7 @@ def handle(told: argparse.Namespace) -> int:
     if told.seconds < 10 or told.outage < 0:
         raise UsageError("--seconds must be 10 or more, and --outage 0 or more")
     with tempfile.TemporaryDirectory(prefix="windlass-operator-") as folder:
-        scene = Scene(Path(folder), told.releases, told.moving, say)
+        scene = Scene(Path(folder), told.releases, told.moving, say, told.first)
         measured = scale.measure(scene, told.seconds, told.outage)
     measurements = [
         {"name": name, "contender": "operator", "value": round(value, 4), "unit": unit}
@@ -71,10 +77,12 @@ def handle(told: argparse.Namespace) -> int:
     result: dict[str, Any] = {
         "bench": "operator",
         "machine": report.machine(),
-        "options": {name: getattr(told, name) for name in ("releases", "moving", "seconds", "outage")},
+        "options": {
+            name: getattr(told, name) for name in ("releases", "moving", "seconds", "outage", "first")
+        },
         "measurements": measurements,
         "targets": [
-            report.judged("p99 of a reconcile, s", measured.p99_s, "<=", P99_S),
+            report.judged("p99 of a reconcile, from when it was due, s", measured.p99_s, "<=", P99_S),
             report.judged("memory, MB", measured.peak_mb, "<", MEMORY_MB),
             report.judged("cores", measured.cores, "<", CORES),
             report.judged(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.operator import processes
 from monitoring.rules.watch import watching
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import RELEASE
@@ -37,12 +38,14 @@ class Scene:
 
     Attributes:
         releases: objects; those beyond `moving` are over, one half promoted and one half rolled back.
+        first: whether our processes come before all others of the machine.
     """
 
     folder: Path
     releases: int
     moving: int
     say: Say
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,11 @@ class Measured:
     """What was measured of the operator's process.
 
     Attributes:
-        p99_s: of a turn, the upper bound of the histogram's bucket.
+        p99_s: of a turn, from when it was due until it was over; the upper bound of the histogram's bucket.
         load: runnable processes of the whole machine, the mean of five minutes: beside others a turn waits for them.
+        others: by process, the cores that it used, and how many of its threads on average waited for one.
         requests_per_release_minute: to the API server, of a live Release, watches and lease left out.
+        changes: of routes.
         lost: decisions that an outage lost or did twice; None without one.
     """
 
@@ -68,7 +73,9 @@ class Measured:
     requests: dict[str, int]
     requests_per_release_minute: float
     decisions: int
+    changes: int
     start_s: float
+    others: dict[str, tuple[float, float]]
     lost: int | None = None
     back_s: float | None = None
 
@@ -86,6 +93,10 @@ class Measured:
             yield f"API requests, {verb}", number, ""
         yield "API requests of a live Release and minute", self.requests_per_release_minute, ""
         yield "decisions written", self.decisions, ""
+        yield "of them changes of a route", self.changes, ""
+        for name, (cores, waiting) in sorted(self.others.items()):
+            yield f"cores, {name}", cores, ""
+            yield f"threads that wait for a core, {name}", waiting, ""
         yield "from the start until all moved", self.start_s, "s"
         if self.back_s is not None:
             yield "from the API server's return until all were looked at", self.back_s, "s"
@@ -105,6 +116,7 @@ def measure(scene: Scene, seconds: int, outage_s: int) -> Measured:
                 scene.folder / "prometheus", {"windlass-serving": [page]}, groups=(), interval_ms=SCRAPE_MS
             )
         ).prometheus
+        _come_first(scene)
         _create(server, scene)
         scene.say(f"{scene.releases} Releases are there")
         operator = Operator(
@@ -116,6 +128,7 @@ def measure(scene: Scene, seconds: int, outage_s: int) -> Measured:
             WINDLASS_LOOK_EVERY="5s",
         ).start()
         stack.callback(operator.kill)
+        _come_first(scene)
         began = time.monotonic()
         address = operator.address()
         eventually(
@@ -126,15 +139,25 @@ def measure(scene: Scene, seconds: int, outage_s: int) -> Measured:
         start_s = time.monotonic() - began
         scene.say(f"all {scene.moving} move, {start_s:.0f} s after the start; measuring for {seconds} s")
         time.sleep(15.0)  # servers were asked for, and finished ones looked at: that is not how it goes on
-        before, cpu, at = _scrape(address), _cpu_s(operator.pid), time.monotonic()
+        pids = processes.children()
+        uses = {name: processes.use(pid) for name, pid in pids.items()}
+        before, at = _scrape(address), time.monotonic()
         time.sleep(seconds)
         after, elapsed = _scrape(address), time.monotonic() - at
-        found = _found(
-            before, after, scene, elapsed, (_cpu_s(operator.pid) - cpu) / elapsed, operator.pid, start_s
-        )
+        others = {
+            name: ((now.cpu_s - was.cpu_s) / elapsed, (now.waited_s - was.waited_s) / elapsed)
+            for name, was in uses.items()
+            for now in [processes.use(pids[name])]
+        }
+        found = _found(before, after, scene, elapsed, others, operator.pid, start_s)
         if outage_s:
             found = _outage(found, server, scene, address, outage_s)
         return found
+
+
+def _come_first(scene: Scene) -> None:
+    if scene.first:
+        processes.come_first(processes.children())
 
 
 def _create(server: ApiServer, scene: Scene) -> None:
@@ -164,6 +187,7 @@ def _outage(found: Measured, server: ApiServer, scene: Scene, address: str, outa
     server.stop()
     time.sleep(outage_s)
     server.start()
+    _come_first(scene)
     back = time.monotonic()
     counted = _journals(ClusterStore(KubernetesApi.connect(server.kubeconfig, timeout_s=30.0), PLACE, None))
 
@@ -205,7 +229,7 @@ def _found(
     after: dict[str, float],
     scene: Scene,
     elapsed: float,
-    cores: float,
+    others: dict[str, tuple[float, float]],
     pid: int,
     start_s: float,
 ) -> Measured:
@@ -215,7 +239,9 @@ def _found(
         if name.startswith("windlass_operator_api_requests_total{") and value:
             verb = name.split('verb="')[1].split('"')[0]
             requests[verb] = requests.get(verb, 0) + int(value)
-    decisions = sum(v for name, v in risen.items() if name.startswith("windlass_release_decisions_total{"))
+    decisions = {
+        name: value for name, value in risen.items() if name.startswith("windlass_release_decisions_total{")
+    }
     reconcile, late = "windlass_operator_reconcile_seconds", "windlass_operator_late_seconds"
     peak, resident = _memory_mb(pid)
     return Measured(
@@ -226,12 +252,14 @@ def _found(
         late_p99_s=_quantile(risen, late, 0.99),
         peak_mb=peak,
         resident_mb=resident,
-        cores=cores,
+        cores=others["operator"][0],
         load=os.getloadavg()[1],
         requests=requests,
         requests_per_release_minute=sum(requests.values()) / scene.moving / elapsed * 60,
-        decisions=int(decisions),
+        decisions=int(sum(decisions.values())),
+        changes=int(sum(value for name, value in decisions.items() if 'action="advance"' in name)),
         start_s=start_s,
+        others=others,
     )
 
 
@@ -259,11 +287,6 @@ def _scrape(address: str) -> dict[str, float]:
         name: float(value)
         for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
     }
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb(pid: int) -> tuple[float, float]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.operator import scale
+from benchmarks.operator import processes, scale
+from windlass.errors import UsageError
 from windlass.operator.metrics import BUCKETS
 
 NAME = "windlass_operator_reconcile_seconds"
@@ -45,3 +50,26 @@ BEFORE = [{"kind": "release"}, record(1, 0), record(2), record(3, 1)]
 def test_what_an_outage_lost_is_found(after: list[dict[str, Any]], wrong: int) -> None:
     """Verify that each way of losing or repeating a decision is counted."""
     assert scale.lost({"flights-13": BEFORE}, {"flights-13": after}) == wrong
+
+
+def test_what_a_process_uses_is_read_of_the_kernel() -> None:
+    """Verify that a child is found by its name and that its CPU rises while it computes."""
+    busy = subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"])
+    try:
+        found = processes.children()
+        assert found["bench"] == os.getpid()
+        assert (found.get("sh") or found.get("dash")) == busy.pid
+        before = processes.use(busy.pid)
+        while processes.use(busy.pid).cpu_s <= before.cpu_s:
+            time.sleep(0.05)
+        assert processes.use(busy.pid).waited_s >= before.waited_s
+    finally:
+        busy.kill()
+        busy.wait()
+
+
+def test_who_may_not_come_first_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Verify that figures of a machine of its own are not taken where nobody made it one."""
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    with pytest.raises(UsageError, match="--first cannot be done here"):
+        processes.come_first({"operator": 1})
