@@ -1,8 +1,8 @@
 """The Kubernetes API as a leader may use it: every request is counted, and none is sent by who leads no more.
 
-Before each request and not once a turn: a turn may wait for a gateway for half a minute, and a process may be stopped
-for an hour between two lines. What a deposed leader has already sent cannot be called back; where it writes decisions,
-the store's own versions refuse it.
+Before each request and not once a turn: a turn asks several times, each of which may take long, and a process may be
+stopped for an hour between two lines. What a deposed leader has already sent cannot be called back; where it writes
+decisions, the store's own versions refuse it.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class ModelReleases:
         self._next_servers = 0.0
         self._missing: str | None = None
         self._unconfirmed = False
+        self._command_waits: str | None = None
 
     @property
     def idle(self) -> bool:
@@ -130,13 +131,13 @@ class ModelReleases:
 
     def _obey(self, controller: ReleaseController, todo: Sequence[Seen]) -> WindlassError | None:
         """Carry people's commands out; what is in the way of one, which keeps nobody from looking at the checks."""
-        found = None
+        found = self._command_waits = None
         for seen in todo:
             if seen.command is None:
                 continue
             trouble = None
             try:
-                obeying.obey(self._work, controller, seen)
+                self._command_waits = obeying.obey(self._work, controller, seen) or self._command_waits
             except (DeposedError, OvertakenError, UnconfirmedError):
                 raise
             except WindlassError as error:
@@ -212,6 +213,8 @@ class ModelReleases:
         reason = "ActFailed"
         if trouble is None:
             trouble, reason = self._servers(state), "ServersFail"
+        if trouble is None:
+            trouble, reason = self._command_waits, "CommandWaits"
         if trouble is None:
             trouble, reason = self._changed(seen, state), "SpecChanged"
         self._work.show(

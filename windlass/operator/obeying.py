@@ -18,8 +18,10 @@ from windlass.operator.status import View
 from windlass.operator.work import Work
 
 
-def obey(work: Work, controller: ReleaseController, seen: Seen) -> None:
+def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
     """Carry a command out, say what came of it, and take it off; all of it may be done twice.
+
+    Returns what the command of a live release waits for, which its look is to say.
 
     Raises:
         UnconfirmedError: the router has not said yet whether it does it; it stays on until then.
@@ -41,10 +43,13 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> None:
             waits = work.place.waits(newest.release, (target,))
             if waits is not None:
                 trouble = f"{seen.command} waits: {waits.reason}"
-                in_force = _said(seen) if newest.live else stuck is None
-                view = View(state=newest, trouble=trouble, trouble_reason="CommandWaits", in_force=in_force)
+                if newest.live:
+                    return trouble
+                view = View(
+                    state=newest, trouble=trouble, trouble_reason="CommandWaits", in_force=stuck is None
+                )
                 work.show(seen, replace(view, decision=work.last.get(seen.name)))
-                return
+                return None
         decision = _carry_out(work, controller, seen, wanted, stuck)
     except UsageError as error:
         teller.say(seen, "CommandRefused", str(error))
@@ -62,6 +67,7 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> None:
     else:
         teller.handled(seen, work.handled.pop(seen.name))
     teller.obeyed(seen)
+    return None
 
 
 def _target(wanted: Wanted, newest: ReleaseState) -> str | None:

@@ -25,7 +25,7 @@ from windlass.operator.reconciler import Key, Object, Reconciler, Watched
 
 LOG = logging.getLogger(__name__)
 
-#: Turns at a time. One may wait for a gateway for half a minute, and the others' must not wait for it.
+#: Turns at a time. One may wait for an answer for some seconds, and the others' must not wait for it.
 THREADS = 16
 #: Longest waits when the process is to end, for turns that run, for the lease to be given back and for the watches:
 #: together below a pod's usual grace of 30 s.

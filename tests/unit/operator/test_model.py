@@ -36,6 +36,24 @@ def test_a_command_that_waits_for_servers_is_looked_at_again() -> None:
     assert stage.release("flights-13")["status"]["handledCommand"] == "rollback:11"
 
 
+def test_a_command_that_waits_is_said_once_by_a_live_release() -> None:
+    """Verify that the status of a release which is looked at meanwhile does not go back and forth."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.servers.starting.add("11")
+    stage.command("flights-13", "rollback:11")
+    stage.model.turn()
+    assert stage.conditions("flights-13")["Degraded"] == ("True", "CommandWaits")
+    assert stage.conditions("flights-13")["Available"] == ("True", "InForce")
+    before = stage.release("flights-13")["metadata"]["resourceVersion"]
+    stage.model.turn()
+    assert stage.release("flights-13")["metadata"]["resourceVersion"] == before
+    stage.servers.starting.clear()
+    stage.model.turn()
+    assert stage.phase("flights-13") == "RolledBack" and stage.router().weights == {"11": 100}
+
+
 def test_a_first_step_that_the_router_refuses_is_told_at_once() -> None:
     """Verify that a canary that gets no traffic is degraded after the first try: a try may wait for minutes."""
     stage = Stage()
