@@ -85,6 +85,8 @@ class KubernetesServer:
             "resourceVersion": str(self.version),
             "generation": generation,
         }
+        if old is not None and "creationTimestamp" in old["metadata"]:
+            content["metadata"]["creationTimestamp"] = old["metadata"]["creationTimestamp"]
         self.objects[path] = {**content, "status": status}
         self.control(path)
         self.changes.append(("ADDED" if old is None else "MODIFIED", copy.deepcopy(self.objects[path])))

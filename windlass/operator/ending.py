@@ -16,6 +16,8 @@ from windlass.operator.seen import Seen
 from windlass.operator.status import View
 from windlass.operator.work import Work
 
+#: Phases of an object whose release has not begun, as far as its status says.
+_NOT_BEGUN = ("", "Pending", "Queued")
 #: What an API server says of a namespace that was deleted.
 _TERMINATES = "because it is being terminated"
 
@@ -97,6 +99,6 @@ class Ending:
     def _object_of(self, state: ReleaseState) -> Seen | None:
         """The object of a release that has begun, unless it is another one that has its name again."""
         seen, began = self._work.named(state.release.name), state.started_at
-        if seen is None or began is None or seen.phase != "":
+        if seen is None or began is None or seen.phase not in _NOT_BEGUN:
             return seen
         return None if seen.created > began.strftime("%Y-%m-%dT%H:%M:%SZ") else seen

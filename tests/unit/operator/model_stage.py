@@ -154,7 +154,7 @@ class Stage:
 
     # --- what a person does
 
-    def apply(self, name: str, **stated: Any) -> None:
+    def apply(self, name: str, created: str = "2026-03-01T11:00:00Z", **stated: Any) -> None:
         """Apply a canary of a first step of 10 %; its candidate is what its name ends with."""
         content = {
             "model": "flights",
@@ -164,7 +164,7 @@ class Stage:
             "checks": [GUARD],
             **stated,
         }
-        self._put(name, {"metadata": {}, "spec": content})
+        self._put(name, {"metadata": {"creationTimestamp": created}, "spec": content})
 
     def command(self, name: str, text: str) -> None:
         found = self.release(name)

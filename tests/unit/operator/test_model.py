@@ -209,6 +209,25 @@ def test_servers_of_a_release_that_never_began_go_with_it() -> None:
     assert stage.phase("flights-15") == "Refused" and stage.servers.made == {"12", "13"}
 
 
+def test_who_takes_the_name_of_a_release_that_is_over_does_not_get_its_outcome() -> None:
+    """Verify that it is refused for its name, also where it has waited for servers before."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.command("flights-13", "abort")
+    stage.model.turn()
+    stage.delete("flights-13")
+    stage.servers.starting.add("13")
+    stage.apply("flights-13", created="2026-03-01T13:00:00Z")
+    for _ in range(3):
+        stage.model.turn()
+        assert stage.phase("flights-13") == "Pending"
+    stage.servers.starting.clear()
+    stage.model.turn()
+    assert stage.phase("flights-13") == "Refused"
+    assert "is over; give the new one another name" in stage.release("flights-13")["status"]["message"]
+
+
 def test_servers_that_another_release_needs_stay() -> None:
     """Verify that who deletes one of two releases of a candidate does not take the other's servers away."""
     stage = Stage()
