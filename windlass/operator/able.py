@@ -7,17 +7,17 @@ that nobody here has. Such a release would wait for ever for a check that nobody
 from __future__ import annotations
 
 from serving.release.metrics import METRICS
-from serving.release.release import BlueGreen, Check, Release, strategy_name
+from serving.release.release import Bandit, BlueGreen, Check, Experiment, Release, strategy_name
 from serving.runtime.counts import BUCKETS
 from windlass.operator import collected
 from windlass.operator.settings import Settings
 
 
-def fault(release: Release, settings: Settings, *, logs: bool = True) -> str | None:
+def fault(release: Release, settings: Settings, *, logs: str | None = "runtime") -> str | None:
     """Why this operator cannot carry `release` out, with what to do instead; None where it can.
 
     Args:
-        logs: whether the model's servers send what they answer to a collector.
+        logs: who sends what the model's servers answer to a collector, "runtime" or "kserve"; None where nobody does.
     """
     if release.backend == "local":
         return (
@@ -34,13 +34,13 @@ def fault(release: Release, settings: Settings, *, logs: bool = True) -> str | N
     return None
 
 
-def _addresses(release: Release, settings: Settings, logs: bool) -> str | None:
+def _addresses(release: Release, settings: Settings, logs: str | None) -> str | None:
     if settings.prometheus_url is None:
         return (
             "Prometheus counts what each version answers and the operator was not told where it is; set "
             "WINDLASS_PROMETHEUS_URL (the chart: prometheus.url)"
         )
-    if not collected.is_needed(release) or (settings.collector_url is not None and logs):
+    if not collected.is_needed(release):
         return None
     asking = next((check for check in release.checks if collected.is_asked(check)), None)
     what = (
@@ -53,10 +53,19 @@ def _addresses(release: Release, settings: Settings, logs: bool) -> str | None:
             f"{what} rests on predictions and feedback, which the collector has, and the operator was not told where "
             "it is; set WINDLASS_COLLECTOR_URL (the chart: collector.enabled, or operator.collectorUrl)"
         )
-    return (
-        f"{what} rests on predictions, and the servers of {release.model!r} send none; state payload.url in "
-        "WINDLASS_SERVING_OPTIONS (the chart: operator.serving.payload), and have its versions served anew"
-    )
+    if logs is None:
+        return (
+            f"{what} rests on predictions, and the servers of {release.model!r} send none; state payload.url in "
+            "WINDLASS_SERVING_OPTIONS (the chart: operator.serving.payload), and have its versions served anew"
+        )
+    strategy = release.strategy
+    told = isinstance(strategy, Experiment) or (isinstance(strategy, Bandit) and strategy.context is not None)
+    if told and logs != "runtime":
+        return (
+            f"spec.strategy.type = {strategy_name(strategy)!r} counts by unit or context, which KServe's logger does "
+            "not send; state payload.sender: runtime in WINDLASS_SERVING_OPTIONS (the chart: operator.serving.payload)"
+        )
+    return None
 
 
 def _strategy(release: Release) -> str | None:

@@ -47,9 +47,10 @@ class Backends:
         """The Gateway of a release with backend `gateway`."""
         return release.gateway or self._gateway
 
-    def logs(self, model: str) -> bool:
-        """Whether a model's servers send what they answer anywhere."""
-        return self._options.of(model).payload is not None
+    def logs(self, model: str) -> str | None:
+        """Who sends what a model's servers answer: "runtime" or "kserve"; None where nobody does."""
+        payload = self._options.of(model).payload
+        return None if payload is None else payload.sender
 
     def _predictor(self, model: str, version: str) -> dict[str, Any]:
         return inference_service.predictor(model, version, self._options)

@@ -107,9 +107,19 @@ def test_without_a_collector_nothing_is_known_of_outcomes(stated: dict[str, Any]
 
 def test_servers_that_send_nothing_are_said_before_anybody_waits() -> None:
     """Verify that a release is refused whose predictions will never arrive, and no other."""
-    found = able.fault(release(**BANDIT), SETTINGS, logs=False) or ""
+    found = able.fault(release(**BANDIT), SETTINGS, logs=None) or ""
     assert "the servers of 'flights' send none" in found and "payload" in found
-    assert able.fault(release(), SETTINGS, logs=False) is None
+    assert able.fault(release(), SETTINGS, logs=None) is None
+
+
+def test_who_logs_no_units_counts_none() -> None:
+    """Verify that KServe's logger is enough for a reward by request, and not for what the route alone knows."""
+    context = {"header": "x-device", "values": ["mobile", "desktop"]}
+    contextual = {**BANDIT, "strategy": {"type": "bandit", "context": context}}
+    for stated in (EXPERIMENT, contextual):
+        assert "payload.sender: runtime" in (able.fault(release(**stated), SETTINGS, logs="kserve") or "")
+        assert able.fault(release(**stated), SETTINGS, logs="runtime") is None
+    assert able.fault(release(**BANDIT), SETTINGS, logs="kserve") is None
 
 
 def test_without_a_collector_counters_are_enough_for_a_canary() -> None:
