@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from string import Template
 from typing import Any
 
+from serving.release import route_header
 from serving.release.envoy.config import cluster_name
+from serving.release.envoy.routes import COUNTED
 
 #: model and version -> values of the version label that stand for it
 Values = Callable[[str, str], tuple[str, ...]]
@@ -145,6 +147,9 @@ def envoy_gateway(clusters: Mapping[str, tuple[str, ...]]) -> Queries:
 def clusters_of(route: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Version -> names that Envoy Gateway (1.9) gives the clusters of its backends in a live HTTPRoute.
 
+    Rules are left out whose requests are no evidence: of callers who chose a version, or have no unit where units are
+    assigned.
+
     They are called after the places of rule and backend, so they change with the route: ask again at every look, and
     expect that a request in flight over a change is counted for whoever has the place then. A backend has a cluster
     of its own because each of ours has a filter; a route without them has one for each rule.
@@ -155,12 +160,23 @@ def clusters_of(route: Mapping[str, Any], versions: Mapping[str, str]) -> dict[s
     metadata, spec = route["metadata"], route["spec"]
     found: dict[str, tuple[str, ...]] = {}
     for rule, content in enumerate(spec.get("rules", ())):
+        if not _is_evidence(content):
+            continue
         for place, ref in enumerate(content.get("backendRefs", ())):
             version = versions.get(ref["name"])
             if version is not None:
                 name = f"httproute/{metadata['namespace']}/{metadata['name']}/rule/{rule}/backend/{place}"
                 found[version] = (*found.get(version, ()), name)
     return found
+
+
+def _is_evidence(rule: Mapping[str, Any]) -> bool:
+    for item in rule.get("filters", ()):
+        for header in item.get("requestHeaderModifier", {}).get("set", ()):
+            if header["name"] == route_header.ROUTE_HEADER:
+                said = route_header.read(header["value"])
+                return said is None or said[0] in COUNTED
+    return True
 
 
 def _literal(text: str) -> str:

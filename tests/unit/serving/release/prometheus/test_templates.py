@@ -7,7 +7,7 @@ import pytest
 from serving.release.cluster import http_route
 from serving.release.prometheus.templates import ENVOY, RUNTIME, Queries, clusters_of, envoy_gateway
 from serving.release.release import Gateway
-from serving.release.traffic import Match, Traffic
+from serving.release.traffic import Assignment, Match, Traffic, Unit
 
 ROUTE = "httproute/prod/windlass-flights/rule/0/backend"
 GATEWAY = envoy_gateway({"12": (f"{ROUTE}/0",), "13": (f"{ROUTE}/1",)})
@@ -72,7 +72,7 @@ def test_the_servers_failures_are_failures(code: str, failed: bool) -> None:
 
 
 def test_envoy_gateways_clusters_are_named_by_their_place() -> None:
-    """Verify that a version's clusters are found in the route that we write, previews aside where they are named so."""
+    """Verify that a version's clusters are found in the route that we write, without those of callers who chose it."""
     gateway = Gateway(hostnames=("m",))
     traffic = Traffic({"12": 90, "13": 10}, matches=(Match("header", "a", "b", "13"),))
     route = {
@@ -81,6 +81,24 @@ def test_envoy_gateways_clusters_are_named_by_their_place() -> None:
     }
     start = "httproute/prod/windlass-flights/rule"
     assert clusters_of(route, {"flights-12-predictor": "12", "flights-13-predictor": "13"}) == {
-        "13": (f"{start}/0/backend/0", f"{start}/1/backend/1"),
+        "13": (f"{start}/1/backend/1",),
         "12": (f"{start}/1/backend/0",),
+    }
+
+
+def test_callers_without_a_unit_are_in_no_arm() -> None:
+    """Verify that the champion's answers to them are none of its arm."""
+    assignment = Assignment(
+        Unit("header", "x-user"), "salt", {"12": ((0, 5000),), "13": ((5000, 10000),)}, "12"
+    )
+    traffic = Traffic({"12": 50, "13": 50}, assignment=assignment)
+    gateway = Gateway(hostnames=("m",), extension="envoyGateway")
+    route = {
+        "metadata": {"namespace": "prod", "name": "windlass-flights"},
+        "spec": http_route.spec("flights", "prod", traffic, gateway),
+    }
+    start = "httproute/prod/windlass-flights/rule"
+    assert clusters_of(route, {"flights-12-predictor": "12", "flights-13-predictor": "13"}) == {
+        "12": (f"{start}/0/backend/0",),
+        "13": (f"{start}/1/backend/0",),
     }
