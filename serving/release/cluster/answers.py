@@ -10,6 +10,9 @@ from serving.release.backend import UnreachableError
 
 Object = dict[str, Any]
 
+#: Answers that another try may change: overload, a leader that is elected anew, a cache that is too old.
+PASSING = frozenset({410, 429, 500, 502, 503, 504})
+
 
 class ConflictError(UnreachableError):
     """Somebody wrote the object since it was read; read it again, or let the caller try all of it again."""

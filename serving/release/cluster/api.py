@@ -1,10 +1,8 @@
 """The door to the Kubernetes API: objects read, listed, watched, written and deleted; what went wrong said plainly.
 
-The one importer of `kubernetes`. Of that package we take what is hard (kubeconfig, service accounts, certificates,
-exec credentials) and speak the rest ourselves: its `CustomObjectsApi` cannot send a server-side apply, decodes errors
-into text, and takes a timeout of 1.5 for none at all. Answers are told apart by what a caller can do about them: the
-API server is not there (`UnreachableError`: try again), it refused (`RejectedError`: say why), somebody else wrote
-meanwhile (`ConflictError`: read again), it has forgotten (`ExpiredError`: list again).
+Answers are told apart by what a caller can do about them: the API server is not there (`UnreachableError`: try again),
+it refused (`RejectedError`: say why), somebody else wrote meanwhile (`ConflictError`: read again), it has forgotten
+(`ExpiredError`: list again). `connection.py` has what goes over the wire.
 """
 
 from __future__ import annotations
@@ -16,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from serving.release.backend import RejectedError, UnreachableError
-from serving.release.cluster import answers
-from serving.release.cluster.answers import Change, ConflictError, ExpiredError, Object
+from serving.release.cluster import answers, connection
+from serving.release.cluster.answers import PASSING, Change, ConflictError, ExpiredError, Object
+from serving.release.cluster.connection import JSON, Connection
 from serving.release.cluster.kinds import (
     ENVOY_EXTENSION_POLICY,
     HTTP_ROUTE,
@@ -25,7 +24,6 @@ from serving.release.cluster.kinds import (
     REVISION,
     Kind,
 )
-from windlass.errors import UsageError
 
 __all__ = [
     "APPLY",
@@ -54,7 +52,6 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PATCH = "application/json-patch+json"
 
-JSON = "application/json"
 #: An answer without spec and status, and a list of such; a server that cannot do it sends all.
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -63,9 +60,6 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 PAUSES = (0.2, 0.4, 0.8, 1.6)
 #: The pauses of what must not be repeated without a look in between.
 ONCE: tuple[float, ...] = ()
-
-#: Answers that another try may change: overload, a leader that is elected anew, a cache that is too old.
-_PASSING = frozenset({410, 429, 500, 502, 503, 504})
 
 #: How often a list is begun again that expired half-way.
 _LISTS = 3
@@ -118,30 +112,8 @@ class KubernetesApi:
         Raises:
             UsageError: neither is there.
         """
-        from kubernetes import client, config
-
-        settings = client.Configuration()
-        settings.retries = 0  # tries are counted here, where it is known which of them may be repeated
-        if connections is not None:
-            settings.connection_pool_maxsize = connections
-        try:
-            if kubeconfig is None and context is None:
-                try:
-                    config.load_incluster_config(client_configuration=settings)
-                except config.ConfigException:
-                    config.load_kube_config(client_configuration=settings)
-            else:
-                config.load_kube_config(
-                    None if kubeconfig is None else str(kubeconfig), context, client_configuration=settings
-                )
-        except (config.ConfigException, OSError) as error:
-            where = (
-                "no cluster around us and no kubeconfig" if kubeconfig is None else f"kubeconfig {kubeconfig}"
-            )
-            raise UsageError(
-                f"{where}: {error}; name a kubeconfig that exists, and a context of it"
-            ) from error
-        return cls(client.ApiClient(settings), timeout_s=timeout_s, sleep=sleep)
+        found = connection.client(kubeconfig, context=context, connections=connections)
+        return cls(found, timeout_s=timeout_s, sleep=sleep)
 
     def get(
         self, kind: Kind, namespace: str, name: str, *, pauses: Sequence[float] = PAUSES
@@ -216,7 +188,8 @@ class KubernetesApi:
             ("timeoutSeconds", str(max(1, round(timeout_s)))),
         ]
         path = kind.path(namespace)
-        for line in self._stream(path, query + ([("labelSelector", labels)] if labels else []), timeout_s):
+        query += [("labelSelector", labels)] if labels else []
+        for line in Connection(self._client, self._timeout_s).lines(path, query, timeout_s):
             if isinstance(line, int):
                 raise _unknown(kind, namespace)
             yield answers.change(what, line)
@@ -391,39 +364,12 @@ class KubernetesApi:
                 if status == 410 and expires:
                     raise ExpiredError(f"{what}: {answers.message(content)}; list again")
                 problem = f"the API server answered {status}: {answers.message(content)}"
-                if status not in _PASSING:
+                if status not in PASSING:
                     raise RejectedError(f"{what}: {problem}{answers.remedy(status)}")
             if pause is not None:
                 self._sleep(pause)
         tries = f" (at each of {len(pauses) + 1} tries)" if pauses else ""
         raise UnreachableError(f"{what}: {problem}{tries}")
-
-    def _stream(self, path: str, query: Sequence[tuple[str, str]], timeout_s: float) -> Iterator[bytes | int]:
-        """Lines of an answer as they come; the number 404 where there is nothing to answer with."""
-        from urllib3.exceptions import HTTPError
-
-        try:
-            answer = self._call("GET", path, query, read_timeout_s=timeout_s + self._timeout_s)
-        except _Answered as error:
-            if error.status == 404:
-                yield 404
-                return
-            problem = f"{path}: the API server answered {error.status}: {answers.message(error.content)}"
-            if error.status == 410:
-                raise ExpiredError(f"{problem}; list again") from error
-            if error.status in _PASSING:
-                raise UnreachableError(problem) from error
-            raise RejectedError(f"{problem}{answers.remedy(error.status)}") from error
-        begun = b""
-        try:
-            for chunk in answer.stream(2**16):
-                *lines, begun = (begun + chunk).split(b"\n")
-                yield from lines
-        except (HTTPError, OSError) as error:
-            raise UnreachableError(f"{self._client.configuration.host}: the watch broke: {error}") from error
-        finally:
-            # what is still on its way would be the next request's answer
-            answer.close()
 
     def _send(
         self,
@@ -434,62 +380,16 @@ class KubernetesApi:
         accept: str,
         query: Sequence[tuple[str, str]],
     ) -> tuple[int, bytes]:
-        from urllib3.exceptions import HTTPError
+        """Status and body of an answer; every request but a watch goes through here.
 
-        try:
-            answer = self._call(method, path, query, body=body, content_type=content_type, accept=accept)
-            return int(answer.status), bytes(answer.data)
-        except _Answered as error:
-            return error.status, error.content
-        except (HTTPError, OSError) as error:
-            raise UnreachableError(f"{self._client.configuration.host} does not answer: {error}") from error
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        query: Sequence[tuple[str, str]],
-        *,
-        body: Any = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        read_timeout_s: float | None = None,
-    ) -> Any:
-        """The answer, of which nothing but its head has been read."""
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
-            answer, _, _ = self._client.call_api(
-                path,
-                method,
-                query_params=list(query),
-                header_params={"Accept": accept, "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _request_timeout=(self._timeout_s, read_timeout_s or self._timeout_s),
-            )
-            return answer
-        except ApiException as error:
-            if error.status:
-                content = error.body if isinstance(error.body, bytes) else str(error.body).encode()
-                raise _Answered(int(error.status), content) from error
-            raise UnreachableError(f"{self._client.configuration.host}: {error.reason}") from error
-        except (HTTPError, OSError) as error:
-            raise UnreachableError(f"{self._client.configuration.host} does not answer: {error}") from error
+        Raises:
+            UnreachableError: there is none.
+        """
+        found = Connection(self._client, self._timeout_s)
+        return found.send(method, path, query, body=body, content_type=content_type, accept=accept)
 
 
 _BY_US = (("fieldManager", FIELD_MANAGER),)
-
-
-class _Answered(Exception):  # noqa: N818 - an answer
-    """The API server answered, and not with what was asked for."""
-
-    def __init__(self, status: int, content: bytes) -> None:
-        super().__init__(status)
-        self.status = status
-        self.content = content
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
