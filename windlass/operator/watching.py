@@ -34,6 +34,7 @@ class Watching:
         self._probing: Probing | None = None
         self._smoke: Smoke | None = None
         self._places_known: tuple[int, Places] | None = None
+        self._judged_from: tuple[int, ...] | None = None
         self._counted = self._counting(live)
         self._collected = self._collecting()
 
@@ -45,7 +46,10 @@ class Watching:
         """
         found = Evidence(at)
         if self._counted is not None:
-            found = self._counted.look(at, anew=not live.ratio.base)
+            # also where the wire was repaired, and the engine took its new base, at the look before
+            anew = not live.ratio.base or live.ratio.base != self._judged_from
+            self._judged_from = live.ratio.base
+            found = self._counted.look(at, anew=anew)
         if isinstance(self.release.strategy, Shadow) and "prometheus" in found.silent:
             # its servers answer nothing but copies, so that their counters speak for what became of those
             found = replace(found, silent={**found.silent, "predictions": found.silent["prometheus"]})
