@@ -7,14 +7,16 @@ else's, and shows by `windlass_analysis_last_success_timestamp_seconds` that sta
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from monitoring.analysis import store
+from monitoring.verdict import Verdict
 from windlass import metrics_page
 from windlass.errors import WindlassError
 from windlass.settings import Settings
@@ -35,6 +37,7 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "windlass_drift_lower": ("Lower bound of that size", _DRIFT),
     "windlass_drift_threshold": ("Size from which a change matters", _DRIFT),
     "windlass_drift_alarm": ("Whether an incident is on; none where it is not known", _DRIFT[:3]),
+    "windlass_drift_columns": ("Columns by what the last look says of each", (*_DRIFT[:3], "verdict")),
     "windlass_verdict": ("1 for the verdict in force", ("model", "version", "check", "verdict")),
     "windlass_quality_failed": ("1 for a column that is broken", ("model", "version", "column", "check")),
     "windlass_performance": ("A measure of performance", _PERFORMANCE),
@@ -146,6 +149,11 @@ def _version(put: Put, model: str, found: dict[str, Any], verdicts: dict[str, st
 
 
 def _drift(put: Put, model: str, version: str, detection: dict[str, Any]) -> None:
+    verdicts = Counter((column["kind"], column["verdict"]) for column in detection["columns"])
+    for kind in dict.fromkeys(column["kind"] for column in detection["columns"]):
+        # each from zero on: where no column is undecided, that is known
+        for verdict in get_args(Verdict):
+            put("windlass_drift_columns", verdicts[kind, verdict], model, version, kind, verdict)
     for column in detection["columns"]:
         labels = (model, version, column["kind"], column["column"])
         effect = column["effect"]

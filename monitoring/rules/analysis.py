@@ -1,8 +1,8 @@
 """Drift, decay, quality and freshness: what the analysis found, and what it means when it finds nothing.
 
 The analysis judges, with its uncertainty and its control of false alarms; a rule passes its verdict on and judges
-nothing again. Where the verdict is INCONCLUSIVE there is no series to alert on: that the analysis, its data or its
-labels are missing has alerts of its own.
+nothing again. Where the verdict is INCONCLUSIVE nothing rings at once: that the analysis, its data or its labels are
+missing has alerts of its own, and so has a check that nobody could judge for a week.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ _QUALITY_WAIT = "1m"
 _KEEP = "15m"
 #: Analyses are made once an hour: a model that has just begun to answer waits for its first one for so long.
 _FIRST = "70m"
+#: What has to be judged sooner or later of every model. Not skew, which a model without online features never has, nor
+#: volume, which knows nothing for its first weeks.
+_JUDGED = "featureDrift|predictionDrift|labelDrift|dataQuality|performanceDecay"
+#: A verdict holds for an hour, until the next analysis: so often a week is looked at, and not at each scrape of it.
+_STEP = "1h"
 
 
 def groups(objectives: Objectives) -> tuple[Group, ...]:
@@ -27,6 +32,8 @@ def groups(objectives: Objectives) -> tuple[Group, ...]:
         Group("windlass-drift", (*_drift(), _decay(), _estimated())),
         Group("windlass-data", _data(objectives)),
         Group("windlass-analysis", (_absent(objectives),)),
+        # a week of each series is read
+        Group("windlass-inconclusive", (_inconclusive(objectives),), interval="5m"),
     )
 
 
@@ -172,4 +179,29 @@ def _absent(objectives: Objectives) -> Alert:
         MODEL + ": nobody is watching it, no analysis has succeeded",
         "No drift, decay or quality alert can ring meanwhile: silence means nothing. Next: "
         "`windlass drift {{ $labels.model }}` runs it now and says what is in the way.",
+    )
+
+
+def _inconclusive(objectives: Objectives) -> Alert:
+    within, most = objectives.judged_within, objectives.undecided_columns
+    unsure = f'windlass_verdict{{check=~"{_JUDGED}",verdict="INCONCLUSIVE"}}'
+    known = f'windlass_verdict{{check=~"{_JUDGED}",verdict=~"PASS|FAIL"}}'
+    undecided = 'sum by (namespace, model, kind) (windlass_drift_columns{verdict="INCONCLUSIVE"})'
+    share = f"{undecided} / (sum by (namespace, model, kind) (windlass_drift_columns) > 0)"
+    return Alert(
+        "WindlassInconclusive",
+        # now, when the time began, and at no look in between anything else, of whatever version
+        f"max by (namespace, model, check) ({unsure}) == 1\n"
+        f"and on (namespace, model, check) max_over_time({unsure}[1d] offset {within}) == 1\n"
+        f"unless on (namespace, model, check) max_over_time({known}[{within}:{_STEP}]) == 1\n"
+        # a check that PASSes on few columns says nothing of the others
+        f"or min_over_time(({share})[{within}:{_STEP}]) > {most}\n"
+        f"and on (namespace, model, kind) max_over_time(windlass_drift_columns[1d] offset {within})",
+        "1h",
+        "ticket",
+        MODEL
+        + ": {{ with $labels.kind }}most columns of kind {{ . }}{{ end }}{{ $labels.check }} could not be judged "
+        f"for {within}",
+        "It was INCONCLUSIVE all the time, so that no alert about it could ring: silence means nothing. Next: "
+        "`windlass drift {{ $labels.model }}` says what is missing.",
     )

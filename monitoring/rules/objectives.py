@@ -23,6 +23,8 @@ class Objectives:
         analysis_within: the newest successful analysis may be so old; detection looks once a day.
         data_within: the newest prediction event may be so old, also where no analysis says so.
         labels_within: the newest label may be so old.
+        judged_within: a check may be INCONCLUSIVE at every look for so long.
+        undecided_columns: share of the columns of a kind that may be INCONCLUSIVE all that time.
         label_coverage: share of the matured rows that must have a label.
         store_failures: share of the rows that may miss the online store.
         model_failures: share of the model's runs that may fail.
@@ -39,6 +41,8 @@ class Objectives:
     data_within: str = "3d"
     labels_within: str = "2d"
     label_coverage: float = 0.5
+    judged_within: str = "7d"
+    undecided_columns: float = 0.5
     store_failures: float = 0.2
     model_failures: float = 0.05
     shed: float = 0.01

@@ -236,6 +236,12 @@ def test_metrics_are_what_the_newest_analysis_says(weeks: Weeks) -> None:
     drift = {labels["column"]: value for labels, value in found["windlass_drift_lower"]}
     threshold = {labels["column"]: value for labels, value in found["windlass_drift_threshold"]}
     assert drift["weather_temp"] > threshold["weather_temp"]
+    judged = document["versions"][0]["detection"]["columns"]
+    counted = {(labels["kind"], labels["verdict"]): n for labels, n in found["windlass_drift_columns"]}
+    assert {kind for kind, _ in counted} == {column["kind"] for column in judged} > {"feature"}
+    for (kind, verdict_), n in counted.items():
+        assert n == sum((c["kind"], c["verdict"]) == (kind, verdict_) for c in judged)
+    assert counted["feature", "FAIL"] > 0 and sum(counted.values()) == len(judged)
     kinds = {labels["kind"] for labels, _ in found["windlass_performance"]}
     assert kinds == {"baseline", "measured", "estimated"}
     assert len(found["windlass_slice_loss"]) == 10

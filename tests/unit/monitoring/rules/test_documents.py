@@ -49,6 +49,7 @@ OTHERS = {
     "WindlassOperatorIdle",
     "WindlassOperatorFailing",
     "WindlassReleaseWaits",
+    "WindlassInconclusive",
 }
 
 

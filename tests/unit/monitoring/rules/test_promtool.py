@@ -108,6 +108,8 @@ def mutants(alert: Alert) -> Iterator[tuple[str, Alert]]:
                 f"clause {i} without its condition",
                 replace(alert, expr="\nor ".join([*clauses[:i], without, *clauses[i + 1 :]])),
             )
+    for found in re.finditer(r"\n(and|unless) on .*", expr):
+        yield f"without:{found[0]}", replace(alert, expr=expr[: found.start()] + expr[found.end() :])
     for i, found in enumerate(re.finditer(r"namespace(, )?", expr)):
         mixed = expr[: found.start()] + expr[found.end() :]
         yield f"namespaces mixed in clause {i}", replace(alert, expr=mixed)
