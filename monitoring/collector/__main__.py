@@ -40,6 +40,7 @@ HELP = {
     "late_days": "a label that became known so many days after its prediction is counted as late",
     "hold_s": "seconds that a request waits for its response",
     "consolidate_s": "seconds between two consolidations of the journal",
+    "most_connections": "connections that may be open at a time before more are refused",
     "pending_bytes": "bytes that may wait for the disk before requests are refused",
     "wal_bytes": "bytes that may wait for the store before requests are refused",
     "compact_parts": "small files of a partition that become one",
@@ -67,7 +68,12 @@ async def serve(
         log = FeedbackLog(labels.path(configured), journal.metrics.commit_seconds.observe)
         evidence = Evidence(configured, journal.metrics)
         app = App(configured, journal, intake, log, evidence=evidence)
-        connections = Connections(refused=journal.metrics.refused.labels("invalid").inc)
+        refused = journal.metrics.refused
+        connections = Connections(
+            refused=refused.labels("invalid").inc,
+            most=options.most_connections,
+            crowded=refused.labels("full").inc,
+        )
         journal.metrics.registry.register(AnalysisCollector(configured))
         server = await listen(app, connections, host, port)
         tasks = [loop.create_task(journal.run())]

@@ -21,6 +21,8 @@ LARGEST_BODY = 8 * 1024 * 1024
 LARGEST_MESSAGE = 2 * LARGEST_BODY
 #: requests of one client that wait for their answers before no more is read from it; nor where they come to a body
 MOST_AHEAD = 32
+#: connections at a time: half of the files that a process may have open where nobody raised the usual limit
+MOST_CONNECTIONS = 512
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,14 @@ class Connections:
 
     Attributes:
         refused: told of each request that comes to no handler, being too large or no HTTP.
+        most: so many at a time; who comes then is told 503 before it has said anything, and is hung up on.
+        crowded: told of each of those.
     """
 
     open: set[Connection] = field(default_factory=set)
     refused: Callable[[], None] = lambda: None
+    most: int = MOST_CONNECTIONS
+    crowded: Callable[[], None] = lambda: None
 
     async def drain(self, timeout: float) -> None:
         """Close what is idle at once and the rest as it finishes, all of it after `timeout` seconds."""
@@ -124,6 +130,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment] # uvloop's transport is no subclass of asyncio's
+        if len(self._connections.open) >= self._connections.most:
+            self._refused = True
+            self._connections.crowded()
+            self._send(_CROWDED, keep_alive=False)
+            return
         self._connections.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -258,6 +269,11 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+_CROWDED = Response(
+    503, error(503, "too many connections are open; send it again").body, headers=(("retry-after", "1"),)
+)
 
 
 @lru_cache(maxsize=512)

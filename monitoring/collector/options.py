@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from monitoring.collector.http import MOST_CONNECTIONS
 from windlass.errors import UsageError
 
 
@@ -18,6 +19,7 @@ class Options:
         late_days: a label that became known so long after its prediction is counted as late.
         hold_s: how long a request waits for its response, or a response for its request.
         most_held: halves that wait at most.
+        most_connections: that are open at a time; more are refused with 503.
         pending_bytes: of requests that wait for the disk; more are refused with 503 until there is room.
         wal_bytes: of acknowledged events that are not in the store yet; likewise.
         consolidate_s: how often the journal is brought into the store.
@@ -30,6 +32,7 @@ class Options:
     late_days: float = 14.0
     hold_s: float = 120.0
     most_held: int = 100_000
+    most_connections: int = MOST_CONNECTIONS
     pending_bytes: int = 32 * 1024 * 1024
     wal_bytes: int = 4 * 1024**3
     consolidate_s: float = 30.0
@@ -41,6 +44,14 @@ class Options:
         for name in ("keep_predictions_days", "keep_labels_days", "compact_parts"):
             if getattr(self, name) < 2:
                 raise UsageError(f"{name} is {getattr(self, name)}; use 2 or more")
-        for name in ("late_days", "pending_bytes", "wal_bytes", "consolidate_s", "compact_rows"):
+        positive = (
+            "late_days",
+            "most_connections",
+            "pending_bytes",
+            "wal_bytes",
+            "consolidate_s",
+            "compact_rows",
+        )
+        for name in positive:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; use more than 0")

@@ -39,6 +39,42 @@ def test_a_head_without_end_is_refused() -> None:
     assert len(told) == 1
 
 
+def test_who_comes_when_all_connections_are_taken_is_told_to_come_again() -> None:
+    """Verify that the one beyond the limit is refused before it says anything, counted, and taken once another leaves,
+    and that those who are there are served meanwhile."""
+    told: list[None] = []
+    connections = Connections(most=2, crowded=lambda: told.append(None))
+
+    async def handle(request: Request) -> Response:
+        return Response(200, b"{}")
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address = writer.get_extra_info("peername")
+        _, second = await asyncio.open_connection(*address)
+        while len(connections.open) < 2:
+            await asyncio.sleep(0.01)
+        refused, third = await asyncio.open_connection(*address)
+        answer = (await refused.read()).decode()
+        third.close()
+        assert answer.startswith("HTTP/1.1 503 ") and "retry-after: 1" in answer
+        assert "connection: close" in answer and answer.endswith(
+            '{"error":"too many connections are open; send it again"}'
+        )
+        assert len(told) == 1 and len(connections.open) == 2
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        second.close()
+        while len(connections.open) == 2:
+            await asyncio.sleep(0.01)
+        again, fourth = await asyncio.open_connection(*address)
+        fourth.write(LAST)
+        assert await again.readline() == b"HTTP/1.1 200 OK\r\n"
+        fourth.close()
+        assert len(told) == 1
+
+    asyncio.run(served(handle, client, connections))
+
+
 def test_answers_that_nobody_reads_do_not_pile_up() -> None:
     """Verify that requests wait where their answers would, and are all answered once those are read."""
     handled = 0
