@@ -54,7 +54,7 @@ class _File:
 class Seconds:
     """Iterates over the seconds after `after`, up to and including `until`, that the store says something about.
 
-    Seconds without rows come up too, here and there: what is before them is complete.
+    Seconds without rows come up too, also again and again: what is before them is complete.
 
     Args:
         since: rows that were received before are left out, epoch seconds.
@@ -94,24 +94,31 @@ class Seconds:
         self._waiting: dict[str, list[pa.Table]] = {PREDICTIONS: [], LABELS: []}
 
     def __iter__(self) -> Iterator[Second]:
-        files = sorted(self._files(), key=lambda file: (file.first, file.part.path))
-        for file in files:
+        files = []
+        for part in self._parts:
+            file = self._file(part)
+            if file is None:
+                self.read += part.rows
+            else:
+                files.append(file)
+            # each may have to be fetched first: whoever iterates has others to answer
+            yield Second(self._after)
+        for file in sorted(files, key=lambda file: (file.first, file.part.path)):
             # nothing of this file or of those behind it is known before its first row
             yield from self._out(min(self._until, _second(file.first) - 1))
             self._waiting[file.part.kind].append(self._rows(file))
             self.read += file.part.rows
+            yield Second(self._after)
         yield from self._out(self._until)
 
-    def _files(self) -> Iterator[_File]:
-        for part in self._parts:
-            path = self._place.local(part.path)
-            if part.path not in self._bounds:
-                self._bounds[part.path] = known_between(path)
-            first, last = self._bounds[part.path]
-            if last > self._after * US and first <= self._until * US:
-                yield _File(part, path, first, last)
-            else:
-                self.read += part.rows
+    def _file(self, part: Part) -> _File | None:
+        """A part with its bounds; None of one without a row that counts."""
+        path = self._place.local(part.path)
+        if part.path not in self._bounds:
+            self._bounds[part.path] = known_between(path)
+        first, last = self._bounds[part.path]
+        counts = last > self._after * US and first <= self._until * US
+        return _File(part, path, first, last) if counts else None
 
     def _rows(self, file: _File) -> pa.Table:
         """The rows that count, with their second and without those that nobody asks for."""

@@ -210,7 +210,7 @@ def test_the_store_says_what_a_platform_computes(name: str, seed: int, tmp_path:
     draw = random.Random(f"{name}{seed}")
     watch = ReleaseWatch(spec.parse(document(name)), "1", BEGAN, {}, lambda rows: pd.DataFrame())
     store = EventStore(home(tmp_path), compact_parts=2)
-    releases = Releases(place(store.settings), now=lambda: BEGAN + LASTS_S)
+    releases = Releases(place(store.settings), now=lambda: BEGAN + LASTS_S, clock=lambda: 0.0)
     asked = question.read(
         {"release": document(name), "champion": "1", "since": datetime.fromtimestamp(BEGAN, UTC).isoformat()},
         now=BEGAN + LASTS_S,
@@ -232,5 +232,5 @@ def test_the_store_says_what_a_platform_computes(name: str, seed: int, tmp_path:
     # this traffic says something
     assert found.get("pairs", {}).get("n", 0) > 30 or any("n" in m for a in found["arms"].values()
                                                           for m in a.get("outcomes", {}).values())  # fmt: skip
-    again = Releases(place(store.settings), now=lambda: BEGAN + LASTS_S).answer(asked)
+    again = Releases(place(store.settings), now=lambda: BEGAN + LASTS_S, clock=lambda: 0.0).answer(asked)
     assert orjson.dumps(again) == orjson.dumps(found)

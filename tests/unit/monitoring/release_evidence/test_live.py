@@ -47,7 +47,8 @@ def asked(strategy: dict[str, Any] = EXPERIMENT, name: str = "r", **more: Any) -
 
 
 def opened(store: EventStore, **more: Any) -> Releases:
-    return Releases(place(store.settings), now=lambda: BEGAN + 10_000, **more)
+    # time stands still unless a test lets it go: no machine is too slow for a question
+    return Releases(place(store.settings), **{"now": lambda: BEGAN + 10_000, "clock": lambda: 0.0, **more})
 
 
 @pytest.fixture

@@ -176,6 +176,24 @@ def test_an_id_of_the_metadata_comes_back(serve: Serve) -> None:
     talk(serve("tumours", grpc_port=0), asking)
 
 
+def test_what_the_router_says_in_the_metadata_is_kept(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that a call knows its route and unit, as over HTTP, for its record."""
+    made = serve("tumours", grpc_port=0)
+    calls: list[Any] = []
+    submit = made.loaded.lane.submit
+    monkeypatch.setattr(
+        type(made.loaded.lane), "submit", lambda lane, call: calls.append(call) or submit(call)
+    )
+
+    async def asking(ask: Ask) -> None:
+        told = (("x-windlass-route", "arm"), ("x-windlass-unit", "00c0ffee00c0ffee"))
+        await ask(f"{SERVICE}/ModelInfer", body(), metadata=told)
+        await ask(f"{SERVICE}/ModelInfer", body())
+
+    talk(made, asking)
+    assert [(call.route, call.unit) for call in calls] == [("arm", "00c0ffee00c0ffee"), (None, None)]
+
+
 @pytest.mark.parametrize(("ready", "status"), [(True, 1), (False, 2)])
 def test_a_probe_is_told_whether_the_server_is_ready(serve: Serve, ready: bool, status: int) -> None:
     """Verify gRPC's health protocol, and that a server which drains is alive all the same."""
