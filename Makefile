@@ -68,7 +68,7 @@ lock: ## Resolve the locks again (UPGRADE="--upgrade" takes newer versions)
 	$$uv $(COMPILE) $(UPGRADE) --all-extras --group dev -o requirements/all.lock && \
 	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --extra operator --group dev \
 		-o requirements/local.lock && \
-	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --group build \
+	$$uv $(COMPILE) -c requirements/all.lock --extra local --extra flights --extra redis --extra postgres --group build \
 		-o requirements/training.lock && \
 	$$uv $(COMPILE) -c requirements/all.lock --extra serving-native --extra redis -o requirements/serving.lock && \
 	$$uv $(COMPILE_FOR_TESTS) -c requirements/all.lock requirements/operator.in -o requirements/operator.lock && \

@@ -15,9 +15,9 @@ from packaging.utils import canonicalize_name
 PROJECT = Path(__file__).parent.parent.parent
 ROOTS = {
     "serving": ({"serving-native", "redis"}, None),
-    "training": ({"local", "flights", "redis"}, "build"),
+    "training": ({"local", "flights", "redis", "postgres"}, "build"),
     "local": ({"local", "flights", "redis", "operator"}, "dev"),
-    "all": ({"serving-native", "redis", "local", "flights", "cluster", "operator", "scale"}, "dev"),
+    "all": ({"serving-native", "redis", "local", "flights", "cluster", "operator", "scale", "postgres"}, "dev"),
 }
 # The project's own promise: these are what it stands on, at these versions, and they resolve together.
 NAMED = {
@@ -157,3 +157,17 @@ def test_every_package_of_ours_is_in_the_wheel() -> None:
     assert stated == present
     # what writes the manifests is typed too, and stays at home
     assert stated | {"manifests"} == set(document["tool"]["mypy"]["packages"])
+
+
+def test_the_image_of_mlflows_server_has_the_driver_of_its_database() -> None:
+    """Verify that what the chart's example address loads is in the lock of the image that runs the server: MLflow gives
+    it to SQLAlchemy, which takes `postgresql://` for this driver."""
+    import yaml
+    from sqlalchemy.engine import make_url
+
+    values = (PROJECT / "helm" / "windlass" / "values.yaml").read_text()
+    (scheme,) = set(re.findall(r"database address \(`(\w+)://…`\)", values))
+    driver = make_url(f"{scheme}://db/mlflow").get_dialect().driver
+    assert {driver, f"{driver}-binary"} <= set(locked("training")) & set(locked("all"))
+    assert "training" in yaml.safe_load(values)["mlflow"]["image"]["repository"]
+    assert "requirements/training.lock" in (PROJECT / "docker" / "training.Dockerfile").read_text()
