@@ -44,6 +44,10 @@ PAIRED = [
     {"name": "near", "kind": "guardrail", "metric": "scoreDistance", "source": "predictions", "bound": 5},
 ]
 LOSS = {"name": "loss", "kind": "decision", "metric": "brier", "source": "feedback"}
+WORTH = {
+    "name": "worth", "kind": "guardrail", "metric": "reward", "source": "feedback", "valueType": "binary",
+    "margin": 0.1,
+}  # fmt: skip
 EXPERIMENT = {
     "type": "experiment", "unit": {"header": "x-user"}, "allocation": {"1": 50, "2": 50}, "outcomeDelay": "40s",
     "maxDuration": "150s", "period": "50s",
@@ -55,7 +59,7 @@ CANARY = {"type": "canary", "steps": [{"weight": 50}]}
 
 RELEASES = {
     "shadow": ({"type": "shadow"}, [*PAIRED, LOSS]),
-    "canary-mirrored": ({**CANARY, "mirror": True}, [*PAIRED, LOSS]),
+    "canary-mirrored": ({**CANARY, "mirror": True}, [*PAIRED, LOSS, WORTH]),
     "canary-reward": (CANARY, [GUARD, reward("continuous")]),
     "experiment-binary": (EXPERIMENT, [GUARD, reward("binary")]),
     "experiment-ratio": (EXPERIMENT, [GUARD, reward("ratio")]),
