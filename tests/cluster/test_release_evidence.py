@@ -178,7 +178,7 @@ def test_a_shadow_is_promoted_by_pairs(team: Team, collector: Collector, operato
         team.apply(sample("release-shadow-gateway", minSamples=500, minDuration="2s"))
         name = "flights-13-shadowed"
         going = team.until(name, "Progressing", step=1)
-        assert going["weights"] == {"12": 100}
+        assert going["weights"] == {"12": 100} and going["copies"] == {"to": "13", "percent": 20}
         route = stage.get(team.server, team.name, "windlass-flights", HTTP_ROUTE)
         assert route is not None and "requestMirror" in str(route["spec"])
         done = team.until(name, "Promoted", within_s=END_S)
@@ -290,6 +290,7 @@ def test_a_contextual_bandit_has_a_best_version_for_each_context(
             return found.get("mobile", 0) > 80 and found.get("desktop", 100) < 20
 
         eventually(parted, "each device has its version", END_S)
+        assert set(team.status(name)["segments"]) == {"mobile", "desktop"}
         done = team.until(name, "Aborted", within_s=END_S)
     assert done["weights"] == {"12": 100} and "the planned 40s are over" in done["message"]
     decided_again(team, name)

@@ -26,6 +26,11 @@ COLUMNS = (
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
+_WEIGHTS: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 100},
+    "x-kubernetes-map-type": "atomic",
+}
 
 
 def crd() -> dict[str, Any]:
@@ -89,9 +94,26 @@ def status() -> dict[str, Any]:
             "candidate": _TEXT,
             "candidates": {"type": "array", "items": _TEXT, "x-kubernetes-list-type": "atomic"},
             "weights": {
+                **_WEIGHTS,
+                "description": "version -> percent of the requests (of an experiment: of the units), as read back from "
+                "the router",
+            },
+            "segments": {
                 "type": "object",
-                "description": "version -> percent of the requests, as read back from the router",
-                "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 100},
+                "description": "of a contextual bandit: value of the header -> weights; other requests go by `weights`",
+                "additionalProperties": _WEIGHTS,
+                "x-kubernetes-map-type": "atomic",
+            },
+            "copies": {
+                "type": "object",
+                "description": "of a shadow: the version that gets copies, and of how many percent of the requests",
+                "properties": {"to": _TEXT, "percent": {"type": "integer", "minimum": 1, "maximum": 100}},
+                "x-kubernetes-map-type": "atomic",
+            },
+            "dropped": {
+                "type": "object",
+                "description": "candidates that are out -> why",
+                "additionalProperties": _TEXT,
                 "x-kubernetes-map-type": "atomic",
             },
             "checks": _checks(),

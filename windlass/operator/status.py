@@ -67,7 +67,7 @@ def of(seen: Seen, view: View, now: datetime) -> Status:
     if state is not None:
         found["step"] = max(state.step + 1, 0)
         found["champion"] = state.champion
-        found["weights"] = dict(state.weights)
+        found |= _traffic(state)
         if state.started_at is not None:
             found["startedAt"] = time(state.started_at)
         if not state.live:
@@ -92,6 +92,19 @@ def of(seen: Seen, view: View, now: datetime) -> Status:
     if message:
         found["message"] = short(message)
     found["conditions"] = _conditions(seen, view, found["phase"], message, now)
+    return found
+
+
+def _traffic(state: ReleaseState) -> Status:
+    """Who gets what, as far as it can be said in a few words."""
+    traffic = state.traffic
+    found: Status = {"weights": dict(traffic.weights)}
+    if traffic.segments is not None:
+        found["segments"] = {value: dict(weights) for value, weights in traffic.segments.weights.items()}
+    if traffic.mirror_to is not None:
+        found["copies"] = {"to": traffic.mirror_to, "percent": traffic.mirror_percent}
+    if state.dropped:
+        found["dropped"] = {version: short(why) for version, why in state.dropped.items()}
     return found
 
 

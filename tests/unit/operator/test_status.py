@@ -10,7 +10,7 @@ import pytest
 
 from serving.release import spec, state
 from serving.release.decision import Decision
-from serving.release.traffic import Traffic
+from serving.release.traffic import Segments, Traffic
 from serving.release.verdict import Verdict
 from windlass.operator import conditions, status
 from windlass.operator.seen import REFUSED, Seen, of_object
@@ -221,3 +221,24 @@ def test_a_long_reason_is_cut() -> None:
     """Verify that no message is longer than an API server and a person take."""
     found = status.of(seen(), View(state=LIVE, decision=decision("x" * 5000), in_force=True), NOW)
     assert len(found["message"]) == conditions.LONGEST_MESSAGE
+
+
+def test_more_than_weights_is_told() -> None:
+    """Verify what a shadow copies, what each context gets, and who is out; and that a change of it is worth a write."""
+    shadow = replace(LIVE, traffic=Traffic({"12": 100}, mirror_to="13", mirror_percent=20))
+    found = status.of(seen(), View(state=shadow), NOW)
+    assert (found["weights"], found["copies"]) == ({"12": 100}, {"to": "13", "percent": 20})
+    by_device = Segments("x-device", {"mobile": {"12": 5, "13": 95}, "desktop": {"12": 95, "13": 5}})
+    bandit = replace(
+        LIVE, traffic=Traffic({"12": 50, "13": 50}, segments=by_device), dropped={"14": "errors: FAIL"}
+    )
+    told = status.of(seen(), View(state=bandit), NOW)
+    assert told["segments"] == {"mobile": {"12": 5, "13": 95}, "desktop": {"12": 95, "13": 5}}
+    assert told["dropped"] == {"14": "errors: FAIL"} and "copies" not in told
+    moved = replace(by_device, weights={**by_device.weights, "mobile": {"12": 10, "13": 90}})
+    later = status.of(
+        seen(), View(state=replace(bandit, traffic=replace(bandit.traffic, segments=moved))), NOW
+    )
+    assert status.says_more(later, told)
+    plain = status.of(seen(), View(state=LIVE), NOW)
+    assert not {"segments", "copies", "dropped"} & set(plain)
