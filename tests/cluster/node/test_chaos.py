@@ -28,8 +28,8 @@ from tests.cluster.node.releases import IMAGES, MODEL, apply_canary, champion, g
 from tests.cluster.node.traffic import Callers
 
 MINUTES = 10
-#: Eight connections that pause so long send about a hundred requests a second.
-CONNECTIONS, PAUSE_S = 8, 0.075
+#: Eight connections that ask so often send a hundred requests a second.
+CONNECTIONS, EVERY_S = 8, 0.08
 #: What fails so long after a thing is whole again is still its fault.
 _AFTERWARDS_S = 3.0
 pytestmark = [pytest.mark.node_long, pytest.mark.timeout(3600)]
@@ -75,7 +75,7 @@ def test_what_goes_away_is_not_missed(node: Node, tmp_path: Path) -> None:
         wait(lambda: champion(node) == good, "the registry follows", 60)
         before = get(node, "release", name)["status"]
         faults = Faults(node, MODEL, good, draw).all()
-        with Callers(node.address, NODE_PORT, MODEL, CONNECTIONS, PAUSE_S) as callers:
+        with Callers(node.address, NODE_PORT, MODEL, CONNECTIONS, every_s=EVERY_S) as callers:
             began = time.monotonic()
             while time.monotonic() < began + MINUTES * 60:
                 # every kind in every round, so that none is left out by chance

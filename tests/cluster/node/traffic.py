@@ -32,6 +32,7 @@ class Callers:
 
     Attributes:
         pause_s: between two requests of a connection.
+        every_s: from the beginning of one to that of the next, where the answer is there by then.
         answers: version -> answers of status 200.
         failed: what every failed request saw.
         failed_at: when each of them ended, by the monotonic clock.
@@ -43,6 +44,7 @@ class Callers:
     model: str
     connections: int = 4
     pause_s: float = 0.0
+    every_s: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     failed_at: list[float] = field(default_factory=list)
@@ -101,5 +103,6 @@ class Callers:
                 else:
                     self.failed.append(trouble)
                     self.failed_at.append(ended)
-            if self.pause_s:
-                self._stop.wait(self.pause_s)
+            pause = max(self.pause_s, started + self.every_s - time.monotonic())
+            if pause > 0:
+                self._stop.wait(pause)
