@@ -214,9 +214,13 @@ class ReleaseWatch:
 
 
 def _counted(arm: ArmEvidence, told: ArmEvidence | None) -> ArmEvidence:
-    """An arm with the answers that somebody else counted; of a version that he never heard of there are none."""
+    """An arm with the answers that somebody else counted; of a version that he never heard of there are none.
+
+    The split stays judged by the access log: what Prometheus knows of two servers is of two moments.
+    """
     from dataclasses import replace
 
+    units = arm.requests if arm.units is None else arm.units
     if told is None:
-        return replace(arm, requests=0, errors=0, latencies=None)
-    return replace(arm, requests=told.requests, errors=told.errors, latencies=told.latencies)
+        return replace(arm, requests=0, errors=0, latencies=None, units=units)
+    return replace(arm, requests=told.requests, errors=told.errors, latencies=told.latencies, units=units)

@@ -16,7 +16,7 @@ from monitoring.predictions import PredictionTail
 from serving.release import spec
 from serving.release.envoy.access_log import Access, AccessLog
 from serving.release.envoy.admin import AdminError
-from serving.release.evidence import Evidence, Pairs
+from serving.release.evidence import ArmEvidence, Evidence, Pairs
 from windlass.local import positions
 from windlass.local.stalled import WRITTEN_WITHIN_S
 from windlass.local.watch import ReleaseWatch
@@ -257,3 +257,23 @@ def test_a_proxy_that_does_not_say_is_silent_only_where_the_log_is():
     assert "nobody answers" in [looks.look(0) for _ in range(4)][-1]
     looks.proxy.count = 7
     assert looks.look(0) is None
+
+
+class Elsewhere:
+    """Answers that somebody else counted, of one version alone."""
+
+    def evidence(self, at: datetime) -> Evidence:
+        return Evidence(at, {"1": ArmEvidence(requests=7, errors=1)})
+
+
+def test_the_split_is_judged_by_one_moments_counts(tmp_path: Path) -> None:
+    """Verify that Prometheus' answers are judged, and the access log says how requests were split."""
+    machine = Machine(tmp_path, "present")
+    machine.watch = ReleaseWatch(
+        release(), "1", BEGAN, {"2": INPUTS}, lambda rows: pd.DataFrame(), answers=Elsewhere()
+    )
+    for number in range(3):
+        machine.ask(f"r{number}", 1.0, {"1": 0.4})
+    machine.watch.add_accesses(machine.accesses.poll())
+    arms = machine.watch.evidence(datetime.fromtimestamp(BEGAN + 5, UTC)).arms
+    assert [(arms[v].requests, arms[v].errors, arms[v].units) for v in ("1", "2")] == [(7, 1, 3), (0, 0, 0)]
