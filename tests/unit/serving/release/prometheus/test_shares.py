@@ -46,7 +46,10 @@ class Served:
     def counts(self, at: float) -> dict[str, int]:
         """What the newest scrapes say, as far as each reaches."""
         found = self.scraped(at)
-        return {version: max(times[target(version)].items(), default=(0.0, 0))[1] for version, times in found.items()}
+        return {
+            version: max(times[target(version)].items(), default=(0.0, 0))[1]
+            for version, times in found.items()
+        }
 
 
 def worst(counts: list[tuple[int, int]], weights: tuple[int, int]) -> float:
