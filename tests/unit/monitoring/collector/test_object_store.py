@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3_server
@@ -15,7 +17,10 @@ from monitoring.collector import wal
 from monitoring.collector.follower import lines
 from monitoring.collector.journal import Journal
 from monitoring.collector.options import Options
+from monitoring.collector.place import place
 from monitoring.collector.reading import Events
+from monitoring.release_evidence import question
+from monitoring.release_evidence.live import Releases
 from windlass.errors import WindlassError
 from windlass.settings import Settings
 
@@ -156,3 +161,32 @@ def test_a_bucket_that_does_not_answer_costs_nothing(store: EventStore) -> None:
     store.consolidate()
     assert store.events().window("m").request_ids == ("a",)
     assert wal.numbers(store.folder / "wal") == []
+
+
+def test_a_new_machine_sums_up_a_release_without_fetching_what_is_older(
+    store: EventStore, tmp_path: Path
+) -> None:
+    """Verify evidence out of the bucket: the same for two machines, and of files from the release's beginning on."""
+    store.add(prediction("old", received=NOON - 60))
+    store.consolidate_until(NOON - 30)
+    store.add(prediction("a", version="2", received=NOON + 1), label("a", 1, at=NOON, received=NOON + 2))
+    store.consolidate_until(NOON + 10)
+    described: dict[str, Any] = {
+        "model": "m", "candidate": "2", "champion": "1", "strategy": {"type": "canary", "steps": [{"weight": 50}]},
+        "checks": [
+            {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "envoy", "bound": 2},
+            {"name": "worth", "kind": "guardrail", "metric": "reward", "source": "feedback", "margin": 0.1},
+        ],
+    }  # fmt: skip
+    release = {"kind": "Release", "metadata": {"name": "r"}, "spec": described}
+    since = datetime.fromtimestamp(NOON, UTC).isoformat()
+    asked = question.read({"release": release, "champion": "1", "since": since}, now=NOON + 20)
+    found = []
+    for machine in ("one", "two"):
+        there = replace(store.settings, home=tmp_path / machine)
+        releases = Releases(place(there), clock=lambda: 0.0, now=lambda: NOON + 20)
+        found.append(releases.answer(asked))
+        fetched = list((tmp_path / machine / "cache").rglob("*.parquet"))
+        assert len(fetched) == 2, "a file of predictions and one of labels"
+    assert found[0] == found[1]
+    assert found[0]["arms"]["2"]["outcomes"] == {"worth": {"n": 1, "y": 1.0, "yy": 1.0}}
