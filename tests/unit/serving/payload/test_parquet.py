@@ -59,6 +59,8 @@ def test_a_record_comes_back_as_it_went(tmp_path: Path, record: Make) -> None:
             "source": "online",
             "answered_by": "model",
             "mirrored": False,
+            "route": None,
+            "unit": None,
             "date": "2013-02-04",
         }
     ]
