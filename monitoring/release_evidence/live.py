@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,8 @@ from windlass.errors import UsageError, WindlassError
 MOST_RELEASES = 64
 #: requests and units in memory, of all releases together; each takes some 300 bytes
 MOST_HELD = 1_000_000
+#: paired values of one answer; who asks again has the next ones
+MOST_PAIRED = 500_000
 #: clocks differ
 AHEAD_S = 60.0
 FORGOTTEN_AFTER_S = 86_400.0
@@ -116,7 +119,10 @@ class Releases:
             self.rebuild_s, live.spent_s = live.spent_s, None
         evidence = live.cumulative.evidence(live.read)
         known = {name: evidence.paired.get(name, ())[:count] for name, count in question.paired_after.items()}
-        return evidence_json.to_json(evidence, known)
+        sent = {
+            name: values[: len(known.get(name, ())) + MOST_PAIRED] for name, values in evidence.paired.items()
+        }
+        return evidence_json.to_json(replace(evidence, paired=sent), known)
 
     def work(self) -> bool:
         """Read on for a moment for one release that is behind; whether any is."""

@@ -113,7 +113,9 @@ def test_who_asks_first_hears_what_others_heard_in_parts(
     assert any(part.rows > 30 for part in told_parts)  # some were joined
 
 
-def test_only_what_was_asked_for_after_is_sent_of_paired_values(store: EventStore) -> None:
+def test_only_what_was_asked_for_after_is_sent_of_paired_values(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(6):
         for version in "12":
             ask(store, number, number + 1, version=version, mirrored=version == "2", score=number / 8)
@@ -128,6 +130,9 @@ def test_only_what_was_asked_for_after_is_sent_of_paired_values(store: EventStor
         "from": 6,
         "values": [],
     }
+    monkeypatch.setattr(live, "MOST_PAIRED", 2)
+    part = releases.answer(asked(SHADOW, pairedAfter={"brier": 1}))["paired"]["brier"]
+    assert part == {"from": 1, "values": whole["values"][1:3]}
 
 
 def test_nothing_is_said_before_the_store_is_complete(store: EventStore) -> None:
