@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -372,4 +373,46 @@ def test_a_shadow_outlives_its_leader(team: Team, collector: Collector, operator
     assert 0 < len(whole) <= evidence(team, name)[-1]["pairs"]["n"]
     requests = [look["arms"]["13"]["requests"] for look in evidence(team, name) if "13" in look["arms"]]
     assert requests == sorted(requests)
+    decided_again(team, name)
+
+
+def test_a_pause_gives_an_experiment_its_time_back(team: Team, collector: Collector, operator: Any) -> None:
+    """Verify that units are enrolled beyond the planned end while it is paused, over a restart of the operator, and
+    that it ends later by as much as it was paused."""
+    leader = operator("one")
+    name = "flights-bookings"
+
+    def units() -> int:
+        arms = evidence(team, name)[-1]["arms"]
+        return sum(arm.get("units", 0) for arm in arms.values())
+
+    with Audience(team.controllers, team.traffic, collector.url, "flights", more=True):
+        team.apply(
+            sample(
+                "release-experiment-gateway",
+                minDuration="1s", maxDuration="20s", outcomeDelay="2s", period="5s",
+            )
+        )  # fmt: skip
+        began = datetime.fromisoformat(team.until(name, "Progressing", step=1)["startedAt"])
+        team.command(name, "pause")
+        team.until(name, "Paused")
+        leader.kill()
+        leader.start()
+        planned = began + timedelta(seconds=20)
+        eventually(lambda: datetime.now(UTC) > planned + timedelta(seconds=12), "the planned end is over")
+        # by then all that was asked before it is in the collector's store
+        eventually(
+            lambda: datetime.fromisoformat(evidence(team, name)[-1]["at"]) > planned, "it is looked at", END_S
+        )
+        before = units()
+        eventually(lambda: units() > before + 60, "units are enrolled", END_S)
+        team.command(name, "resume")
+        team.until(name, "Aborted", within_s=END_S)
+    paused, resumed = (
+        datetime.fromisoformat(next(r["at"] for r in team.journal(name) if r.get("action") == action))
+        for action in ("pause", "resume")
+    )
+    ended = datetime.fromisoformat(team.journal(name)[-2]["at"])
+    assert ended - began >= (resumed - paused) + timedelta(seconds=21)
+    assert team.weights("flights") == {"12": 100}
     decided_again(team, name)
