@@ -7,6 +7,8 @@ counted, and nothing is counted twice.
 
 Envoy Gateway calls its clusters after places in the route. When those change, counting begins anew in the same way:
 what was counted under the old names stands, and what comes is counted under the new ones.
+
+What the collector knows beside it (`collected.py`) is merged with these counts into one evidence.
 """
 
 from __future__ import annotations
