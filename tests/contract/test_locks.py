@@ -17,7 +17,10 @@ ROOTS = {
     "serving": ({"serving-native", "redis"}, None),
     "training": ({"local", "flights", "redis", "postgres"}, "build"),
     "local": ({"local", "flights", "redis", "operator"}, "dev"),
-    "all": ({"serving-native", "redis", "local", "flights", "cluster", "operator", "scale", "postgres"}, "dev"),
+    "all": (
+        {"serving-native", "redis", "local", "flights", "cluster", "operator", "scale", "postgres"},
+        "dev",
+    ),
 }
 # The project's own promise: these are what it stands on, at these versions, and they resolve together.
 NAMED = {
