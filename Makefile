@@ -28,10 +28,11 @@ test: .venv/.complete ## Run the default suite; ARGS="-k release" passes argumen
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-cluster: .venv/.complete ## Tell the story on a real Kubernetes node, as root on Linux; ARGS as above
-	@$(BIN)/python -m tests.cluster.tools.build
+	@$(BIN)/python -m tests.cluster.node.prepare
 	@$(BIN)/python -m pytest -m node tests/cluster/node -s $(ARGS)
 
 test-cluster-long: .venv/.complete ## Ten minutes of faults on such a node, under 100 requests a second
+	@$(BIN)/python -m tests.cluster.node.prepare
 	@$(BIN)/python -m pytest -m node_long tests/cluster/node -s $(ARGS)
 
 cluster-up: .venv/.complete ## A real node with KServe and Envoy Gateway, until Ctrl-C (docs/cluster-tests.md)

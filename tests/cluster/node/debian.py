@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 
 from windlass.errors import WindlassError
@@ -38,12 +39,21 @@ def require(*programs: str) -> None:
         raise WindlassError(
             f"a node needs Debian's packages {words}; install them: sudo apt-get install {words}"
         )
+    # dpkg that is interrupted leaves a machine on which nothing can be installed: who ends us waits for it
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        _install(missing)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _install(packages: list[str]) -> None:
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (
         ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
     ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet, timeout=600)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
         if done.returncode:
             raise WindlassError(
                 f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()[-500:]}"

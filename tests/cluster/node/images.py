@@ -152,7 +152,7 @@ def base() -> None:
     require("buildah", "debootstrap")
     print(f"making {BASE}", file=sys.stderr, flush=True)
     folder = PLACE / "debian"
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     folder.mkdir(parents=True)
     _run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(folder)])
     for left in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
@@ -167,6 +167,15 @@ def base() -> None:
     finally:
         _buildah("rm", container)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a root that debootstrap was making, with what it had mounted there when it was killed."""
+    mounted = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for place in sorted((m for m in mounted if folder in m.parents), reverse=True):
+        _run(["umount", str(place)])
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _has(image: str) -> bool:
@@ -195,7 +204,10 @@ def _command() -> tuple[str, ...]:
 
 
 def _run(command: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_BUILD_S)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_BUILD_S)
+    except subprocess.TimeoutExpired:
+        raise WindlassError(f"`{' '.join(command)}` was not done after {_BUILD_S} s; repeat it") from None
     if check and done.returncode:
         last = "\n".join(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-30:])
         raise WindlassError(f"`{' '.join(command)}` ended with {done.returncode}:\n{last}")

@@ -1,16 +1,18 @@
-"""Build all that a node is made of, where it is not there: `python -m tests.cluster.node.prepare`.
+"""Build all that a node is made of, where it is not there: `python -m tests.cluster.node.prepare [--beside]`.
 
-For the time in which other tests run (`.ci/run`): once the API server's tier has its programs, which those tests wait
-for, it takes one processor at most, and that only where nobody else wants it.
+`--beside` is for the time in which other tests run (`.ci/run`): once the API server's tier has its programs, which
+those tests wait for, it takes one processor at most, and that only where nobody else wants it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import platform
 import signal
 import sys
+from collections.abc import Sequence
 
+from tests.cluster.node import machine
 from tests.cluster.node.images import archive
 from tests.cluster.node.releases import IMAGES
 from tests.cluster.tools import build
@@ -18,21 +20,25 @@ from tests.cluster.tools.catalogue import API_TIER, TOOLS
 from windlass.errors import WindlassError
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Build it; returns the exit code."""
-    # what it has started ends with it: `subprocess.run` kills its child on the way out
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.node.prepare", description=__doc__)
+    parser.add_argument("--beside", action="store_true", help="leave the machine to what else runs")
+    given = parser.parse_args(arguments)
+    _end_together()
     code = build.main(["--api-tier"])
     if code:
         return code
-    os.nice(19)
-    os.environ["GOMAXPROCS"] = "1"  # what `go build` takes for the number of processors
+    why = machine.no_node()
+    if why is not None:
+        print(f"node tier SKIPPED: {why}")
+        return 0
+    if given.beside:
+        os.nice(19)
+        os.environ["GOMAXPROCS"] = "1"  # what `go build` takes for the number of processors
     code = build.main([name for name in TOOLS if name not in API_TIER])
     if code:
         return code
-    if platform.system() != "Linux" or os.geteuid() != 0:
-        print("images are not built: that needs Linux and root")
-        return 0
     try:
         for name in ("pause", *IMAGES):
             print(f"{name} is there: {archive(name)}", flush=True)
@@ -40,6 +46,19 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _end_together() -> None:
+    """Have what is started here, and what that starts, end with this process when it is told to end."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 if __name__ == "__main__":
