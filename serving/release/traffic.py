@@ -100,6 +100,12 @@ def all_to(version: str) -> Traffic:
     return Traffic({version: 100})
 
 
+def undivided(traffic: Traffic) -> bool:
+    """Whether one version has everything, as after a rollback and after a promotion."""
+    served = [version for version, weight in traffic.weights.items() if weight]
+    return len(served) == 1 and traffic == all_to(served[0])
+
+
 def to_json(traffic: Traffic) -> dict[str, Any]:
     """Plain values that `from_json` reads back as the same traffic."""
     return asdict(traffic)

@@ -3,9 +3,9 @@
 The InferenceServices bear the label `networking.kserve.io/visibility: cluster-local`, so that KServe makes no route.
 
 A change is one server-side apply of the whole route; it is in force when the Gateway's controller has accepted that
-very generation, which is found out by repeating the call. If it does not accept it in time, what was before is applied
-again, because a route that a controller refused serves nobody. The Gateway API tells of the controller, not of the
-proxies: they follow within moments.
+very generation, which is found out by repeating the call. If it does not accept it in time, what it had accepted before
+is applied again, because a route that a controller refused serves nobody; but a way back that nobody has refused stays
+told. The Gateway API tells of the controller, not of the proxies: they follow within moments.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from serving.release.cluster.api import (
 )
 from serving.release.cluster.waiting import Patience, Trial
 from serving.release.release import Gateway
-from serving.release.traffic import Assignment, Traffic
+from serving.release.traffic import Assignment, Traffic, undivided
 from windlass.errors import UsageError, WindlassError
 
 _ACCEPTED = ("Accepted", "ResolvedRefs")
@@ -35,10 +35,15 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class _Before:
-    """What is brought back where the controller does not take what it is told."""
+    """What is brought back where the controller does not take what it is told.
+
+    Attributes:
+        accepted: whether the controller had accepted it: a process that is gone may have told what nobody obeys.
+    """
 
     route: Object | None
     script: Object | None
+    accepted: bool
 
 
 @dataclass
@@ -91,7 +96,7 @@ class GatewayBackend:
             )
         try:
             live = self._route(model)
-            before = told.before = told.before or _Before(live, self._policy(model))
+            before = told.before = told.before or self._before(model, live)
             try:
                 problem = told.trial.outcome(*self._answer(model, content, told, live))
             except RejectedError as error:
@@ -100,10 +105,15 @@ class GatewayBackend:
             told.trial.begin()
             raise
         del self._told[model]
-        if problem is not None:
-            raise RejectedError(
-                f"HTTPRoute {self._namespace}/{naming.route(model)}: {problem}; {self._restore(model, before)}"
-            )
+        if problem is None:
+            return
+        if told.applied and not told.trial.refused and undivided(traffic):
+            said = "it stays told"  # a way back that is only late must not be undone
+        elif told.applied and not before.accepted:
+            said = "what was before is not known to be accepted, so this stays told"
+        else:
+            said = self._restore(model, before)
+        raise RejectedError(f"HTTPRoute {self._namespace}/{naming.route(model)}: {problem}; {said}")
 
     def traffic(self, model: str) -> Traffic | None:
         """What the live route does; a route that its controller refused, or that somebody edited into something
@@ -136,6 +146,12 @@ class GatewayBackend:
     def _word(self, route: Object) -> conditions.Word:
         namespace = self._gateway.namespace or self._namespace
         return conditions.of_route(route, self._gateway.name, namespace, wanted=_ACCEPTED)
+
+    def _before(self, model: str, live: Object | None) -> _Before:
+        script = self._policy(model)
+        words = [conditions.of_policy(script)] if script is not None else []
+        words += [self._word(live)] if live is not None else []
+        return _Before(live, script, all(word.accepted for word in words))
 
     def _answer(
         self, model: str, content: Mapping[str, Any], told: _Told, live: Object | None
@@ -212,11 +228,11 @@ class GatewayBackend:
                 self._api.delete(ENVOY_EXTENSION_POLICY, self._namespace, name)
         except WindlassError as error:
             return f"what was before could not be brought back ({error}): it must be looked at"
-        return (
-            "there was none before, so it is deleted"
-            if before.route is None
-            else "what was before is in force again"
-        )
+        if before.route is None:
+            return "there was none before, so it is deleted"
+        if not before.accepted:
+            return "what was before is told again, and not known to be accepted"
+        return "what was before is in force again"
 
 
 def _content(live: Object) -> dict[str, Any]:

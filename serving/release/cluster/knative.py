@@ -5,7 +5,8 @@ put into the InferenceService with an annotation that says which; Knative copies
 revision on the wire says what it serves, and the split is read back by revision.
 
 A new version starts with 0 percent and gets its share when its revision is ready: until then KServe's percentage
-belongs to the *former* latest revision, which may be the bad one of an aborted release.
+belongs to the *former* latest revision, which may be the bad one of an aborted release. So no percentage is written
+before the version in the spec is the latest one that is ready, whoever put it there and whenever.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from serving.release.cluster.api import INFERENCE_SERVICE, REVISION, KubernetesA
 from serving.release.cluster.http_route import FOREIGN
 from serving.release.cluster.kserve import Predictors, two_weights
 from serving.release.cluster.waiting import Patience, Trial
-from serving.release.traffic import Traffic
+from serving.release.traffic import Traffic, undivided
 
 _MODE = "serving.kserve.io/deploymentMode"
 _PERCENT = "canaryTrafficPercent"
@@ -58,20 +59,31 @@ class Plan:
     percent: int
 
 
+@dataclass(frozen=True)
+class _Before:
+    """The percentage of the latest revision; None where the field is not there."""
+
+    percent: int | None
+
+
 @dataclass
 class _Told:
     """What an InferenceService was told, and Knative does not do yet.
 
     Attributes:
-        before: the latest revision's percentage as it was.
+        latest: version in the spec, whose percentage it is.
+        before: the percentage as it was last in force; None where that is not known.
         given: whether it has its new percentage; before that, its revision gets ready.
+        problem: why Knative does not do it; the percentage is then to be put back.
     """
 
     traffic: Traffic
     plan: Plan
-    before: int | None
+    latest: str | None
+    before: _Before | None
     trial: Trial
     given: bool = False
+    problem: str | None = None
 
 
 class KnativeBackend:
@@ -125,13 +137,23 @@ class KnativeBackend:
                 f"InferenceService {self._namespace}/{model} runs in {mode} mode, where KServe ignores {_PERCENT}; "
                 "use backend gateway"
             )
-        decided = plan(model, self._revisions(live), weights)
+        revisions = self._revisions(live)
+        decided = plan(model, revisions, weights)
         if decided.replace is not None:
             self._replace(model, decided.replace)
-        before = live["spec"]["predictor"].get(_PERCENT)
-        if former is not None:  # and not confirmed: what it was before that one
-            before = 0 if former.plan.replace is not None else former.before
-        return _Told(traffic, decided, before, Trial(self._patience))
+            before: _Before | None = _Before(0)
+        elif former is not None:  # and not confirmed: what it was before that one
+            before = former.before
+        else:
+            before = self._before(model, live, revisions)
+        return _Told(traffic, decided, decided.replace or revisions.latest, before, Trial(self._patience))
+
+    def _before(self, model: str, live: Object, revisions: Revisions) -> _Before | None:
+        """The percentage that is there, if Knative does it: a process that is gone may have told what nobody obeys."""
+        percent = live["spec"]["predictor"].get(_PERCENT)
+        found = self.traffic(model)
+        share = None if found is None else found.weights.get(str(revisions.latest), 0)
+        return _Before(percent) if share == (100 if percent is None else percent) else None
 
     def _go_on(self, model: str, told: _Told, wanted: Traffic) -> None:
         """As far as it gets without waiting.
@@ -140,19 +162,29 @@ class KnativeBackend:
             UnconfirmedError: not to the end.
             RejectedError: Knative does not do it; its percentage is put back.
         """
-        where, new = f"InferenceService {self._namespace}/{model}", told.plan.replace
-        if not told.given:
-            if new is not None:
-                problem = told.trial.outcome(*self._ready(model, new))
-                if problem is not None:
-                    raise RejectedError(f"{where}: {problem}; it gets no traffic")
-            self._give(model, told.plan.percent)
-            told.given = True
-            told.trial.begin()
-        problem = told.trial.outcome(*self._in_force(model, wanted))
-        if problem is not None:
-            self._give(model, 0 if new is not None else told.before)
-            raise RejectedError(f"{where}: {problem}; its percentage is put back")
+        where = f"InferenceService {self._namespace}/{model}"
+        if told.problem is None:
+            if not told.given:
+                if told.plan.percent:
+                    problem = told.trial.outcome(*self._ready(model, str(told.latest)))
+                    if problem is not None:
+                        raise RejectedError(f"{where}: {problem}; it is given no traffic")
+                self._give(model, told.plan.percent)
+                told.given = True
+                told.trial.begin()
+            told.problem = told.trial.outcome(*self._in_force(model, wanted))
+        if told.problem is not None:
+            raise RejectedError(f"{where}: {told.problem}; {self._put_back(model, told)}")
+
+    def _put_back(self, model: str, told: _Told) -> str:
+        """Bring back the percentage as it was; says what is told now."""
+        if undivided(told.traffic):
+            # a way back that is only late must not be undone
+            return "it stays told"
+        if told.before is None:
+            return "what was before is not known, so it stays told"
+        self._give(model, told.before.percent)
+        return "its percentage is put back"
 
     def traffic(self, model: str) -> Traffic | None:
         """What Knative does (`status.components.predictor.traffic`); a revision without our annotation stands under

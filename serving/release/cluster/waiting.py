@@ -39,6 +39,11 @@ class Trial:
         self._start = self._patience.clock()
         self._refused: float | None = None
 
+    @property
+    def refused(self) -> bool:
+        """Whether the last word was a no; of a time that is over without one nothing is known but silence."""
+        return self._refused is not None
+
     def outcome(self, done: bool | None, reason: str) -> str | None:
         """Take the controller's word: yes, no, or none yet; None for a yes, else why not, after a lasting no or when
         the time is over.

@@ -306,6 +306,38 @@ def test_what_overtakes_an_unconfirmed_change_brings_back_what_was_confirmed(
     assert [ref["weight"] for ref in refs] == [90, 10]
 
 
+def test_after_a_restart_a_route_that_nobody_accepted_is_not_what_was_before(
+    server: KubernetesServer, api: KubernetesApi, backend: Asking, patience: Patience, slept: list[float]
+) -> None:
+    """Verify that a process which finds the route of an unconfirmed decision does not say that it is in force."""
+    server.controllers.append(says(services={"flights-12-predictor"}))
+    backend.set_traffic("flights", all_to("12"))
+    with pytest.raises(UnconfirmedError, match="BackendNotFound"):
+        backend.backend.set_traffic("flights", CANARY)
+    second = Asking(GatewayBackend(api, "prod", GATEWAY, patience=patience), slept)
+    for _ in range(2):
+        with pytest.raises(
+            RejectedError, match="what was before is not known to be accepted, so this stays told"
+        ):
+            second.set_traffic("flights", CANARY)
+    backend.set_traffic("flights", all_to("12"))
+    assert backend.traffic("flights") == all_to("12")
+
+
+def test_a_way_back_that_is_late_stays_told(server: KubernetesServer, backend: Asking) -> None:
+    """Verify that a rollback of which the controller says nothing in time is not undone, and is heard of later."""
+    server.controllers.append(says())
+    backend.set_traffic("flights", CANARY)
+    server.controllers[:] = []
+    with pytest.raises(RejectedError, match=r"generation 2 \(waited 5 s\); it stays told"):
+        backend.set_traffic("flights", all_to("12"))
+    server.controllers.append(says())
+    server.asked.clear()
+    backend.set_traffic("flights", all_to("12"))
+    assert backend.traffic("flights") == all_to("12")
+    assert server.objects[ROUTE]["metadata"]["generation"] == 2
+
+
 def test_an_outage_is_no_part_of_the_controllers_time(
     server: KubernetesServer, backend: Asking, slept: list[float]
 ) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kubernetes_server import KubernetesServer
+from kubernetes_server import Asked, KubernetesServer, Scripted
 
-from serving.release.backend import RejectedError, UnconfirmedError
-from serving.release.cluster.api import KubernetesApi
+from serving.release.backend import RejectedError, UnconfirmedError, UnreachableError
+from serving.release.cluster.api import PAUSES, KubernetesApi
 from serving.release.cluster.knative import KnativeBackend, Plan, Revisions, plan
 from serving.release.cluster.waiting import Patience
 from serving.release.traffic import Traffic, all_to
@@ -134,7 +134,9 @@ def test_a_version_that_does_not_come_up_gets_nothing(
     """Verify that a revision which never gets ready ends the step, with all traffic where it was."""
     server.put(SERVICE, champion())
     knative.broken.add("13")
-    with pytest.raises(RejectedError, match=r"the revision of version 13 is not ready .* it gets no traffic"):
+    with pytest.raises(
+        RejectedError, match=r"the revision of version 13 is not ready .* it is given no traffic"
+    ):
         backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
     assert backend.traffic("flights") == all_to("12")
     assert knative.split == [{"12": 100}]
@@ -159,17 +161,128 @@ def test_nobody_waits_for_a_revision(server: KubernetesServer, knative: Knative,
     assert knative.split[-1] == {"12": 100} and not any("14" in split for split in knative.split)
 
 
+def test_after_a_restart_a_revision_is_still_waited_for(
+    server: KubernetesServer, knative: Knative, api: KubernetesApi, patience: Patience, slept: list[float]
+) -> None:
+    """Verify that a process which finds its version in the spec gives it nothing before its revision is ready: until
+    then the percentage is the bad version's of the release before."""
+    server.put(SERVICE, champion())
+    first = Asking(KnativeBackend(api, "prod", predictor, patience=patience), slept)
+    first.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    first.set_traffic("flights", all_to("12"))
+    knative.broken.add("14")
+    with pytest.raises(UnconfirmedError, match="the revision of version 14 is not ready"):
+        first.backend.set_traffic("flights", Traffic({"12": 90, "14": 10}))
+    second = KnativeBackend(api, "prod", predictor, patience=patience)
+    for _ in range(2):
+        with pytest.raises(UnconfirmedError, match="the revision of version 14 is not ready"):
+            second.set_traffic("flights", Traffic({"12": 90, "14": 10}))
+    assert knative.split[-1] == {"12": 100}
+    knative.broken.clear()
+    second.set_traffic("flights", Traffic({"12": 90, "14": 10}))
+    assert knative.split[-2:] == [{"12": 100}, {"12": 90, "14": 10}]
+
+
+def test_a_second_try_gives_no_more_than_the_first(
+    server: KubernetesServer, knative: Knative, backend: Asking
+) -> None:
+    """Verify that a version which did not come up in time is waited for at every try, and never gets the share."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    backend.set_traffic("flights", all_to("12"))
+    knative.broken.add("14")
+    for _ in range(3):
+        with pytest.raises(
+            RejectedError, match=r"version 14 is not ready .*\(waited 5 s\); it is given no traffic"
+        ):
+            backend.set_traffic("flights", Traffic({"12": 90, "14": 10}))
+    assert knative.split == [{"12": 100}, {"12": 90, "13": 10}, {"12": 100}]
+
+
+def test_a_promotion_that_overtakes_the_first_step_waits_as_well(
+    server: KubernetesServer, knative: Knative, backend: Asking
+) -> None:
+    """Verify that a person's promotion gives a version everything only once its revision is ready."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    backend.set_traffic("flights", all_to("12"))
+    knative.broken.add("14")
+    for traffic in (Traffic({"12": 90, "14": 10}), all_to("14")):
+        with pytest.raises(UnconfirmedError, match="the revision of version 14 is not ready"):
+            backend.backend.set_traffic("flights", traffic)
+    assert knative.split[-1] == {"12": 100}
+    knative.broken.clear()
+    backend.set_traffic("flights", all_to("14"))
+    assert knative.split[-2:] == [{"12": 100}, {"14": 100}]
+
+
 def test_what_overtakes_an_unconfirmed_percentage_brings_back_what_was_confirmed(
     server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
-    """Verify that a way back which nobody obeys ends at the last confirmed split."""
+    """Verify that a step which nobody obeys ends at the last confirmed split."""
     server.put(SERVICE, champion())
     backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
     server.controllers.clear()
     with pytest.raises(UnconfirmedError):
         backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
     with pytest.raises(RejectedError, match="put back"):
+        backend.set_traffic("flights", Traffic({"12": 80, "13": 20}))
+    assert server.objects[SERVICE]["spec"]["predictor"]["canaryTrafficPercent"] == 10
+
+
+def test_a_way_back_that_is_late_stays_told(
+    server: KubernetesServer, knative: Knative, backend: Asking
+) -> None:
+    """Verify that a rollback which Knative does not do in time is not undone."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers.clear()
+    with pytest.raises(RejectedError, match=r"\(waited 5 s\); it stays told"):
         backend.set_traffic("flights", all_to("12"))
+    assert server.objects[SERVICE]["spec"]["predictor"]["canaryTrafficPercent"] == 0
+
+
+def test_a_percentage_that_nobody_confirmed_is_not_put_back(
+    server: KubernetesServer,
+    knative: Knative,
+    api: KubernetesApi,
+    backend: Asking,
+    patience: Patience,
+    slept: list[float],
+) -> None:
+    """Verify that after a restart a percentage which Knative does not do is not said to be what was before."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers.clear()
+    with pytest.raises(UnconfirmedError):
+        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    second = Asking(KnativeBackend(api, "prod", predictor, patience=patience), slept)
+    with pytest.raises(RejectedError, match="what was before is not known, so it stays told"):
+        second.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+
+
+def test_what_could_not_be_put_back_is_put_back_at_the_next_call(
+    server: KubernetesServer, knative: Knative, backend: Asking, slept: list[float]
+) -> None:
+    """Verify that an outage at the end of the time does not begin it anew."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers.clear()
+    with pytest.raises(UnconfirmedError):
+        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    slept.append(60.0)
+    down = Scripted(503, b'{"message": "down"}')
+
+    def last_answer(asked: Asked) -> str | None:
+        server.scripted += [down] * (len(PAUSES) + 1)
+        return None
+
+    server.forbids = last_answer
+    with pytest.raises(UnreachableError):
+        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    server.forbids = lambda asked: None
+    with pytest.raises(RejectedError, match="its percentage is put back"):
+        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
     assert server.objects[SERVICE]["spec"]["predictor"]["canaryTrafficPercent"] == 10
 
 

@@ -53,3 +53,11 @@ def test_a_time_in_which_nobody_could_be_asked_does_not_count() -> None:
     time.now += 60.0
     time.trial.begin()
     assert time.outcome([NO] * 9) == ("why", 4)
+
+
+@pytest.mark.parametrize(("answer", "refused"), [(NO, True), (SILENT, False)])
+def test_a_refusal_is_no_silence(answer: bool | None, refused: bool) -> None:
+    """Verify that who gives up can tell a no from a word that never came."""
+    time = Time()
+    assert time.outcome([answer] * 30)[0] is not None
+    assert time.trial.refused is refused
