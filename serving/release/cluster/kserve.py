@@ -20,7 +20,7 @@ from serving.release.cluster import naming
 from serving.release.cluster.api import HTTP_ROUTE, INFERENCE_SERVICE, KubernetesApi, Object
 from serving.release.cluster.http_route import FOREIGN
 from serving.release.cluster.waiting import Patience, Trial
-from serving.release.traffic import Traffic
+from serving.release.traffic import Traffic, undivided
 from windlass.errors import WindlassError
 
 Predictors = Callable[[str, str], Mapping[str, Any]]
@@ -34,10 +34,15 @@ _SCALING = frozenset({"minReplicas", "maxReplicas", "scaleTarget", "scaleMetric"
 
 @dataclass(frozen=True)
 class _Told:
-    """What an InferenceService was told, and KServe does not do yet; `before` is as it was confirmed last."""
+    """What an InferenceService was told, and KServe does not do yet.
+
+    Attributes:
+        before: as it was confirmed last; None where that is not known.
+        dropped: why KServe will never do it.
+    """
 
     traffic: Traffic
-    before: Object
+    before: Object | None
     dropped: str | None
     trial: Trial
 
@@ -73,7 +78,7 @@ class KServeBackend:
             raise
         del self._told[model]
         if problem is not None:
-            raise RejectedError(f"{problem}; {self._restore(model, told.before)}")
+            raise RejectedError(f"{problem}; {self._after(model, told)}")
 
     def _tell(self, model: str, traffic: Traffic, weights: Mapping[str, int], former: _Told | None) -> _Told:
         before: list[Object] = []
@@ -94,8 +99,21 @@ class KServeBackend:
                 "backend gateway"
             )
         # what was before a change that nobody confirmed is still what was in force last
-        kept = before[-1] if former is None else former.before
+        kept = self._confirmed(model, before[-1]) if former is None else former.before
         return _Told(traffic, kept, self._dropped(model, written, weights), Trial(self._patience))
+
+    def _confirmed(self, model: str, live: Object) -> Object | None:
+        """It, if KServe does what it says: a process that is gone may have told canaries that get nothing."""
+        canaries = live["spec"].get("canary")
+        if not canaries:
+            return live
+        shares = {entry["predictor"]["name"]: entry["trafficPercent"] for entry in canaries}
+        stable = _stable(live)
+        weights = {name.removeprefix("v"): int(share) for name, share in shares.items()}
+        weights[str(stable)] = 100 - sum(weights.values())
+        route = self._api.get(HTTP_ROUTE, self._namespace, model)
+        says = Traffic({version: weight for version, weight in weights.items() if weight})
+        return live if route is not None and read_route(route, model, stable) == says else None
 
     def traffic(self, model: str) -> Traffic | None:
         """What the HTTPRoute does that KServe made; rules that disagree read as no weights at all."""
@@ -158,6 +176,15 @@ class KServeBackend:
                 f"(version {', '.join(silent)}): KServe 0.20 does that; use 0.21 or backend gateway"
             )
         return None, f"the {where} says {dict(found.weights)}, not {dict(traffic.weights)}"
+
+    def _after(self, model: str, told: _Told) -> str:
+        """Bring back what was before, where that is known and better; says what is told now."""
+        if told.dropped is None and undivided(told.traffic):
+            # a way back that is only late must not be undone
+            return "it stays told"
+        if told.before is None:
+            return "what was before is not known, so this stays told"
+        return self._restore(model, told.before)
 
     def _restore(self, model: str, before: Object) -> str:
         def back(live: Object) -> Object:

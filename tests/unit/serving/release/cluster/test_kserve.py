@@ -169,7 +169,7 @@ def test_a_canary_without_traffic_is_caught(
 def test_what_overtakes_an_unconfirmed_step_brings_back_what_was_confirmed(
     server: KubernetesServer, backend: Asking
 ) -> None:
-    """Verify that nobody waits for KServe, and that a way back which it does not take ends where KServe last agreed."""
+    """Verify that nobody waits for KServe, and that a step which it does not take ends where KServe last agreed."""
     server.controllers.append(kserve(server, "0.21"))
     server.put(SERVICE, champion())
     backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
@@ -177,7 +177,39 @@ def test_what_overtakes_an_unconfirmed_step_brings_back_what_was_confirmed(
     with pytest.raises(UnconfirmedError, match=r"not \{'12': 50, '13': 50\}"):
         backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
     with pytest.raises(RejectedError, match=r"\(waited 5 s\); what was before is told again"):
+        backend.set_traffic("flights", Traffic({"12": 80, "13": 20}))
+    assert [c["trafficPercent"] for c in server.objects[SERVICE]["spec"]["canary"]] == [10]
+
+
+def test_a_way_back_that_is_late_stays_told(server: KubernetesServer, backend: Asking) -> None:
+    """Verify that a rollback which KServe does not do in time is not undone."""
+    server.controllers.append(kserve(server, "0.21"))
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers.clear()
+    with pytest.raises(RejectedError, match=r"\(waited 5 s\); it stays told"):
         backend.set_traffic("flights", all_to("12"))
+    assert "canary" not in server.objects[SERVICE]["spec"]
+
+
+def test_after_a_restart_a_canary_that_gets_nothing_is_not_what_was_before(
+    server: KubernetesServer, api: KubernetesApi, backend: Asking, patience: Patience, slept: list[float]
+) -> None:
+    """Verify that a process which finds a step that KServe does not do does not say that it brought something back,
+    and that one which finds a step in force does bring it back."""
+    server.controllers.append(kserve(server, "0.20"))
+    server.put(SERVICE, champion())
+    with pytest.raises(UnconfirmedError):
+        backend.backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    second = Asking(KServeBackend(api, "prod", predictor, patience=patience), slept)
+    with pytest.raises(RejectedError, match="what was before is not known, so this stays told"):
+        second.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers[:] = [kserve(server, "0.21")]
+    second.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    server.controllers.clear()
+    third = Asking(KServeBackend(api, "prod", predictor, patience=patience), slept)
+    with pytest.raises(RejectedError, match="what was before is told again"):
+        third.set_traffic("flights", Traffic({"12": 50, "13": 50}))
     assert [c["trafficPercent"] for c in server.objects[SERVICE]["spec"]["canary"]] == [10]
 
 
