@@ -77,11 +77,14 @@ class ReleaseController:
         self._commands = commands
         self._listener = listener
         self._histories: dict[str, History] = {}
-        self._repairing: dict[str, Traffic] = {}
+        #: What the wire showed of routes that are repaired, and not known to be; None where an earlier process saw it.
+        self._repairing: dict[str, Traffic | None] = {}
         for model in store.models():
             found = _newest(store, model)
             if found is not None:
                 self._histories[model] = found
+                if found.repaired:
+                    self._repairing[model] = None
 
     def recover(self) -> None:
         """Carry out what was decided and not confirmed, for every model; call once servers and proxy are up."""

@@ -7,7 +7,7 @@ Records, in the order of their writing:
   on or `command` whose wish it was: enough to decide it again (`replay.py`);
 * `confirmed`: decision `seq` is in force;
 * `failed`: carrying decision `seq` out failed, with the reason; it is tried again;
-* `repaired`: the traffic on the wire was not the decided one and was set again.
+* `repaired`: the traffic on the wire was not the decided one and is set again; nothing is decided until it is in force.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class History:
         noted: whether a failure of carrying it out is in the journal.
         last: the newest decision.
         pairs: paired values up to it.
+        repaired: whether the last thing that was done was to repair the route; that may not be in force yet.
     """
 
     entry: Entry
@@ -50,6 +51,7 @@ class History:
     noted: bool = False
     last: Record | None = None
     pairs: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    repaired: bool = False
 
     @property
     def release(self) -> Release:
@@ -60,7 +62,7 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
     """What the records say; None where not even the first was completed."""
     current: ReleaseState | None = None
     seq = failures = 0
-    noted = False
+    noted = repaired = False
     unconfirmed: Record | None = None
     last: Record | None = None
     pairs: dict[str, Sequence[float]] = {}
@@ -71,14 +73,14 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
             )
         elif record["kind"] == "decision" and current is not None:
             current = state.from_json(record["state"], current.release)
-            seq, last = record["seq"], record
+            seq, last, repaired = record["seq"], record, False
             told = record.get("evidence")
             if current.rules > 1 and told is not None and told.get("paired"):
                 pairs.update(evidence_json.from_json(told, pairs).paired)
             if record["acts"]:
                 unconfirmed, failures, noted = record, 0, False
         elif record["kind"] == "repaired" and current is not None:
-            current = state.recounted(current)
+            current, repaired = state.recounted(current), True
         elif unconfirmed is not None and record.get("seq") == unconfirmed["seq"]:
             if record["kind"] == "confirmed":
                 unconfirmed = None
@@ -89,7 +91,7 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
         return None
     if unconfirmed is None:
         failures, noted = 0, False
-    return History(entry, current, seq, unconfirmed, failures, noted, last, pairs)
+    return History(entry, current, seq, unconfirmed, failures, noted, last, pairs, repaired)
 
 
 def read(path: Path) -> History | None:

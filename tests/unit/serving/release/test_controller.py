@@ -477,21 +477,27 @@ def test_a_way_back_that_is_not_confirmed_is_asked_for_until_it_is(tmp_path, doc
     assert world.routes["flights"] == {"12": 100} and kinds(tmp_path)[-1] == "confirmed"
 
 
+def late(world, looks):
+    """Let the router do what it is told, and say so at look number `looks`; what it was told."""
+    working, told = world.set_traffic, []
+
+    def tell(model, traffic):
+        told.append(traffic)
+        working(model, traffic)
+        if len(told) < looks:
+            raise UnconfirmedError("nobody has said yes")
+
+    world.set_traffic = tell
+    return told
+
+
 def test_a_repair_that_is_not_confirmed_is_told_again_and_written_once(tmp_path, document):
     """Verify that a route which reads as it should is asked about until its router has said so."""
     world = World(tmp_path)
     controller = world.controller()
     controller.start(release_of(document))
     world.routes["flights"] = {"12": 20, "13": 80}
-    working, told = world.set_traffic, []
-
-    def tell(model, traffic):
-        told.append(traffic)
-        working(model, traffic)
-        if len(told) < 3:
-            raise UnconfirmedError("nobody has said yes")
-
-    world.set_traffic = tell
+    told = late(world, 3)
     for _ in range(2):
         with pytest.raises(UnconfirmedError):
             controller.observe("flights", Evidence(START))
@@ -501,6 +507,27 @@ def test_a_repair_that_is_not_confirmed_is_told_again_and_written_once(tmp_path,
     world.routes["flights"] = {"12": 20, "13": 80}
     controller.observe("flights", Evidence(START))
     assert kinds(tmp_path).count("repaired") == 2
+
+
+def test_a_repair_that_is_not_confirmed_is_told_again_after_a_restart(tmp_path, document):
+    """Verify that an engine which finds the repaired route decides nothing before its router has said yes to it."""
+    world = World(tmp_path)
+    controller = world.controller()
+    controller.start(release_of(document))
+    world.routes["flights"] = {"12": 20, "13": 80}
+    told = late(world, 3)
+    with pytest.raises(UnconfirmedError):
+        controller.observe("flights", Evidence(START))
+    written = kinds(tmp_path)
+    when, seen = next(iter(story("good")))
+    world.clock.advance_to(when)
+    restarted = world.controller()
+    with pytest.raises(UnconfirmedError):
+        restarted.observe("flights", seen)
+    assert kinds(tmp_path) == written and written[-1] == "repaired"
+    for _ in range(2):
+        restarted.observe("flights", seen)
+    assert len(told) == 3 and kinds(tmp_path)[len(written) :] == ["decision"]
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["one-engine", "restarted"])
