@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -69,8 +70,10 @@ class Remembered:
         self._backend = backend
         self._for_s = for_s
         self._clock = clock
-        self._known: tuple[float, Traffic | None] | None = None
+        #: How many changes were told when it was asked, when that was, and what it said.
+        self._known: tuple[int, float, Traffic | None] | None = None
         self._changes = 0
+        self._counting = threading.Lock()
         self._awaits = False
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
@@ -87,12 +90,11 @@ class Remembered:
 
     def traffic(self, model: str) -> Traffic | None:
         now, known, changes = self._clock(), self._known, self._changes
-        if known is not None and now - known[0] < self._for_s:
-            return known[1]
+        if known is not None and known[0] == changes and now - known[1] < self._for_s:
+            return known[2]
         found = self._backend.traffic(model)
-        # an answer may be older than a change that was told while it was on its way
-        if changes == self._changes:
-            self._known = (now, found)
+        # an answer may be older than a change that was told while it was on its way: it is kept under the count before
+        self._known = (changes, now, found)
         return found
 
     @property
@@ -108,8 +110,8 @@ class Remembered:
 
     def forget(self) -> None:
         """Ask at the next look: something has changed, or may have. May be called by any thread."""
-        self._changes += 1
-        self._known = None
+        with self._counting:
+            self._changes += 1
 
 
 class Chosen:

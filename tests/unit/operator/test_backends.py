@@ -68,6 +68,23 @@ def test_an_answer_that_is_older_than_a_change_is_not_kept() -> None:
     assert found.traffic("flights") == NEW
 
 
+def test_a_change_that_is_told_while_an_answer_is_kept_is_not_missed() -> None:
+    """Verify the last moment: the answer has been found new enough, and is about to be remembered."""
+    wire, told = Wire(), []
+
+    class Raced(Remembered):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "_known" and value is not None and not told:
+                told.append(name)
+                wire.now = NEW
+                self.forget()
+            super().__setattr__(name, value)
+
+    found = Raced(wire, 60.0)
+    assert found.traffic("flights") == OLD and told
+    assert found.traffic("flights") == NEW
+
+
 @pytest.mark.parametrize(
     ("fails", "awaits"),
     [(None, False), (UnconfirmedError("not yet"), True), (RejectedError("no"), False)],
