@@ -69,8 +69,9 @@ class Dispatcher:
         """The turn of `key` failed; seconds until it is tried again."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = min(FIRST_RETRY_S * 2.0 ** (failures - 1), LAST_RETRY_S)
-        # one that was woken meanwhile waits as well: it would fail the same way
-        self._again.pop(key, None)
+        # news may be what helps, as a person's rollback; but not at once, where every turn that fails brings news
+        if self._again.pop(key, None) is not None:
+            pause = FIRST_RETRY_S
         self._over(key, pause)
         return pause
 

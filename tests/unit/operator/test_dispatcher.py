@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from windlass.operator.dispatcher import LAST_RETRY_S, Dispatcher
+from windlass.operator.dispatcher import FIRST_RETRY_S, LAST_RETRY_S, Dispatcher
 
 A, B, C = ("release", "team", "a"), ("release", "team", "b"), ("release", "team", "c")
 
@@ -79,13 +79,12 @@ def test_the_next_turn_is_when_it_was_asked_for(dispatcher: Dispatcher, time: Ti
 
 
 def test_what_fails_is_tried_again_more_and_more_seldom(dispatcher: Dispatcher, time: Time) -> None:
-    """Verify growing pauses with an end, that a wake does not shorten one, and that a success begins anew."""
+    """Verify growing pauses with an end, and that a success begins anew."""
     pauses = []
     for _ in range(8):
         dispatcher.wake(A)
         time.now += 1000
         dispatcher.take(1)
-        dispatcher.wake(A)
         pauses.append(dispatcher.failed(A))
         assert dispatcher.take(1) == []
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, LAST_RETRY_S, LAST_RETRY_S, LAST_RETRY_S]
@@ -95,6 +94,23 @@ def test_what_fails_is_tried_again_more_and_more_seldom(dispatcher: Dispatcher, 
     dispatcher.wake(A)
     dispatcher.take(1)
     assert dispatcher.failed(A) == 1.0
+
+
+def test_news_during_a_turn_that_fails_waits_for_a_moment_only(dispatcher: Dispatcher, time: Time) -> None:
+    """Verify that a person's command does not wait for the pause that many failures brought, and that without further
+    news the pauses go on growing."""
+    for _ in range(6):
+        dispatcher.wake(A)
+        dispatcher.take(1)
+        dispatcher.failed(A)
+        time.now += 1000
+    dispatcher.take(1)
+    dispatcher.wake(A)
+    assert dispatcher.failed(A) == FIRST_RETRY_S
+    assert dispatcher.take(1) == []
+    time.now += FIRST_RETRY_S
+    assert [due.key for due in dispatcher.take(1)] == [A]
+    assert dispatcher.failed(A) == LAST_RETRY_S
 
 
 def test_nothing_due_means_waiting(dispatcher: Dispatcher) -> None:
