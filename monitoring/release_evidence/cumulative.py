@@ -85,12 +85,15 @@ class Cumulative:
 
     @property
     def held(self) -> int:
-        """Requests and units in memory."""
-        return self._outcomes.held
+        """Requests, units, pairs and labels in memory, of some 300 bytes each."""
+        joined = 0 if self._pairs is None else self._pairs.held
+        return self._outcomes.held + joined + (0 if self._losses is None else self._losses.held)
 
     def add(self, second: int, answers: Sequence[Answer], labels: Sequence[Label]) -> None:
         """Take all that became known within (second - 1, second], epoch seconds."""
         self._outcomes.finish(float(second - 1))
+        if self._losses is not None:
+            self._losses.forget(float(second - 1))
         if answers:
             waited_for = [answer for answer in answers if not answer.mirrored]
             accesses = [self._access(answer) for answer in waited_for]

@@ -21,13 +21,15 @@ from serving.release.journal import evidence_json
 from windlass.errors import UsageError, WindlassError
 
 MOST_RELEASES = 64
-#: requests and units in memory, of all releases together; each takes some 300 bytes
+#: requests, units, pairs and labels in memory, of all releases together; each takes some 300 bytes
 MOST_HELD = 1_000_000
 #: paired values of one answer; who asks again has the next ones
 MOST_PAIRED = 500_000
 #: clocks differ
 AHEAD_S = 60.0
 FORGOTTEN_AFTER_S = 86_400.0
+#: where there is no room, a release that nobody asked for in so long gives way to one that somebody asks for
+IDLE_S = 600.0
 #: how long a question waits for what is not read yet, and how long one release is read for before another's turn
 PATIENCE_S = 2.0
 TURN_S = 0.2
@@ -48,11 +50,13 @@ class _Live:
         read: everything that became known up to this second is counted.
         asked: when it was last asked for, on the monotonic clock.
         spent_s: seconds that the reading up to the first answer took so far; None once that was given.
+        needs: what it held when there was no room for it and it was put aside, uncounted; None of one that is counted.
     """
 
     def __init__(self, question: Question, threshold: float) -> None:
         self._threshold = threshold
         self.asked = 0.0
+        self.needs: int | None = None
         self.begin(question)
 
     def begin(self, question: Question) -> None:
@@ -110,6 +114,7 @@ class Releases:
         """
         live = self._find(question)
         live.asked = self._clock()
+        self._readmit(live)
         deadline = self._clock() + PATIENCE_S
         while self._behind(live):
             if self._clock() > deadline:
@@ -127,7 +132,7 @@ class Releases:
     def work(self) -> bool:
         """Read on for a moment for one release that is behind; whether any is."""
         behind = [live for live in self._live.values() if live.rows is not None]
-        if not behind or self._held > MOST_HELD:
+        if not behind:
             return False
         self._turn += 1
         # whoever asks next begins where this ended, and is told why
@@ -140,9 +145,48 @@ class Releases:
         before = self._clock() - FORGOTTEN_AFTER_S
         self._live = {key: live for key, live in self._live.items() if live.asked > before}
 
-    @property
-    def _held(self) -> int:
-        return sum(live.cumulative.held for live in self._live.values())
+    def _held(self, without: _Live | None = None) -> int:
+        return sum(live.cumulative.held for live in self._live.values() if live is not without)
+
+    def _drop(self, live: _Live) -> None:
+        self._live = {key: other for key, other in self._live.items() if other is not live}
+
+    def _idle(self) -> _Live | None:
+        """The release that was asked for longest ago, where that is long enough."""
+        longest = min(self._live.values(), key=lambda live: live.asked, default=None)
+        return None if longest is None or longest.asked > self._clock() - IDLE_S else longest
+
+    def _readmit(self, live: _Live) -> None:
+        """Count a release that was put aside again, once there is room for what it held.
+
+        Raises:
+            WaitError: there is none.
+        """
+        if live.needs is None:
+            return
+        while self._held(live) + live.needs > MOST_HELD:
+            idle = self._idle()
+            if idle is None or live.needs > MOST_HELD:
+                raise WaitError(_no_room(live))
+            self._drop(idle)
+        live.needs = None
+
+    def _make_room(self, live: _Live) -> None:
+        """Leave out whom nobody asks for, then put the one that holds most aside: the others go on.
+
+        Raises:
+            WaitError: it is this one.
+        """
+        while self._held() > MOST_HELD:
+            idle = self._idle()
+            if idle is not None:
+                self._drop(idle)
+                continue
+            most = max(self._live.values(), key=lambda other: other.cumulative.held)
+            most.needs = most.cumulative.held
+            most.begin(most.question)
+            if most is live:
+                raise WaitError(_no_room(live))
 
     def _find(self, question: Question) -> _Live:
         key = (question.release.namespace, question.release.name)
@@ -160,9 +204,13 @@ class Releases:
                 )
             # one of that name was deleted, and this one is new
         elif len(self._live) >= MOST_RELEASES:
-            raise WaitError(
-                f"{MOST_RELEASES} releases are asked for here already; one is forgotten when nobody asks for a day"
-            )
+            idle = self._idle()
+            if idle is None:
+                raise WaitError(
+                    f"{MOST_RELEASES} releases are asked for here already; the next one takes the place of one that "
+                    f"nobody asks for in {IDLE_S / 60:.0f} minutes: end a release"
+                )
+            self._drop(idle)
         self._live[key] = _Live(question, self._threshold(question.release.model))
         return self._live[key]
 
@@ -209,17 +257,15 @@ class Releases:
             WaitError: a file was replaced meanwhile, or there is no room.
         """
         assert live.rows is not None  # noqa: S101 - it is behind
-        if self._held > MOST_HELD:
-            raise WaitError(
-                f"{self._held} requests and units of live releases wait for what becomes of them, and {MOST_HELD} may; "
-                "end a release, or give one a shorter outcomeDelay"
-            )
-        begun = self._clock()
+        begun, others = self._clock(), self._held(live)
         try:
             for found in live.rows:
                 live.cumulative.add(found.second, found.answers, found.labels)
                 live.read = found.second
                 self.rows += len(found.answers) + len(found.labels)
+                if others + live.cumulative.held > MOST_HELD:
+                    self._make_room(live)
+                    others = self._held(live)
                 if self._clock() - begun > TURN_S:
                     return
             live.rows = None
@@ -227,9 +273,11 @@ class Releases:
             # what was counted is a number of whole seconds
             live.rows = None
             raise WaitError("files of the store were replaced while they were read; ask again") from error
+        except WaitError:
+            raise
         except BaseException:
             live.rows = None
-            self._live = {key: other for key, other in self._live.items() if other is not live}
+            self._drop(live)
             raise
         finally:
             if live.spent_s is not None:
@@ -246,6 +294,14 @@ def _enrol(live: _Live, question: Question) -> None:
         live.question = question
     else:
         live.begin(question)
+
+
+def _no_room(live: _Live) -> str:
+    return (
+        f"{live.needs} requests and units of release {live.question.release.name} wait for what becomes of them, more "
+        f"than of any other, and {MOST_HELD} of all releases may; it is counted again, from its beginning, when there "
+        "is room: end another release, or give this one a shorter outcomeDelay"
+    )
 
 
 def _progress(live: _Live) -> str:

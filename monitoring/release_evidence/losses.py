@@ -6,6 +6,7 @@ is new.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from itertools import islice
 
@@ -14,6 +15,10 @@ from monitoring.release_evidence.times import Times
 
 #: Pairs that wait for their label, and labels that wait for their pair; the oldest are forgotten first.
 MOST_WAITING = 500_000
+#: Seconds for which a label waits for the second answer to its request, where it is told how late it is.
+EARLY_S = 600.0
+#: Differences that are known and take as much memory as one pair that waits.
+KNOWN_AS_ONE = 32
 
 
 class Losses:
@@ -28,7 +33,7 @@ class Losses:
         self._pairs: dict[str, tuple[float, float]] = {}
         self._early: dict[str, Label] = {}
         self._new: list[tuple[float, str, float]] = []
-        self._known: list[float] = []
+        self._known = array("d")
 
     def add_pair(self, request_id: str, champion: float, candidate: float) -> None:
         """Add the two scores of a request; the first ones of an id are kept, as with its labels."""
@@ -52,8 +57,23 @@ class Losses:
     def settle(self) -> None:
         """Put what is new at the end, by the time of its label: whatever comes later comes after it."""
         # ties go by id, so that a sequential verdict never depends on which log was read first
-        self._known += [difference for _, _, difference in sorted(self._new)]
+        self._known.extend(difference for _, _, difference in sorted(self._new))
         self._new.clear()
+
+    def forget(self, moment: float) -> None:
+        """Leave out the labels that have waited too long at this moment (epoch seconds): nobody mirrored theirs."""
+        gone = []
+        for name, label in self._early.items():
+            if self._times.of_label(label) > moment - EARLY_S:
+                break
+            gone.append(name)
+        for name in gone:
+            del self._early[name]
+
+    @property
+    def held(self) -> int:
+        """Pairs and labels in memory, of some 300 bytes each; what is known counts as what it takes."""
+        return len(self._pairs) + len(self._early) + len(self._new) + len(self._known) // KNOWN_AS_ONE
 
     def differences(self) -> tuple[float, ...]:
         """All that is known; what is new since the last call stands at the end, by the time of its label."""

@@ -24,6 +24,7 @@ from datetime import timedelta
 from itertools import islice
 
 from monitoring.labels import Label
+from monitoring.release_evidence.ended import Ended
 from monitoring.release_evidence.times import PRESENT, Times
 from serving.release.envoy.access_log import Access
 from serving.release.release import Bandit, Check, Experiment, Release
@@ -33,6 +34,8 @@ from serving.release.statistics.moments import Moments
 MOST_WAITING = 500_000
 #: Seconds for which a reward waits for its request: two logs are not written at the same moment.
 EARLY_S = 60.0
+#: Units that are over and take as much memory as one request that waits.
+OVER_AS_ONE = 32
 #: Share of the rewards that may come too late for what was forgotten before that is a loss that must be told.
 LOST = 0.05
 
@@ -87,7 +90,7 @@ class Outcomes:
         self._early: dict[str, Label] = {}
         self._heard = False
         self._overdue = self._rewarded = self._forgotten = self._late = 0
-        self._over: set[str] = set()
+        self._over = Ended()
         self._units = dict.fromkeys(self._versions, 0)
         self._totals = {
             version: {check.name: Moments() for check in self._checks} for version in self._versions
@@ -196,8 +199,9 @@ class Outcomes:
 
     @property
     def held(self) -> int:
-        """Requests and units in memory: those that wait, and units that are known to be over."""
-        return len(self._open) + len(self._of_request) + len(self._over)
+        """Requests, units and rewards in memory, of some 300 bytes each; what is over counts as what it takes."""
+        waiting = len(self._open) + len(self._of_request) + len(self._early)
+        return waiting + len(self._over) // OVER_AS_ONE
 
     @property
     def waiting(self) -> int:

@@ -72,6 +72,11 @@ class ScorePairs:
             if values:
                 self.latencies[version] = self.latencies[version].plus(values)
 
+    @property
+    def held(self) -> int:
+        """Answers that wait for their partner."""
+        return len(self._waiting)
+
     def sums(self) -> Pairs:
         return Pairs(self._distances.total(), self._differing, dict(self._distances))
 

@@ -316,17 +316,98 @@ def test_bounds_are_kept(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> 
     now = [0.0]
     releases = opened(store, clock=lambda: now[0])
     releases.answer(asked(name="one"))
-    now[0] += live.FORGOTTEN_AFTER_S / 2
+    now[0] += live.IDLE_S / 2
     releases.answer(asked(name="two"))
     with pytest.raises(WaitError, match="2 releases are asked for"):
         releases.answer(asked(name="three"))
-    now[0] += live.FORGOTTEN_AFTER_S / 2
+    now[0] = live.FORGOTTEN_AFTER_S
     releases.forget()
     assert len(releases) == 1
     monkeypatch.setattr(live, "MOST_HELD", 23)
-    with pytest.raises(WindlassError, match="24 requests and units of live releases wait"):
+    with pytest.raises(WindlassError, match="24 requests and units of release three wait"):
         releases.answer(asked(name="three"))
     assert not releases.work()
+
+
+def test_where_there_is_no_room_only_the_release_that_holds_most_waits(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify that the others are answered, and that it is counted again, to the same, when there is room."""
+    for number in range(12):
+        ask(store, number, 1.0, unit=f"{number // 2:016x}")
+    tell(store, 1, 2.0)
+    store.consolidate_until(BEGAN + 10)
+    now = [0.0]
+    releases = opened(store, clock=lambda: now[0])
+    later = datetime.fromtimestamp(BEGAN + 5, UTC).isoformat()
+    big = asked({**EXPERIMENT, "outcomeDelay": "1h"}, name="big")
+    small = asked(SHADOW, name="small", since=later)
+    whole = releases.answer(big)
+    monkeypatch.setattr(live, "MOST_HELD", releases._held() + 2)
+    assert releases.answer(small)["arms"]["2"]["requests"] == 0
+    store.add(
+        *(
+            prediction(f"s{n}", version="1", at=BEGAN + 11, received=BEGAN + 11, route="match")
+            for n in range(6)
+        )
+    )
+    store.consolidate_until(BEGAN + 12)
+    for _ in range(3):
+        assert releases.answer(small)["at"] == datetime.fromtimestamp(BEGAN + 12, UTC).isoformat()
+        with pytest.raises(WaitError, match="of release big wait"):
+            releases.answer(big)
+    assert len(releases) == 2
+    now[0] += live.IDLE_S
+    found = releases.answer(big)
+    assert {**found, "at": ""} == {**whole, "at": ""}
+    assert len(releases) == 1
+
+
+def test_a_release_that_nobody_asks_for_gives_way(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that what fills every place blocks no other release for longer than it is asked for."""
+    ask(store, 1, 1.0)
+    store.consolidate_until(BEGAN + 10)
+    monkeypatch.setattr(live, "MOST_RELEASES", 2)
+    now = [0.0]
+    releases = opened(store, clock=lambda: now[0])
+    releases.answer(asked(name="invented"))
+    now[0] += live.IDLE_S - 1
+    releases.answer(asked(name="asked-for"))
+    with pytest.raises(WaitError, match="end a release"):
+        releases.answer(asked(name="real"))
+    now[0] += 1
+    assert releases.answer(asked(name="real"))["arms"]["2"]["units"] == 1
+    with pytest.raises(WaitError, match="end a release"):
+        releases.answer(asked(name="invented"))
+
+
+def test_an_experiment_of_more_units_than_may_wait_goes_on(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify that units which are over take no place of those that wait."""
+    monkeypatch.setattr(live, "MOST_HELD", 12)
+    for number in range(200):
+        ask(store, number, number + 0.5)
+    store.consolidate_until(BEGAN + 260)
+    experiment = {**EXPERIMENT, "outcomeDelay": "1s", "maxDuration": "1h", "period": "1h"}
+    found = opened(store).answer(asked(experiment))
+    assert (found["arms"]["1"]["units"], found["arms"]["2"]["units"]) == (100, 100)
+
+
+def test_what_a_shadow_holds_counts(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        for version in "12" if number < 3 else "1":
+            ask(store, number, 1.0, version=version, mirrored=version == "2")
+        tell(store, number + 3, 2.0)
+    store.consolidate_until(BEGAN + 10)
+    releases = opened(store)
+    releases.answer(asked(SHADOW))
+    # 3 pairs without a label, 5 answers without a copy, 5 labels of those
+    assert releases._held() == 13
+    store.add(label("elsewhere", 1, at=BEGAN + 700, received=BEGAN + 700))
+    store.consolidate_until(BEGAN + 700)
+    releases.answer(asked(SHADOW))
+    assert releases._held() == 8
 
 
 def test_another_release_of_the_name_is_a_conflict_unless_it_began_later(store: EventStore) -> None:
