@@ -83,7 +83,7 @@ def _carry_out(
 ) -> Decision | None:
     """The decision; None of one that an earlier try took, and that is in force now."""
     assert seen.command is not None  # noqa: S101 - see above
-    if work.decided.get(seen.name) == seen.command:
+    if work.decided.get(seen.name) == seen.command or _decided_before(work, seen, wanted):
         if stuck is not None:
             raise WindlassError(str(stuck)) from stuck
         return None
@@ -102,6 +102,17 @@ def _carry_out(
         # a process that crashed may have decided that very command
         raise WindlassError(str(stuck)) from stuck
     return decision
+
+
+def _decided_before(work: Work, seen: Seen, wanted: Wanted) -> bool:
+    """Whether the journal's newest decision is that very command, and nobody has said yet that it is handled: the
+    process that took it did not get any further."""
+    read = work.read(seen)
+    if isinstance(read, UsageError) or seen.status.get("handledCommand") == seen.command:
+        return False
+    newest = next((r for r in reversed(work.place.records(read)) if r["kind"] == "decision"), None)
+    cause = None if newest is None else newest.get("cause")
+    return cause == {"command": wanted.command, "by": seen.by, "to": wanted.to}
 
 
 def _stuck(work: Work, controller: ReleaseController) -> WindlassError | None:

@@ -70,7 +70,8 @@ def test_an_answer_that_is_older_than_a_change_is_not_kept() -> None:
 
 def test_a_change_that_is_told_while_an_answer_is_kept_is_not_missed() -> None:
     """Verify the last moment: the answer has been found new enough, and is about to be remembered."""
-    wire, told = Wire(), []
+    wire = Wire()
+    told: list[str] = []
 
     class Raced(Remembered):
         def __setattr__(self, name: str, value: object) -> None:

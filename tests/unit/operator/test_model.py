@@ -353,6 +353,38 @@ def test_a_command_that_is_not_confirmed_is_neither_done_nor_decided_twice(
     assert not {"CommandIgnored", "CommandRefused"} & set(stage.events())
 
 
+@pytest.mark.parametrize(
+    ("command", "phase"), [("abort", "Aborted"), ("promote", "Promoted"), ("rollback", "RolledBack")]
+)
+def test_a_command_that_another_process_decided_is_carried_out_and_not_ignored(
+    command: str, phase: str
+) -> None:
+    """Verify that a restart between a decision and its confirmation tells nobody that the command came to nothing."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.router().silent = 1
+    stage.command("flights-13", command)
+    assert stage.model.turn() == CONFIRM_EVERY_S
+    stage.restarted().turn()
+    assert stage.phase("flights-13") == phase
+    assert stage.release("flights-13")["status"]["handledCommand"] == command
+    assert "CommandIgnored" not in stage.events()
+
+
+def test_a_command_that_was_carried_out_and_comes_again_is_ignored() -> None:
+    """Verify that the second of two aborts is told as what it is, by any process."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.command("flights-13", "abort")
+    stage.model.turn()
+    assert "CommandIgnored" not in stage.events()
+    stage.command("flights-13", "abort")
+    stage.restarted().turn()
+    assert "CommandIgnored" in stage.events()
+
+
 def test_an_object_that_was_deleted_is_held_until_the_router_has_confirmed() -> None:
     """Verify that the finalizer goes with the champion's traffic, and not before."""
     stage = Stage()
