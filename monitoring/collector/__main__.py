@@ -17,10 +17,10 @@ from monitoring import labels, predictions
 from monitoring.analysis.exporter import AnalysisCollector
 from monitoring.collector import privacy
 from monitoring.collector.app import App
+from monitoring.collector.connection import Connections, listen
 from monitoring.collector.evidence import Evidence
 from monitoring.collector.feedback_log import FeedbackLog
 from monitoring.collector.follower import Follower
-from monitoring.collector.http import Connections, listen
 from monitoring.collector.intake import Intake
 from monitoring.collector.journal import Journal
 from monitoring.collector.names import Names

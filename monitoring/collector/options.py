@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitoring.collector.http import MOST_CONNECTIONS
+from monitoring.collector.connection import MOST_CONNECTIONS
 from windlass.errors import UsageError
 
 

@@ -7,7 +7,7 @@ import contextlib
 import ipaddress
 import signal
 
-from monitoring.collector.http import Connections, listen
+from monitoring.collector.connection import Connections, listen
 from monitoring.retrain.service.app import App, Token
 from monitoring.retrain.service.core import Service
 from windlass.errors import UsageError
