@@ -113,7 +113,8 @@ RETRAINING = Dashboard(
                             "{{result}}",
                         ),
                     ),
-                    "unauthorized: Alertmanager has another token than the trigger, or a stranger asks.",
+                    "unauthorized: Alertmanager has another token than the trigger, or a stranger asks; full: all its "
+                    "connections are taken.",
                     unit="reqps",
                     low=0,
                 ),

@@ -93,7 +93,7 @@ class App:
         if isinstance(handle, Response):
             return handle
         if request.method == "POST" and self._token is not None and not self._token.admits(request):
-            self.metrics.requests["unauthorized"] += 1
+            self.metrics.count("unauthorized")
             refusal = error(401, "send Authorization: Bearer with the token of this service's token file")
             return Response(refusal.status, refusal.body, headers=(("www-authenticate", "Bearer"),))
         return await handle(request)
@@ -132,13 +132,13 @@ class App:
         except WindlassError as problem:
             # never 4xx, whatever it was: Alertmanager sends what was answered by 5xx again
             return error(503, str(problem))
-        self.metrics.requests["accepted"] += 1
+        self.metrics.count("accepted")
         self.metrics.requests["invalid"] += len(problems)
         self._wake()
         return Response(200, _encoded({"signals": decisions, "problems": list(problems)}))
 
     def _invalid(self, message: str) -> Response:
-        self.metrics.requests["invalid"] += 1
+        self.metrics.count("invalid")
         return error(400, message)
 
     async def _health(self, request: Request) -> Response:

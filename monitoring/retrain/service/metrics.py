@@ -17,7 +17,7 @@ from monitoring.retrain.service.events import STATES as ENDINGS
 from monitoring.retrain.signals import PastTrigger
 
 STATES = ("accepted", "submitted", "running", "finished")
-RESULTS = ("accepted", "unauthorized", "invalid")
+RESULTS = ("accepted", "unauthorized", "invalid", "full")
 
 
 class Metrics(Collector):
@@ -26,6 +26,9 @@ class Metrics(Collector):
     def __init__(self, service: Service) -> None:
         self._service = service
         self.requests: Counter[str] = Counter(dict.fromkeys(RESULTS, 0))
+
+    def count(self, result: str) -> None:
+        self.requests[result] += 1
 
     def collect(self) -> Iterator[Metric]:
         watched, now = self._service.watched, self._service.now().at

@@ -57,7 +57,8 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = App(service, token, wake.set, recovered.is_set, namespace)
-    connections = Connections()
+    count = app.metrics.count
+    connections = Connections(refused=lambda: count("invalid"), crowded=lambda: count("full"))
     try:
         server = await listen(app, connections, host, port)
     except (OSError, OverflowError) as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from retrain_service import MODEL, TOKEN, WAIT_S, Around, Served, alert, around, notification, service
 
+from monitoring.collector.connection import MOST_CONNECTIONS
 from monitoring.collector.http import Request
 from monitoring.retrain import journal
 from monitoring.retrain.service.app import App, Token
@@ -143,6 +146,38 @@ def test_what_is_answered(served: Served, method: str, path: str, body: bytes, s
     found, answer = served.ask(method, path, body, BEARER if method == "POST" else {})
     assert found == status, answer
     json.loads(answer)
+
+
+def requests(served: Served, result: str) -> float:
+    """Of the metric, as a scrape has it."""
+    status, answer = served.ask("GET", "/metrics")
+    assert status == 200
+    name = f'windlass_retrain_webhook_requests_total{{result="{result}"}} '
+    (line,) = (line for line in answer.decode().splitlines() if line.startswith(name))
+    return float(line.rsplit(" ", 1)[1])
+
+
+def test_what_comes_to_no_handler_is_counted(served: Served) -> None:
+    before = requests(served, "invalid")
+    with socket.create_connection(("127.0.0.1", served.port), timeout=WAIT_S) as client:
+        client.sendall(b"no HTTP at all\r\n\r\n")
+        assert client.recv(1024).startswith(b"HTTP/1.1 400 ")
+    assert requests(served, "invalid") == before + 1
+
+
+def test_a_signal_that_finds_no_connection_is_counted_and_can_be_sent_again(served: Served) -> None:
+    """Verify that Alertmanager is told 503, which it sends again, and that a scrape shows it meanwhile."""
+    before = requests(served, "full")
+    address = ("127.0.0.1", served.port)
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST_CONNECTIONS):
+            stack.enter_context(socket.create_connection(address, timeout=WAIT_S))
+        assert served.ask("GET", "/health")[0] == served.ask("GET", "/ready")[0] == 200
+        assert served.ask("POST", "/alertmanager", firing(), BEARER)[0] == 503
+        assert requests(served, "full") == before + 1
+    deadline = time.monotonic() + WAIT_S
+    while served.ask("POST", "/alertmanager", firing(), BEARER)[0] != 200:
+        assert time.monotonic() < deadline
 
 
 def test_the_token_is_changed_without_a_restart(served: Served) -> None:
