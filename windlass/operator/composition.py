@@ -74,9 +74,6 @@ def releases(context: Context) -> Reconciler:
         if settings.prometheus_url is None
         else Prometheus(settings.prometheus_url, timeout_s=PROMETHEUS_S)
     )
-    collector = (
-        None if settings.collector_url is None else Collector(settings.collector_url, timeout_s=COLLECTOR_S)
-    )
     context.metrics.show_phases(objects.phases)
     places = {
         namespace: Place(
@@ -92,11 +89,16 @@ def releases(context: Context) -> Reconciler:
             exporter=Exporter(families, namespace),
             metrics=context.metrics,
             prometheus=prometheus,
-            collector=collector,
+            collector=_collector(settings, namespace),
         )
         for namespace in settings.namespaces
     }
     return Releases(objects, places)
+
+
+def _collector(settings: Settings, namespace: str) -> Collector | None:
+    url = settings.collector_of(namespace)
+    return None if url is None else Collector(url, timeout_s=COLLECTOR_S)
 
 
 @dataclass(frozen=True)

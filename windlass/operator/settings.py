@@ -17,6 +17,8 @@ from windlass.errors import UsageError
 #: Written by the kubelet into each pod.
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+#: In an address, the namespace of whom it is for.
+_PLACE = "{namespace}"
 _EVIDENCE = ("runtime", "envoyGateway")
 
 
@@ -31,8 +33,8 @@ class Settings:
         prometheus_url: None where there is none; releases whose checks need it are refused.
         evidence: whose counters say what a version answered: "runtime" (the model servers') or "envoyGateway".
         scrape_interval_s: how often Prometheus asks them.
-        collector_url: the collector of predictions and feedback; None where there is none, then releases that rest on
-            them are refused.
+        collector_url: the collector of predictions and feedback, see `collector_of`; None where there is none, then
+            releases that rest on them are refused.
         mlflow_url: MLflow's server, where the champion's alias moves; None where the cluster alone knows it.
         gateway: of releases that state none.
         serving_options: a YAML file, how versions are served.
@@ -54,6 +56,10 @@ class Settings:
     look_every_s: float = 5.0
     port: int = 8080
     kubeconfig: Path | None = None
+
+    def collector_of(self, namespace: str) -> str | None:
+        """The address of a namespace's collector."""
+        return self.collector_url and self.collector_url.replace(_PLACE, namespace)
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -86,7 +92,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         prometheus_url=_address(env, "WINDLASS_PROMETHEUS_URL", "http://prometheus.monitoring:9090"),
         evidence=evidence,
         scrape_interval_s=_seconds(env, "WINDLASS_SCRAPE_INTERVAL", "15s"),
-        collector_url=_address(env, "WINDLASS_COLLECTOR_URL", "http://windlass-collector:8088"),
+        collector_url=_collector(env, namespaces),
         mlflow_url=_address(env, "MLFLOW_TRACKING_URI", "http://mlflow:5000"),
         gateway=_gateway(env.get("WINDLASS_GATEWAY", "")),
         serving_options=Path(options) if options else None,
@@ -121,6 +127,23 @@ def _address(env: Mapping[str, str], name: str, example: str) -> str | None:
     if not value.startswith(("http://", "https://")):
         raise UsageError(f"{name}={value!r} is not an address; use for example {example}")
     return value.rstrip("/")
+
+
+def _collector(env: Mapping[str, str], namespaces: tuple[str, ...]) -> str | None:
+    name = "WINDLASS_COLLECTOR_URL"
+    url = _address(env, name, "http://windlass-collector:8088")
+    if url is None:
+        return None
+    if any(bracket in url.replace(_PLACE, "") for bracket in "{}"):
+        raise UsageError(f"{name}={url!r}: of what stands in braces {_PLACE} alone is known")
+    if len(namespaces) > 1 and _PLACE not in url:
+        # a collector knows models by their names alone
+        raise UsageError(
+            f"{name}={url!r} is one collector for namespaces {', '.join(namespaces)}, which it does not tell apart: "
+            "a release would be judged by what another namespace's model of the same name did. Give each its own, for "
+            f"example http://windlass-collector.{_PLACE}:8088"
+        )
+    return url
 
 
 def _seconds(env: Mapping[str, str], name: str, default: str) -> float:

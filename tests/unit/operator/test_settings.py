@@ -33,7 +33,7 @@ def test_everything_can_be_stated() -> None:
             "POD_NAMESPACE": "system",
             "WINDLASS_NAMESPACES": "a, b,a",
             "WINDLASS_PROMETHEUS_URL": "http://prometheus:9090/",
-            "WINDLASS_COLLECTOR_URL": "http://collector:8088/",
+            "WINDLASS_COLLECTOR_URL": "http://collector.{namespace}:8088/",
             "MLFLOW_TRACKING_URI": "https://mlflow/",
             "WINDLASS_GATEWAY": "gateways/public",
             "WINDLASS_SERVING_OPTIONS": "/etc/windlass/serving.yaml",
@@ -46,7 +46,10 @@ def test_everything_can_be_stated() -> None:
     )
     assert found.namespaces == ("a", "b") and found.lease_namespace == "system"
     assert found.prometheus_url == "http://prometheus:9090" and found.mlflow_url == "https://mlflow"
-    assert found.collector_url == "http://collector:8088"
+    assert [found.collector_of(n) for n in found.namespaces] == [
+        "http://collector.a:8088",
+        "http://collector.b:8088",
+    ]
     assert found.gateway == Gateway(name="public", namespace="gateways")
     assert found.serving_options == Path("/etc/windlass/serving.yaml")
     assert (found.look_every_s, found.scrape_interval_s, found.port) == (0.5, 30.0, 0)
@@ -59,6 +62,9 @@ def test_everything_can_be_stated() -> None:
         pytest.param("WINDLASS_NAMESPACES", "Team A", "is no namespace's name", id="namespace"),
         pytest.param("WINDLASS_PROMETHEUS_URL", "prometheus:9090", "is not an address", id="prometheus"),
         pytest.param("WINDLASS_COLLECTOR_URL", "collector:8088", "is not an address", id="collector"),
+        pytest.param(
+            "WINDLASS_COLLECTOR_URL", "http://c.{team}:80", "{namespace} alone", id="a-strange-place"
+        ),
         pytest.param("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", "is not an address", id="mlflow"),
         pytest.param("WINDLASS_GATEWAY", "a/b/c", "use namespace/name", id="gateway"),
         pytest.param("WINDLASS_LOOK_EVERY", "often", "is no interval", id="interval"),
@@ -72,6 +78,16 @@ def test_what_is_not_understood_is_said(name: str, value: str, words: str) -> No
     with pytest.raises(UsageError, match=words) as found:
         settings.load({"POD_NAMESPACE": "team-a", name: value})
     assert name in str(found.value)
+
+
+def test_no_two_namespaces_have_one_collector() -> None:
+    """Verify that it is refused, for a collector knows models by their names alone, and that nobody must have one."""
+    several = {"POD_NAMESPACE": "system", "WINDLASS_NAMESPACES": "a,b"}
+    with pytest.raises(UsageError, match=r"namespaces a, b.*windlass-collector\.\{namespace\}:8088"):
+        settings.load({**several, "WINDLASS_COLLECTOR_URL": "http://collector:8088"})
+    assert settings.load(several).collector_of("a") is None
+    one = settings.load({"POD_NAMESPACE": "a", "WINDLASS_COLLECTOR_URL": "http://collector:8088"})
+    assert one.collector_of("a") == "http://collector:8088"
 
 
 @pytest.mark.parametrize("scheme", ["http://", "postgresql://", ""])
