@@ -11,13 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from serving.release import durations, strategies
+from serving.release import strategies
 from serving.release.checks import SAMPLE_RATIO
 from serving.release.decision import Action, Command, Decision
 from serving.release.evidence import Evidence
 from serving.release.look import Look, Obstacle, look, shown
 from serving.release.state import ReleaseState
 from serving.release.strategies.ending import end, without
+from serving.release.strategies.holding import hold
 from serving.release.traffic import all_to
 from serving.release.verdict import Verdict
 
@@ -47,7 +48,7 @@ def next_step(state: ReleaseState, evidence: Evidence, now: datetime) -> Decisio
     if obstacle is None:
         return strategy.forward(seen)
     seen = _blocked(seen, obstacle)
-    return strategy.meanwhile(seen, obstacle) or _hold(seen, obstacle)
+    return strategy.meanwhile(seen, obstacle) or hold(seen, obstacle)
 
 
 def obey(
@@ -66,6 +67,9 @@ def obey(
             None if moment is None else moment + pause
             for moment in (state.step_started_at, state.blocked_since)
         )
+        if state.enrolled_until is not None and not state.enrolment_paused:
+            # what was over before the pause is not open again
+            begun = state.step_started_at
         resumed = replace(
             state, phase="Progressing", paused_at=None, step_started_at=begun, blocked_since=blocked
         )
@@ -189,18 +193,3 @@ def _blocked(seen: Look, obstacle: Obstacle) -> Look:
     blocked = not obstacle.planned or any(source in asked for source in seen.evidence.silent)
     since = (state.blocked_since or seen.now) if blocked else None
     return replace(seen, state=replace(state, blocked_since=since))
-
-
-def _hold(seen: Look, obstacle: Obstacle) -> Decision:
-    state, reason, alert = seen.state, obstacle.reason, obstacle.alert
-    limit = state.release.inconclusive_after
-    since = state.step_started_at if state.rules == 1 else state.blocked_since
-    if seen.now - (since or seen.now) >= limit:
-        late = f"no progress for {durations.format(limit)}"
-        reason = f"{late}: {reason}"
-        # back to a champion that a guardrail has taken out is no way out
-        if state.release.when_inconclusive == "abort" and state.champion not in state.dropped:
-            return end(seen, "abort", reason, obstacle.check)
-        alert = alert or late
-    news = alert if alert != state.alert else None
-    return seen.decide("hold", reason, replace(state, alert=alert), check=obstacle.check, alert=news)

@@ -94,6 +94,7 @@ class Evidence:
         pairs: what the two versions said of the same requests; None where nobody compares.
         silent: source -> why it said nothing at this look (it is down, late, or knows no such series).
         faults: metric -> why what was said cannot be true (NaN, negative counts).
+        reached: source -> up to when it is complete, of sources that lie behind `at`.
         smoke: None where none was run.
     """
 
@@ -103,4 +104,5 @@ class Evidence:
     pairs: Pairs | None = None
     silent: Mapping[str, str] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
+    reached: Mapping[str, datetime] = field(default_factory=dict)
     smoke: Smoke | None = None

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from serving.release import traffic as traffic_json
 from serving.release.checks import Comparison
 from serving.release.counts import NOTHING, ArmCounts, Counts
-from serving.release.release import Release
+from serving.release.release import Experiment, Release
 from serving.release.statistics import arms
 from serving.release.statistics.design import START, Evidence
 from serving.release.statistics.tail import Slow, Tail
@@ -117,6 +117,23 @@ class ReleaseState:
     def candidates(self) -> tuple[str, ...]:
         """Candidates that are still in."""
         return tuple(version for version in self.release.candidates if version not in self.dropped)
+
+    @property
+    def enrolled_until(self) -> datetime | None:
+        """After which an experiment enrols no unit; put off by as long as a pause before it will have lasted.
+
+        None before the start, and of all other strategies.
+        """
+        strategy, begun = self.release.strategy, self.step_started_at
+        return (
+            None if begun is None or not isinstance(strategy, Experiment) else begun + strategy.max_duration
+        )
+
+    @property
+    def enrolment_paused(self) -> bool:
+        """Whether a pause puts that off: it began before."""
+        until = self.enrolled_until
+        return until is not None and self.paused_at is not None and self.paused_at < until
 
     def seen(self, version: str) -> Counts:
         """Requests of a version at the last look."""

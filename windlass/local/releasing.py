@@ -20,7 +20,7 @@ from serving.release.decision import Decision
 from serving.release.envoy.access_log import Access
 from serving.release.journal import mailbox, refusals
 from serving.release.probe import DirectProber, Probing
-from serving.release.release import BlueGreen, Experiment, Release, Shadow
+from serving.release.release import BlueGreen, Release, Shadow
 from serving.release.state import ReleaseState
 from windlass.contract import Workload
 from windlass.errors import UsageError, WindlassError
@@ -261,10 +261,9 @@ class Releases:
         watch.check_skew(at_least=SKEW_BATCH if now < self._next_skew else 1)
         if now >= self._next_skew:
             self._next_skew = now + SKEW_EVERY_S
-        if isinstance(live.release.strategy, Experiment) and live.step_started_at is not None:
-            end = live.step_started_at + live.release.strategy.max_duration
+        if live.enrolled_until is not None:
             # how long a pause lasts, and with it the end, is known when it is over
-            watch.enrol_until(math.inf if live.paused_at is not None else end.timestamp())
+            watch.enrol_until(math.inf if live.enrolment_paused else live.enrolled_until.timestamp())
         self._attempt(lambda: self._smoke(live, watch))
         moment = datetime.now(UTC)
         decision = self._attempt(lambda: self._controller.observe(self.model, watch.evidence(moment)))

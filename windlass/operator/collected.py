@@ -62,6 +62,7 @@ class Collected:
         """Everything received up to now; where the collector is silent, what was known before, and why."""
         silent: dict[str, str] = {}
         faults: dict[str, str] = {}
+        reached: dict[str, datetime] = {}
         try:
             found = self._collector.evidence(_question(live, at), self._known.paired, at)
         except SilentError as error:
@@ -72,6 +73,8 @@ class Collected:
             faults = dict.fromkeys(asked, str(error))
         else:
             silent, faults = dict(found.silent), dict(found.faults)
+            if found.at < at:
+                reached = dict.fromkeys(SOURCES, found.at)
             self._known = Known(found.arms, found.pairs, {**self._known.paired, **found.paired})
         return Evidence(
             at,
@@ -80,6 +83,7 @@ class Collected:
             pairs=self._known.pairs,
             silent=silent,
             faults=faults,
+            reached=reached,
         )
 
 
@@ -95,12 +99,10 @@ def of_journal(records: Iterable[Record]) -> Known:
 
 
 def _question(live: ReleaseState, at: datetime) -> Question:
-    strategy, until = live.release.strategy, None
-    if isinstance(strategy, Experiment) and live.step_started_at is not None:
-        until = live.step_started_at + strategy.max_duration
-        if live.paused_at is not None:
-            # as if it went on now: how long the pause lasts is known when it is over
-            until += at - live.paused_at
+    until = live.enrolled_until
+    if until is not None and live.paused_at is not None and live.enrolment_paused:
+        # as if it went on now: how long the pause lasts is known when it is over
+        until += at - live.paused_at
     return Question(live.release, live.champion, live.started_at or at, until)
 
 

@@ -177,6 +177,7 @@ def merged(counted: Evidence, collected: Evidence) -> Evidence:
         pairs=collected.pairs,
         silent=_joined(counted.silent, collected.silent),
         faults=_joined(counted.faults, collected.faults),
+        reached=collected.reached,
     )
 
 

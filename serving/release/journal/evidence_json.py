@@ -27,6 +27,8 @@ def to_json(evidence: Evidence, before: Values) -> dict[str, Any]:
     for name, value in (("paired", paired), ("silent", evidence.silent), ("faults", evidence.faults)):
         if value:
             plain[name] = dict(value)
+    if evidence.reached:
+        plain["reached"] = {source: moment.isoformat() for source, moment in evidence.reached.items()}
     if evidence.pairs is not None:
         pairs = evidence.pairs
         distances = {str(step): count for step, count in sorted(pairs.distances.items())}
@@ -51,6 +53,7 @@ def from_json(plain: Mapping[str, Any], before: Values) -> Evidence:
         else Pairs(pairs["n"], pairs["differing"], {int(s): c for s, c in pairs["distances"].items()}),
         silent=dict(plain.get("silent", {})),
         faults=dict(plain.get("faults", {})),
+        reached={source: datetime.fromisoformat(at) for source, at in plain.get("reached", {}).items()},
         smoke=None if smoke is None else Smoke(**smoke),
     )
 

@@ -16,6 +16,7 @@ from serving.release.checks import SAMPLE_RATIO
 from serving.release.evidence import Evidence
 from serving.release.journal import evidence_json
 from serving.release.journal.store import Entry, Record
+from serving.release.people.outcome import LATE
 from serving.release.release import Bandit, Experiment, Release, Shadow
 from serving.release.simulation.faults import METRICS
 from serving.release.simulation.gateway import Wire
@@ -269,6 +270,13 @@ class Watch:
             self.require(
                 weights == {target: 100}, "an end is all on one", f"{action}: {weights}, not {target}"
             )
+            if action == "abort" and not cause and record["check"] != engine.BACKEND:
+                given_up = record["reason"].startswith(LATE)
+                self.require(
+                    given_up or not self._recount.is_deaf(record, told, ("decision",)),
+                    "no end without evidence",
+                    f"{action}: {record['reason']}",
+                )
             if before == "Promoted":
                 self.require(
                     record["champion"] == target,
@@ -456,13 +464,20 @@ class Watch:
             strategy = told.release.strategy
             if isinstance(strategy, Experiment | Bandit) and told.entered and told.phase == "Progressing":
                 lasted = now - datetime.fromisoformat(told.entered["at"]) - told.paused
+                # where nothing is heard of what decides it, nobody can say that it found nothing; a person is told
+                waits = (
+                    last is not None
+                    and last["state"]["alert"] is not None
+                    and self._recount.is_deaf(last, told, ("guardrail", "decision"))
+                )
+                planned = strategy.max_duration + strategy.outcome_delay + timedelta(minutes=10)
                 self.require(
-                    lasted <= strategy.max_duration + strategy.outcome_delay + timedelta(minutes=10),
+                    waits or lasted <= planned,
                     "an experiment ends when its time is over",
                     f"{told.entry.name} has lasted {durations.format(lasted)}",
                 )
-        waits = [name for name in queue if name not in {told.entry.name for told in self.told}]
-        self.require(bool(live) or not waits, "the queue moves", f"nothing is live, {waits} wait")
+        left = [name for name in queue if name not in {told.entry.name for told in self.told}]
+        self.require(bool(live) or not left, "the queue moves", f"nothing is live, {left} wait")
         self.require(bool(self.told), "ends or holds with a reason", "the release never began")
         first = next((told for told in self.told if told.entry.name == scenario.release.name), None)
         if first is not None and not scenario.interfered:

@@ -67,19 +67,19 @@ ENGINE = (
     ),
     Bug(
         "no progress is told to nobody",
-        "engine",
+        "strategies.holding",
         "        alert = alert or late\n",
         "        alert = alert or None\n",
     ),
     Bug(
         "whenInconclusive is not asked",
-        "engine",
+        "strategies.holding",
         'if state.release.when_inconclusive == "abort" and',
         'if state.release.when_inconclusive == "never" and',
     ),
     Bug(
         "the same alert at every look",
-        "engine",
+        "strategies.holding",
         '    news = alert if alert != state.alert else None\n    return seen.decide("hold"',
         '    news = alert\n    return seen.decide("hold"',
     ),
@@ -280,8 +280,20 @@ STRATEGIES = (
     Bug(
         "an experiment has no end",
         "strategies.experiment",
-        "    if lasted < strategy.max_duration + strategy.outcome_delay:\n",
-        "    if lasted < 100 * strategy.max_duration:\n",
+        "    if seen.now < over:\n",
+        "    if seen.now < over + 100 * strategy.max_duration:\n",
+    ),
+    Bug(
+        "nothing heard of an experiment is nothing found",
+        "strategies.experiment",
+        "    if (blind := unjudged(seen, over)) is not None:\n",
+        "    if (blind := None) is not None:\n",
+    ),
+    Bug(
+        "nothing heard of a bandit is nothing found",
+        "strategies.bandit",
+        "        if (blind := unjudged(seen, over)) is not None:\n",
+        "        if (blind := None) is not None:\n",
     ),
     Bug(
         "weights follow rewards that did not come",

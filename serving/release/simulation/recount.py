@@ -73,6 +73,15 @@ class Recount:
                 sane, "no promotion without evidence", f"{what}, {version} has {arm['errors']} errors"
             )
 
+    def is_deaf(self, record: Record, told: Told, kinds: tuple[str, ...]) -> bool:
+        """Whether a decision's evidence says nothing, or nothing that makes sense, of a check of these kinds."""
+        seen = record["evidence"] or {}
+        return any(
+            check.source in seen.get("silent", {}) or check.metric in seen.get("faults", {})
+            for check in told.release.checks
+            if check.kind in kinds
+        )
+
     def check_advance(self, told: Told, record: Record, at: datetime) -> None:
         strategy = told.release.strategy
         if isinstance(strategy, BlueGreen):

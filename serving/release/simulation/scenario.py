@@ -107,7 +107,7 @@ def draw(seed: int) -> Scenario:
     rewards = Rewards(kind, rng.choice((0, 2, 4)))
     decides = strategy in ("experiment", "bandit") or harm in ("reward", "loss") or rng.random() < 0.5
     document = _document(rng, strategy, candidates, kind, decides, special)
-    if quality == "equal" and strategy in ("experiment", "bandit"):
+    if (quality == "equal" or special == "misspelled") and strategy in ("experiment", "bandit"):
         document["spec"]["strategy"]["maxDuration"] = "50m"
     release = spec.parse(document)
     behaviours = _behaviours(rng, candidates, quality, harm, decides)

@@ -22,6 +22,7 @@ from serving.release.state import ReleaseState
 from serving.release.statistics.moments import Moments
 from serving.release.strategies import watching
 from serving.release.strategies.ending import end, enter, retarget
+from serving.release.strategies.holding import hold, unjudged
 from serving.release.traffic import Segments, Traffic
 from serving.release.verdict import Verdict
 
@@ -57,7 +58,10 @@ def forward(seen: Look) -> Decision:
 def meanwhile(seen: Look, obstacle: Obstacle) -> Decision | None:
     """New weights where they are due and the evidence can be trusted; the end where the time is over."""
     state, strategy = seen.state, _strategy(seen.state)
-    if seen.now - (state.step_started_at or seen.now) >= strategy.max_duration + strategy.outcome_delay:
+    over = (state.step_started_at or seen.now) + strategy.max_duration + strategy.outcome_delay
+    if seen.now >= over:
+        if (blind := unjudged(seen, over)) is not None:
+            return hold(seen, blind)
         duration = durations.format(strategy.max_duration)
         reason = f"the planned {duration} are over and no version was shown to be better: {obstacle.reason}"
         if state.champion in state.dropped:

@@ -17,6 +17,7 @@ from serving.release.release import Experiment
 from serving.release.state import ReleaseState
 from serving.release.strategies import watching
 from serving.release.strategies.ending import end, enter
+from serving.release.strategies.holding import hold, unjudged
 from serving.release.traffic import Assignment, Traffic, Unit
 from serving.release.verdict import Verdict
 
@@ -67,9 +68,11 @@ def forward(seen: Look) -> Decision:
 def meanwhile(seen: Look, obstacle: Obstacle) -> Decision | None:
     """End it once nobody is enrolled any more and the last outcome is in."""
     strategy = _strategy(seen.state)
-    lasted = seen.now - (seen.state.step_started_at or seen.now)
-    if lasted < strategy.max_duration + strategy.outcome_delay:
+    over = (seen.state.enrolled_until or seen.now) + strategy.outcome_delay
+    if seen.now < over:
         return None
+    if (blind := unjudged(seen, over)) is not None:
+        return hold(seen, blind)
     duration = durations.format(strategy.max_duration)
     reason = f"the planned {duration} are over and no candidate was shown to be better: {obstacle.reason}"
     return end(seen, "abort", reason, obstacle.check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -206,6 +207,21 @@ def test_units_are_enrolled_until_the_experiment_ends_however_long_it_paused(mac
     machine.controller.command(MODEL, "resume")
     enrolled, planned = ends()
     assert enrolled == planned
+
+
+def test_a_pause_after_enrolment_enrols_nobody(machine: Machine) -> None:
+    strategy = {"type": "experiment", "unit": {"header": "x-user"}, "allocation": {"1": 50, "2": 50}}
+    strategy |= {"minDuration": "0s", "maxDuration": "1ms", "outcomeDelay": "1d"}
+    reward = {"name": "bought", "kind": "decision", "metric": "reward", "source": "feedback"}
+    more = {"candidates": ["2"], "checks": [ERRORS, {**reward, "minimumDetectableEffect": 10}]}
+    machine.releases.begin(machine.release("a", strategy, **more))
+    machine.turn()
+    time.sleep(0.002)  # the enrolment's whole time
+    machine.controller.command(MODEL, "pause")
+    machine.turn()
+    live, watch = machine.controller.live(MODEL), machine.releases._watch
+    assert live is not None and watch is not None and live.phase == "Paused"
+    assert watch._outcomes.enrolled_until < float("inf")
 
 
 # --- its end

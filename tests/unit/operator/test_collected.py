@@ -94,6 +94,22 @@ def test_a_refusal_is_an_error_of_the_checks_that_rest_on_it() -> None:
     assert decision.action == "hold" and decision.alert is not None
 
 
+def test_how_far_its_words_reach_is_kept() -> None:
+    """Verify that an experiment is not over before the collector has come to its end, also as the journal tells it."""
+    said, begun = Said(), live(**EXPERIMENT)
+    over = START + timedelta(days=7)
+    arms = {"12": arm(*[0.0] * 500, units=500), "13": arm(*[0.0] * 500, units=500)}
+    for known, action in ((over - timedelta(seconds=1), "hold"), (over, "abort")):
+        said.next = Evidence(known, arms)
+        at = over + timedelta(seconds=20)
+        found = Collected(said, Known()).look(begun, at)
+        assert found.reached == {"predictions": known, "feedback": known}
+        assert evidence_json.from_json(evidence_json.to_json(found, {}), {}) == found
+        assert next_step(begun, found, at).action == action
+    said.next = SilentError("it is away")
+    assert Collected(said, Known()).look(begun, over).reached == {}
+
+
 def test_a_pause_shifts_the_end_of_enrolment() -> None:
     """Verify that the end goes on before it while it lasts, and stays later by as much."""
     said, begun = Said(), live(**EXPERIMENT)
@@ -111,6 +127,17 @@ def test_a_pause_shifts_the_end_of_enrolment() -> None:
     assert later == [timedelta(hours=hours) for hours in (0, 1, 2)]
     assert {question.since for question, _ in said.asked} == {START}
     assert [q.enrolled_until for q in (collected._question(live(**CANARY), START),)] == [None]
+
+
+def test_a_pause_after_enrolment_changes_no_question() -> None:
+    """Verify that the collector is not made to count everything again at each look of such a pause, nor after it."""
+    said, begun = Said(), live(**{**EXPERIMENT, "outcomeDelay": "2d"})
+    found, over = Collected(said, Known()), START + timedelta(days=7)
+    paused = obey(begun, "pause", over + timedelta(hours=1)).state
+    for hours in (2, 3, 4):
+        found.look(paused, over + timedelta(hours=hours))
+    found.look(obey(paused, "resume", over + timedelta(hours=5)).state, over + timedelta(hours=6))
+    assert [question.enrolled_until for question, _ in said.asked] == [over] * 4
 
 
 def test_another_process_goes_on_from_the_journal() -> None:

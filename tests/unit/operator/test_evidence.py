@@ -147,12 +147,13 @@ def test_two_sources_make_one_look() -> None:
         Pairs(2, 1),
         {"predictions": "away"},
         {"reward": "nonsense"},
+        {"feedback": at(7)},
     )
     found = evidence.merged(counted, joined)
     assert found.arms == {"1": ArmEvidence(requests=90, errors=2, units=40), "2": ArmEvidence(units=60)}
     assert (found.at, found.paired, found.pairs) == (at(9), {"brier": (0.5,)}, Pairs(2, 1))
     assert found.silent == {"prometheus": "late", "predictions": "late; away"}
-    assert found.faults == {"reward": "nonsense"}
+    assert (found.faults, found.reached) == ({"reward": "nonsense"}, {"feedback": at(7)})
 
 
 def test_proxies_that_change_names_change_no_counts(prometheus: Prometheus, scraped: Scraped) -> None:

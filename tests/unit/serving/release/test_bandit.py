@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -150,6 +151,25 @@ def test_all_candidates_out_gives_the_traffic_back(begun):
 def test_how_it_ends(begun, seen, minutes, action, champion):
     decision = next_step(begun, seen, at(minutes))
     assert (decision.action, decision.champion) == (action, champion), decision.reason
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param({"silent": {"feedback": "away"}}, id="silent"),
+        pytest.param({"faults": {"reward": "404"}}, id="of-no-use"),
+        pytest.param({"reached": {"feedback": at(10 * 1440 + 59)}}, id="behind"),
+    ],
+)
+def test_an_end_that_cannot_be_judged_waits(begun, missing):
+    """Verify that missing rewards are not said to be no better, and that what comes by itself alerts nobody."""
+    over = 10 * 1440 + 60
+    decision = next_step(begun, replace(GOOD_14, **missing), at(over))
+    assert (decision.action, decision.check, decision.weights) == ("hold", "clicks", begun.weights)
+    assert decision.alert == (
+        None if "reached" in missing else "the planned time is over and clicks cannot be judged"
+    )
+    assert next_step(decision.state, GOOD_14, at(over + 1)).action == "abort"
 
 
 def test_a_continuous_reward_never_promotes_by_itself():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -176,6 +177,75 @@ def test_a_fading_effect_is_not_promoted(begun):
     decision = next_step(begun, seen, at(48))
     assert (decision.action, decision.check) == ("hold", "novelty")
     assert decision.alert and "fades" in decision.alert
+
+
+OVER = 14 * 24 + 2
+
+
+@pytest.mark.parametrize(
+    ("seen", "hours", "check", "told"),
+    [
+        pytest.param(replace(EVEN, silent={"feedback": "away"}), OVER, "bought", "away", id="silent"),
+        pytest.param(replace(EVEN, faults={"reward": "404"}), OVER + 5, "bought", "404", id="of-no-use"),
+        pytest.param(replace(WON, silent={"envoy": "away"}), OVER, "errors", "away", id="a-winner-unwatched"),
+    ],
+)
+def test_what_cannot_be_judged_is_not_said_to_be_no_better(begun, seen, hours, check, told):
+    """Verify that it holds and a person is told once, and that it ends with the first look that can be judged."""
+    first = next_step(begun, seen, at(hours))
+    assert (first.action, first.check, first.state.phase) == ("hold", check, "Progressing")
+    assert first.alert == f"the planned time is over and {check} cannot be judged"
+    assert told in first.reason
+    assert next_step(first.state, seen, at(hours + 1)).alert is None
+    known = next_step(first.state, replace(seen, silent={}, faults={}), at(hours + 2))
+    assert known.action == ("promote" if seen.arms == WON.arms else "abort")
+
+
+def test_who_is_no_winner_needs_no_guardrails_to_lose(begun):
+    decision = next_step(begun, replace(EVEN, silent={"envoy": "away"}), at(OVER))
+    assert (decision.action, "no candidate was shown" in decision.reason) == ("abort", True)
+
+
+@pytest.mark.parametrize("what", ["hold", "abort"])
+def test_silence_at_the_end_lasts_as_long_as_silence_may(what):
+    document = copy.deepcopy(DOCUMENT)
+    document["spec"] |= {"inconclusiveAfter": "3h", "whenInconclusive": what}
+    now = next_step(state.initial(spec.parse(document), "12"), Evidence(START), START).state
+    for hours in (1, OVER - 1):
+        now = next_step(now, EVEN, at(hours)).state
+    silent = replace(EVEN, silent={"feedback": "away"})
+    for hours in (OVER, OVER + 2):
+        decision = next_step(now, silent, at(hours))
+        assert decision.action == "hold"
+        now = decision.state
+    decision = next_step(now, silent, at(OVER + 3))
+    assert decision.action == what
+    assert decision.reason.startswith(
+        "no progress for 3h: the planned time is over and bought cannot be judged"
+    )
+
+
+def test_it_ends_with_what_is_known_of_its_end(begun):
+    """Verify that a source that lies behind is waited for, without an alert, up to the last outcome and no longer."""
+    behind = replace(EVEN, reached={"feedback": at(OVER) - timedelta(seconds=1)})
+    decision = next_step(begun, behind, at(OVER + 0.01))
+    assert (decision.action, decision.alert, decision.state.blocked_since) == ("hold", None, None)
+    assert "what is known of feedback ends before it" in decision.reason
+    there = replace(EVEN, reached={"feedback": at(OVER), "predictions": at(1)})
+    assert next_step(decision.state, there, at(OVER + 0.02)).action == "abort"
+
+
+def test_a_pause_after_enrolment_opens_it_no_more(begun):
+    """Verify that a pause puts off the end of an enrolment that was not over, and of no other."""
+    assert begun.enrolled_until == at(14 * 24)
+    early = obey(begun, "pause", at(24)).state
+    assert early.enrolment_paused
+    assert obey(early, "resume", at(34)).state.enrolled_until == at(14 * 24 + 10)
+    late = obey(begun, "pause", at(14 * 24 + 1)).state
+    assert not late.enrolment_paused
+    resumed = obey(late, "resume", at(15 * 24)).state
+    assert resumed.enrolled_until == at(14 * 24)
+    assert next_step(resumed, EVEN, at(15 * 24)).action == "abort"
 
 
 def test_planned_waiting_is_no_lack_of_progress(begun):

@@ -62,6 +62,12 @@ def violated(seed, *planted):
             "a failing guardrail is announced and nothing follows", 6, "known harm is stopped", id="threshold"
         ),
         pytest.param("the act before the journal", 0, "journal before act", id="journal"),
+        pytest.param(
+            "nothing heard of an experiment is nothing found", 363, "no end without evidence", id="experiment"
+        ),
+        pytest.param(
+            "nothing heard of a bandit is nothing found", 57, "no end without evidence", id="bandit"
+        ),
         pytest.param("the champion keeps its hundred", 0, "traffic sums to 100", id="weights"),
     ],
 )
