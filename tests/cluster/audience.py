@@ -55,7 +55,7 @@ class Proxy:
 
     def way(self, route: Object, script: Object | None, sent: Mapping[str, str]) -> Way:
         headers = {name: value for name, value in sent.items() if name not in (BUCKET_HEADER, UNIT_HEADER)}
-        assigned = policy.read(script, self._model)
+        assigned = policy.read(script, naming.route(self._model))
         if assigned is not None and headers.get(assigned[0].name):
             unit, salt = headers[assigned[0].name], assigned[1]
             headers[BUCKET_HEADER] = f"{buckets.bucket(salt, unit):04d}"

@@ -23,6 +23,7 @@ from serving.release.cluster.api import (
     KubernetesApi,
     Object,
 )
+from serving.release.cluster.script_trial import ScriptTrial
 from serving.release.cluster.waiting import Patience, Trial
 from serving.release.release import Gateway
 from serving.release.traffic import Assignment, Traffic, undivided
@@ -77,6 +78,7 @@ class GatewayBackend:
         self._namespace = namespace
         self._gateway = gateway
         self._patience = patience or Patience()
+        self._script_trial = ScriptTrial(api, namespace, gateway)
         self._told: dict[str, _Told] = {}
 
     def set_traffic(self, model: str, traffic: Traffic) -> None:
@@ -131,7 +133,7 @@ class GatewayBackend:
         found = http_route.read(route, model, self._gateway)
         if found.assignment is not None:
             wanted = (found.assignment.unit, found.assignment.salt)
-            if policy.read(script, model) != wanted:
+            if policy.read(script, naming.route(model)) != wanted:
                 return http_route.FOREIGN
         return found
 
@@ -159,9 +161,12 @@ class GatewayBackend:
         """Write it, unless that is done; whether it is in force."""
         if told.applied:
             return self._in_force(model, told.traffic, live)
-        # the script first: a bucket that no rule knows goes to the rule for everybody, while a rule for buckets
-        # without a script would believe a header that a caller made up
         if told.traffic.assignment is not None:
+            word = self._script(model, told.traffic.assignment)
+            if word.accepted is not True:
+                return word.accepted, word.reason
+            # the script first: a bucket that no rule knows goes to the rule for everybody, while a rule for buckets
+            # without a script would believe a header that a caller made up
             self._apply_policy(model, told.traffic.assignment)
         try:
             live = self._apply(model, content, live)
@@ -180,12 +185,17 @@ class GatewayBackend:
             return False, "somebody else writes it: what is live is not what was applied; find out who"
         word = self._word(route)
         if word.accepted and script is not None:
-            word = conditions.of_policy(script)
-            if word.accepted is False:
-                return False, (
-                    f"EnvoyExtensionPolicy: {word.reason}; Envoy Gateway must be told extensionApis.enableLua: true"
-                )
+            word = _of_script(conditions.of_policy(script))
         return word.accepted, word.reason
+
+    def _script(self, model: str, assignment: Assignment) -> conditions.Word:
+        """What the controller says of the script: the one that the route has, else of a trial."""
+        live = self._policy(model)
+        if policy.read(live, naming.route(model)) == (assignment.unit, assignment.salt) and live is not None:
+            word = conditions.of_policy(live)
+            if word.accepted:
+                return word
+        return _of_script(self._script_trial.word(model, assignment))
 
     def _apply(self, model: str, content: Mapping[str, Any], live: Object | None) -> Object:
         """Apply the route onto the version of it that was read, and no other; the route as it is then.
@@ -211,8 +221,12 @@ class GatewayBackend:
 
     def _apply_policy(self, model: str, assignment: Assignment) -> None:
         self._api.apply(
-            ENVOY_EXTENSION_POLICY, self._namespace, naming.route(model), policy.manifest(model, assignment)
+            ENVOY_EXTENSION_POLICY,
+            self._namespace,
+            naming.route(model),
+            policy.manifest(model, assignment, naming.route(model)),
         )
+        self._script_trial.end(model)
 
     def _restore(self, model: str, before: _Before) -> str:
         """Bring back what was before; says how that went."""
@@ -226,6 +240,8 @@ class GatewayBackend:
                 self._apply(model, _content(before.route), self._route(model))
             if script is None and self._gateway.extension is not None:
                 self._api.delete(ENVOY_EXTENSION_POLICY, self._namespace, name)
+            if self._gateway.extension is not None:
+                self._script_trial.end(model)
         except WindlassError as error:
             return f"what was before could not be brought back ({error}): it must be looked at"
         if before.route is None:
@@ -233,6 +249,13 @@ class GatewayBackend:
         if not before.accepted:
             return "what was before is told again, and not known to be accepted"
         return "what was before is in force again"
+
+
+def _of_script(word: conditions.Word) -> conditions.Word:
+    if word.accepted is not False:
+        return word
+    remedy = "Envoy Gateway must be told extensionApis.enableLua: true"
+    return conditions.Word(False, f"EnvoyExtensionPolicy: {word.reason}; {remedy}")
 
 
 def _content(live: Object) -> dict[str, Any]:

@@ -43,6 +43,11 @@ def route(model: str) -> str:
     return _checked(model, f"windlass-{model}")
 
 
+def trial(model: str) -> str:
+    """The HTTPRoute (and policy) on which a script is tried: a dot is in no model's name."""
+    return f"{route(model)}.trial"
+
+
 def canary(version: str) -> str:
     """`predictor.name` of a version within one InferenceService: KServe's Service is `<model>-<name>-predictor`."""
     return f"v{version}"

@@ -15,26 +15,25 @@ from serving.release.envoy import lua as envoy_lua
 from serving.release.traffic import Assignment, Unit
 
 
-def manifest(model: str, assignment: Assignment) -> dict[str, Any]:
-    """Metadata and spec of the policy; the same for every move of buckets."""
+def manifest(model: str, assignment: Assignment, route: str) -> dict[str, Any]:
+    """Metadata and spec of the policy of the HTTPRoute `route`; the same for every move of buckets."""
     return {
         "metadata": {"labels": {**naming.MANAGED_BY, naming.MODEL_LABEL: model}},
         "spec": {
-            "targetRefs": [
-                {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": naming.route(model)}
-            ],
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": route}],
             "lua": [{"type": "Inline", "inline": envoy_lua.script(assignment.unit, assignment.salt)}],
         },
     }
 
 
-def read(policy: Mapping[str, Any] | None, model: str) -> tuple[Unit, str] | None:
-    """Unit and salt that a live policy assigns by; None where there is none, or one that is not ours."""
+def read(policy: Mapping[str, Any] | None, route: str) -> tuple[Unit, str] | None:
+    """Unit and salt that a live policy of the HTTPRoute `route` assigns by; None where there is none, or one that is
+    not ours."""
     if policy is None:
         return None
     spec = policy["spec"]
     target = [(ref.get("kind"), ref.get("name")) for ref in spec.get("targetRefs", ())]
     scripts = spec.get("lua", ())
-    if target != [("HTTPRoute", naming.route(model))] or len(scripts) != 1:
+    if target != [("HTTPRoute", route)] or len(scripts) != 1:
         return None
     return envoy_lua.assigned_by(scripts[0].get("inline", ""))

@@ -22,6 +22,7 @@ from tests.unit.serving.release.cluster.asking import Asking
 NAMESPACE = "/namespaces/prod/"
 ROUTE = f"/apis/gateway.networking.k8s.io/v1{NAMESPACE}httproutes/windlass-flights"
 POLICY = f"/apis/gateway.envoyproxy.io/v1alpha1{NAMESPACE}envoyextensionpolicies/windlass-flights"
+TRIAL_ROUTE, TRIAL_POLICY = f"{ROUTE}.trial", f"{POLICY}.trial"
 GATEWAY = Gateway(
     name="public", namespace="edge", hostnames=("flights.example.com",), extension="envoyGateway"
 )
@@ -66,7 +67,7 @@ def says(*, services: set[str] | None = None, lua: bool = True, lag: int = 0) ->
             ]
             parent = {"name": "public", "namespace": "edge"}
             live["status"] = {"parents": [{"parentRef": parent, "conditions": conditions}]}
-        elif path == POLICY:
+        elif path in (POLICY, TRIAL_POLICY):
             problem = "" if lua else "Invalid: Skipping Lua EnvoyExtensionPolicy as feature is disabled"
             live["status"] = {"ancestors": [{"conditions": [condition("Accepted", generation, problem)]}]}
 
@@ -116,10 +117,22 @@ def test_one_write_changes_the_weights(server: KubernetesServer, backend: Asking
 
 
 def test_an_experiment_brings_its_script_and_takes_it_away(server: KubernetesServer, backend: Asking) -> None:
-    """Verify the order (script, then rules; rules, then no script), and that a move of buckets leaves the script be."""
-    server.controllers.append(says())
+    """Verify the order (a trial, the script, then rules; rules, then no script), and that a move of buckets leaves the
+    script be."""
+    server.controllers.append(says(lag=2))
     backend.set_traffic("flights", ASSIGNED)
-    assert [write.path for write in server.writes()] == [POLICY, ROUTE]
+    assert [(write.method, write.path) for write in server.writes()] == [
+        ("PATCH", TRIAL_ROUTE),
+        ("PATCH", TRIAL_POLICY),
+        ("PATCH", POLICY),
+        ("DELETE", TRIAL_POLICY),
+        ("DELETE", TRIAL_ROUTE),
+        ("PATCH", ROUTE),
+    ]
+    tried = server.writes()[1].body["spec"]
+    assert tried["targetRefs"][0]["name"] == "windlass-flights.trial"
+    assert tried["lua"] == server.objects[POLICY]["spec"]["lua"]
+    assert not {TRIAL_ROUTE, TRIAL_POLICY} & set(server.objects)
     policy = server.objects[POLICY]["spec"]
     assert policy["lua"] == [
         {"type": "Inline", "inline": envoy_lua.script(Unit("cookie", "user"), "flights-13")}
@@ -235,6 +248,38 @@ def test_scripts_that_are_off_are_named(server: KubernetesServer, backend: Askin
         backend.set_traffic("flights", ASSIGNED)
     assert backend.traffic("flights") == all_to("12")
     assert POLICY not in server.objects
+
+
+def test_a_script_that_is_refused_never_meets_a_request(server: KubernetesServer, backend: Asking) -> None:
+    """Verify that it is tried on a route that nobody asks, since a route whose policy is refused answers 500, and that
+    nothing of the trial is left; nor of one whose process ended."""
+    server.controllers.append(says(lua=False))
+    backend.set_traffic("flights", all_to("12"))
+    before = server.objects[ROUTE]
+    for _ in range(2):
+        with pytest.raises(RejectedError, match="feature is disabled"):
+            backend.set_traffic("flights", ASSIGNED)
+    written = [write for write in server.writes() if write.method == "PATCH"]
+    assert POLICY not in [write.path for write in written]
+    (tried, _) = (write.body["spec"] for write in written if write.path == TRIAL_ROUTE)
+    assert tried["hostnames"] == ["flights.example.com"]
+    (rule,) = tried["rules"]
+    assert rule == {"matches": [{"path": {"type": "Exact", "value": "/windlass/trial/flights"}}]}
+    assert server.objects[ROUTE]["metadata"]["generation"] == before["metadata"]["generation"]
+    assert not {TRIAL_ROUTE, TRIAL_POLICY} & set(server.objects)
+
+
+def test_what_an_ended_process_left_of_a_trial_goes_with_the_next(
+    server: KubernetesServer, api: KubernetesApi, backend: Asking
+) -> None:
+    """Verify that another process goes on with a trial that was begun."""
+    with pytest.raises(UnconfirmedError):
+        GatewayBackend(api, "prod", GATEWAY).set_traffic("flights", ASSIGNED)
+    assert {TRIAL_ROUTE, TRIAL_POLICY} <= set(server.objects) and POLICY not in server.objects
+    server.controllers.append(says())
+    backend.set_traffic("flights", ASSIGNED)
+    assert backend.traffic("flights") == ASSIGNED
+    assert not {TRIAL_ROUTE, TRIAL_POLICY} & set(server.objects)
 
 
 def test_without_an_extension_an_experiment_is_refused(api: KubernetesApi, server: KubernetesServer) -> None:
