@@ -20,7 +20,7 @@ from datetime import datetime
 from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.journal import evidence_json
 from serving.release.journal.store import Record
-from serving.release.prometheus.client import Prometheus
+from serving.release.prometheus.client import NonsenseError, Prometheus, SilentError
 from serving.release.prometheus.shares import Shares
 from serving.release.prometheus.source import PrometheusSource
 from serving.release.prometheus.templates import RUNTIME, Queries
@@ -28,6 +28,9 @@ from serving.release.statistics.histogram import Histogram
 
 #: Scrape intervals after which a sample is late.
 LATE_AFTER = 4.0
+
+#: Targets that were scraped within this time before the first look are known to it.
+KNOWN_FOR_S = 900.0
 
 #: Cluster names by version; None where they are called after model and version.
 Places = Mapping[str, tuple[str, ...]]
@@ -75,6 +78,7 @@ class ReleaseEvidence:
         self._since = since
         self._source: PrometheusSource | None = None
         self._shares = None
+        self._met = False
         if shares:
             arms = {} if base is None else base.arms
             before = {v: arm.requests if arm.units is None else arm.units for v, arm in arms.items()}
@@ -116,11 +120,25 @@ class ReleaseEvidence:
         if self._shares is None:
             return found
         if not found.silent and not found.faults:
-            self._shares.add(source.scraped(self._versions), at.timestamp())
+            self._add(source, self._shares, at)
         arms = {
             version: replace(arm, units=self._shares.count(version)) for version, arm in found.arms.items()
         }
         return replace(found, arms=arms)
+
+    def _add(self, source: PrometheusSource, shares: Shares, at: datetime) -> None:
+        """Add this look to the shares; where Prometheus falls silent over it, the next one makes up for it."""
+        try:
+            if self._met:
+                scraped = source.scraped(self._versions)
+            else:
+                # a target that could be scraped once, and cannot now, is waited for
+                scraped = source.scraped_before(self._versions, at, KNOWN_FOR_S)
+            window_s = 2 * LATE_AFTER * self._scrape_interval_s
+            shares.add(scraped, at.timestamp(), lambda targets: source.up(targets, at, window_s))
+            self._met = True
+        except (SilentError, NonsenseError):
+            return
 
     def _total(self, found: Evidence) -> Evidence:
         if self._base is None:

@@ -8,7 +8,7 @@ cannot be true (a NaN, buckets that fall) is a fault of the metrics made of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.metrics import METRICS
 from serving.release.prometheus.client import NonsenseError, Prometheus, Series, SilentError
 from serving.release.prometheus.counting import Counted, Labels, by_scrape, count
-from serving.release.prometheus.templates import RUNTIME, Queries, Query, listening
+from serving.release.prometheus.templates import OF_A_TARGET, RUNTIME, Queries, Query, listening, scraping
 from serving.release.statistics.histogram import Histogram
 
 ERRORS = ("errorRate",)
@@ -110,9 +110,51 @@ class PrometheusSource:
         Raises:
             NonsenseError: a sample is no count at all.
         """
+        return self._by_target(versions, self._heard)
+
+    def scraped_before(
+        self, versions: Sequence[str], at: datetime, window_s: float
+    ) -> dict[str, dict[Labels, dict[float, int]]]:
+        """The same of all scrapes of the last `window_s` seconds.
+
+        Raises:
+            SilentError, NonsenseError.
+        """
+        values = self._called(versions)
+        promql = self._queries.responses.render(self._model, values, self._more, window_s)
+        return self._by_target(versions, self._prometheus.samples(promql, at))
+
+    def up(
+        self, targets: Collection[Labels], at: datetime, window_s: float
+    ) -> dict[Labels, dict[float, bool]]:
+        """Target -> time of a scrape of the last `window_s` seconds -> whether it succeeded.
+
+        There are none of a target that Prometheus does not know, or that bears no label by which its `up` is found.
+
+        Raises:
+            SilentError, NonsenseError.
+        """
+        named = {target: labels for target in targets if (labels := _of_a_target(dict(target)))}
+        if not named:
+            return {}
+        said: dict[Labels, dict[float, bool]] = {}
+        for series in self._prometheus.samples(scraping(list(named.values()), window_s), at):
+            for target, labels in named.items():
+                if labels.items() <= series.labels.items():
+                    said.setdefault(target, {}).update(
+                        {moment: value == 1 for moment, value in series.samples}
+                    )
+        return said
+
+    def _called(self, versions: Sequence[str]) -> tuple[str, ...]:
+        return tuple(value for version in versions for value in self._queries.values(self._model, version))
+
+    def _by_target(
+        self, versions: Sequence[str], series: Sequence[Series]
+    ) -> dict[str, dict[Labels, dict[float, int]]]:
         query = self._queries.responses
         found: dict[str, dict[Labels, dict[float, int]]] = {}
-        for target, by_time in by_scrape(self._heard, frozenset(query.labels)).items():
+        for target, by_time in by_scrape(series, frozenset(query.labels)).items():
             for at, counts in by_time.items():
                 for version in versions:
                     values = self._queries.values(self._model, version)
@@ -136,7 +178,7 @@ class PrometheusSource:
         metrics: Sequence[str],
         faults: dict[str, str],
     ) -> Counted:
-        values = tuple(value for version in versions for value in self._queries.values(self._model, version))
+        values = self._called(versions)
         if not values:
             raise SilentError(
                 f"no series for versions {', '.join(versions)} ({query.name}): nothing is called after them"
@@ -261,3 +303,7 @@ def _newest(counted: Counted, label: str, values: Sequence[str]) -> float | None
 
 def _value(labels: Labels, name: str) -> str | None:
     return next((value for key, value in labels if key == name), None)
+
+
+def _of_a_target(labels: Mapping[str, str]) -> dict[str, str]:
+    return {name: labels[name] for name in OF_A_TARGET if labels.get(name)}

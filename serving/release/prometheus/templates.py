@@ -12,7 +12,7 @@ KServe's own model servers (`request_predict_seconds`) state neither a version n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from string import Template
 from typing import Any
@@ -133,6 +133,26 @@ ENVOY = _envoy("envoy", lambda model, version: (cluster_name(model, version),))
 def listening(window_s: float) -> str:
     """The query that gives something where Prometheus scraped anything at all in the last `window_s` seconds."""
     return f"count(last_over_time(up[{round(window_s * 1000)}ms]))"
+
+
+#: Labels of a target that its `up` bears as well, of those that tell targets apart.
+OF_A_TARGET = ("instance", "job", "pod")
+
+
+def scraping(targets: Collection[Mapping[str, str]], window_s: float) -> str:
+    """The query that says of each scrape of the last `window_s` seconds whether it succeeded: of `targets`, and of
+    others that share their labels.
+
+    Args:
+        targets: their labels.
+    """
+    known = {name: sorted({labels.get(name, "") for labels in targets}) for name in OF_A_TARGET}
+    matchers = (
+        f'{name}=~"{_quoted("|".join(map(_literal, values)))}"'
+        for name, values in known.items()
+        if all(values)
+    )
+    return f"up{{{','.join(matchers)}}}[{round(window_s * 1000)}ms]"
 
 
 def envoy_gateway(clusters: Mapping[str, tuple[str, ...]]) -> Queries:

@@ -178,3 +178,61 @@ def test_proxies_that_change_names_change_no_counts(prometheus: Prometheus, scra
     scraped.samples["b/0", "2"].append((START.timestamp() + 4, 250))
     scraped.samples["b/1", "2"].append((START.timestamp() + 4, 17))
     assert counted(found.look(at(5))) == {"1": (105, 0), "2": (62, 0)}
+
+
+class Split:
+    """A Prometheus of servers that answer 100 requests a second, half for each version, and are scraped every 15 s.
+
+    Args:
+        unscraped: pod -> from when to when Prometheus fails at it.
+    """
+
+    def __init__(self, unscraped: dict[str, tuple[int, int]]) -> None:
+        self.pods = {"one": ("1", 3, 50), "two": ("2", 9, 25), "beside": ("2", 12, 25)}
+        self.unscraped = unscraped
+
+    def answer(self, query: str, time: float) -> Any:
+        if query.startswith("count("):
+            return {"resultType": "vector", "result": [{"metric": {}, "value": [time, "1"]}]}
+        window = float(re.search(r"\[(\d+)ms\]", query)[1]) / 1000  # type: ignore[index]
+        now, result = time - START.timestamp(), []
+        for pod, (version, phase, rps) in self.pods.items():
+            away = self.unscraped.get(pod, (0, 0))
+            moments = [m for m in range(phase - 900, int(now) + 1, 15) if now - window <= m]
+            well = {m: not away[0] <= m < away[1] for m in moments}
+            if query.startswith("up{"):
+                labels, values = {"__name__": "up"}, {m: int(well[m]) for m in moments}
+                if not re.search(f'[|"]{pod}[|"]', query):
+                    continue
+            else:
+                labels = {"__name__": "windlass_requests_total", "version": version, "code": "200"}
+                values = {m: max(0, m) * rps for m in moments if well[m]}
+            if values:
+                samples = [[START.timestamp() + m, str(value)] for m, value in values.items()]
+                result.append({"metric": {**labels, "pod": pod}, "values": samples})
+        return {"resultType": "matrix", "result": result}
+
+
+@pytest.mark.parametrize(
+    ("unscraped", "from_s"),
+    [
+        pytest.param({"two": (100, 280), "beside": (100, 280)}, 0, id="a-version"),
+        pytest.param({"two": (100, 280)}, 0, id="one-of-two-pods"),
+        pytest.param({"two": (100, 400)}, 300, id="one-of-two-pods-when-another-process-took-over"),
+    ],
+)
+def test_a_gap_in_the_scrapes_is_no_wrong_split(
+    scraped: Scraped, prometheus: Prometheus, unscraped: dict[str, tuple[int, int]], from_s: int
+) -> None:
+    """Verify with an exact half for each version that requests of both, or of none, are counted."""
+    scraped.answer = Split(unscraped).answer  # type: ignore[method-assign]
+    found = ReleaseEvidence(prometheus, "flights", ("1", "2"), at(from_s), None, durations=False, shares=True)
+    units: list[tuple[int, int]] = []
+    for seconds in range(from_s + 5, 700, 5):
+        arms = found.look(at(seconds)).arms
+        units.append((arms["1"].units or 0, arms["2"].units or 0))
+    assert all(abs(one - two) <= 1 for one, two in units)
+    counted = {from_s + 5 * n: one for n, (one, _) in enumerate(units, 1)}
+    away, back = next(iter(unscraped.values()))
+    assert counted[back - 5] == counted[max(from_s, away) + 65]
+    assert counted[695] > counted[500] + 9000
