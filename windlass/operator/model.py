@@ -75,14 +75,17 @@ class ModelReleases:
         """Whether the word of the model's router is waited for; may be asked by any thread."""
         return self._work.chosen.awaits
 
-    def turn(self) -> float | None:
+    def turn(self, *, unfinished: bool = False) -> float | None:
         """Do what is to be done; seconds until the next turn, None where nothing is left.
+
+        Args:
+            unfinished: whether the journal is looked at although no object has anything left to be done.
 
         Raises:
             WindlassError: the cluster, the registry or a router failed; the turn is to be tried again.
         """
         try:
-            return self._turn()
+            return self._turn(unfinished)
         except UnconfirmedError:
             return CONFIRM_EVERY_S  # what the router was told is what comes first, and no thread waits for it
         except OvertakenError:
@@ -91,9 +94,9 @@ class ModelReleases:
             self._work.place.store.reload(self._work.model)
             raise
 
-    def _turn(self) -> float | None:
+    def _turn(self, unfinished: bool) -> float | None:
         todo = self._work.left()
-        if not todo and self._controller is None:
+        if not todo and not unfinished and self._controller is None:
             return None
         controller = self._opened()
         disobeyed = self._obey(controller, todo)

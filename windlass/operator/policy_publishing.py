@@ -113,6 +113,9 @@ class Policies:
         self._known[namespace, name] = news
         return [] if news == before else [(namespace,)]
 
+    def unfinished(self) -> Iterable[Key]:
+        return ()  # of an object that is gone nothing is left
+
     def turn(self, key: Key) -> float | None:
         (namespace,) = key
         listed = self._api.all(RETRAIN_POLICY, namespace).items

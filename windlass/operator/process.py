@@ -136,6 +136,8 @@ class Process:
             if leads and not led:
                 led = True
                 LOG.info("this replica leads")
+                for name in self._by_name:
+                    self._dispatcher.wake((name,))
             if self._watch_ended.is_set():
                 LOG.error("the watches have ended: this process ends, and is to be started again")
                 return 1
@@ -195,7 +197,10 @@ class Process:
         name, *key = due.key
         started = time.perf_counter()
         try:
-            done = _Done(due.key, self._by_name[name].turn(tuple(key)))
+            if not key:
+                for found in self._by_name[name].unfinished():
+                    self._news.put((name, *found))
+            done = _Done(due.key, self._by_name[name].turn(tuple(key)) if key else None)
         except DeposedError as error:
             done = _Done(due.key, error=error)
         except Exception as error:  # whatever it is, other models' releases go on

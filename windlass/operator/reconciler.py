@@ -50,6 +50,13 @@ class Reconciler(Protocol):
         """
         ...
 
+    def unfinished(self) -> Iterable[Key]:
+        """Keys that may have work to do of which no object will tell.
+
+        Called in a thread whenever this process begins to lead. Whatever it raises is logged, and it is tried again.
+        """
+        ...
+
     def turn(self, key: Key) -> float | None:
         """Do what is to be done for `key`; seconds until its next turn, None to sleep until it is woken.
 

@@ -80,6 +80,8 @@ class Releases:
         self._objects = objects
         self._places = places
         self._models: dict[Key, ModelReleases] = {}
+        #: Models whose journal must be looked at although no object of theirs has work to do.
+        self._unfinished: set[Key] = set()
 
     @property
     def watched(self) -> Sequence[Watched]:
@@ -94,6 +96,18 @@ class Releases:
         found = self._objects.learn(body)
         return [] if found is None else [(found.namespace, found.model)]
 
+    def unfinished(self) -> Iterable[Key]:
+        """The models whose newest release has no object: it may have gone while nobody led, finalizer and all, and its
+        candidate would keep its traffic unwatched."""
+        for namespace, place in self._places.items():
+            newest = place.store.newest()
+            if not newest:
+                continue
+            listed = place.api.all(RELEASE, namespace, metadata_only=True)
+            names = {body["metadata"]["name"] for body in listed.items}
+            self._unfinished |= {(namespace, model) for model, name in newest.items() if name not in names}
+        return sorted(self._unfinished)
+
     def turn(self, key: Key) -> float | None:
         namespace, model = key
         found = self._models.get(key)
@@ -102,7 +116,9 @@ class Releases:
                 self._places[namespace], model, lambda: self._objects.of(key)
             )
         try:
-            return found.turn()
+            pause = found.turn(unfinished=key in self._unfinished)
+            self._unfinished.discard(key)
+            return pause
         finally:
             if found.idle:
                 del self._models[key]
@@ -111,6 +127,7 @@ class Releases:
         for found in list(self._models.values()):
             found.close()
         self._models.clear()
+        self._unfinished.clear()
         for place in self._places.values():
             place.forget()
 

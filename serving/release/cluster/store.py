@@ -80,6 +80,15 @@ class ClusterStore:
         released = [model for model, chain in list(self._chains.items()) if chain.places]
         return sorted({*released, *(model for model, queue in list(self._queues.items()) if queue)})
 
+    def newest(self) -> dict[str, str]:
+        """The name of each model's newest release, without opening a journal.
+
+        Raises:
+            UnreachableError, RejectedError.
+        """
+        self._look(None)
+        return {model: max(chain.places).name for model, chain in list(self._chains.items()) if chain.places}
+
     def entries(self, model: str) -> list[Entry]:
         """See `Store`; opens the model's journal for writing.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serving.release.cluster import naming
-from serving.release.cluster.kinds import HTTP_ROUTE
+from serving.release.cluster.kinds import HTTP_ROUTE, RELEASE
 from tests.unit.operator.model_stage import KEY, SETTINGS, Stage
 from windlass.errors import WindlassError
 from windlass.operator.marks import FINALIZER
@@ -383,6 +383,54 @@ def test_a_command_that_was_carried_out_and_comes_again_is_ignored() -> None:
     stage.command("flights-13", "abort")
     stage.restarted().turn()
     assert "CommandIgnored" in stage.events()
+
+
+def test_a_release_whose_object_went_while_nobody_led_is_ended() -> None:
+    """Verify that its candidate does not keep its traffic unwatched: no object of the model is left to wake anybody."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    assert stage.router().weights == {"12": 90, "13": 10}
+    stage.state.remove(RELEASE.path("team", "flights-13"))  # and our finalizer was taken off by hand
+    stage.objects.drop(stage.objects.of(KEY)[0])
+    stage.place.forget()
+    releases = Releases(stage.objects, {"team": stage.place})
+    assert list(releases.unfinished()) == [KEY]
+    assert releases.turn(KEY) is None
+    assert stage.router().weights == {"12": 100} and "13" not in stage.servers.made
+
+
+def test_an_end_that_nobody_confirmed_and_nobody_asks_for_is_carried_out() -> None:
+    """Verify it of a release whose object went between an abort and the router's word, and at each try until then."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.router().refuses = "no backend of that name"
+    stage.command("flights-13", "abort")
+    with pytest.raises(WindlassError):
+        stage.model.turn()
+    stage.state.remove(RELEASE.path("team", "flights-13"))
+    stage.objects.drop(stage.objects.of(KEY)[0])
+    stage.place.forget()
+    releases = Releases(stage.objects, {"team": stage.place})
+    assert list(releases.unfinished()) == [KEY]
+    for _ in range(2):
+        with pytest.raises(WindlassError, match="no backend"):
+            releases.turn(KEY)
+    stage.router().refuses = None
+    releases.turn(KEY)
+    assert stage.router().weights == {"12": 100}
+
+
+def test_who_has_an_object_is_woken_by_it_alone() -> None:
+    """Verify that a new leader opens no journal of a model whose newest release has its object, whatever its phase."""
+    stage = Stage()
+    promoted(stage)
+    releases = Releases(stage.objects, {"team": stage.place})
+    stage.place.forget()
+    before = len(stage.state.asked)
+    assert list(releases.unfinished()) == [] and releases.turn(KEY) is None
+    assert {asked.method for asked in stage.state.asked[before:]} <= {"GET"}
 
 
 def test_an_object_that_was_deleted_is_held_until_the_router_has_confirmed() -> None:

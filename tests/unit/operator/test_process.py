@@ -64,6 +64,8 @@ class Work:
 
     def __init__(self) -> None:
         self.turns: list[Key] = []
+        self.left: list[Key] = []
+        self.unanswered = 0
         self.closed = 0
         self.running = 0
         self.most = 0
@@ -78,6 +80,12 @@ class Work:
 
     def heard(self, kind: Kind, event: str | None, body: Object) -> Iterable[Key]:
         return [(body["key"],)]
+
+    def unfinished(self) -> Iterable[Key]:
+        if self.unanswered:
+            self.unanswered -= 1
+            raise WindlassError("nobody answers")
+        return self.left
 
     def turn(self, key: Key) -> float | None:
         with self._lock:
@@ -184,6 +192,19 @@ def test_a_turn_that_fails_comes_again(stage: Stage) -> None:
         "windlass_operator_reconcile_failures_total", {"kind": "work"}
     )
     assert failures == 1.0
+
+
+def test_who_begins_to_lead_looks_for_what_nobody_tells_of(stage: Stage) -> None:
+    """Verify that work without an object gets its turn each time that this process begins to lead, and that an API
+    server which is down then is asked again."""
+    stage.work.left, stage.work.unanswered = [("gone",)], 1
+    stage.lead.has.set()
+    stage.until(lambda: stage.work.turns == [("gone",)])
+    stage.lead.has.clear()
+    stage.until(lambda: not stage.process.acts())
+    stage.until(lambda: stage.work.closed == 1)
+    stage.lead.has.set()
+    stage.until(lambda: stage.work.turns == [("gone",), ("gone",)])
 
 
 def test_who_loses_the_lease_forgets_and_may_lead_again(stage: Stage) -> None:
