@@ -138,7 +138,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         object_store=object_store.rstrip("/") if object_store else None,
         s3_endpoint=env.get("WINDLASS_S3_ENDPOINT"),
         prometheus_url=prometheus_url.rstrip("/") if prometheus_url else None,
-        namespace=env.get("POD_NAMESPACE") or None,
+        namespace=env.get("WINDLASS_NAMESPACE") or None,
         analysis_every=_every("WINDLASS_ANALYSIS_EVERY", env.get("WINDLASS_ANALYSIS_EVERY", "1h")),
         dvc=env.get("WINDLASS_DVC"),
     )

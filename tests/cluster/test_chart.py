@@ -89,6 +89,14 @@ def test_serverless_is_understood() -> None:
     assert NAMES_OF_RUNTIMES[served.mode] in {k.name for k in found if k.kind == "ClusterServingRuntime"}
 
 
+@pytest.mark.parametrize("name", ["windlass-retrain", "windlass-analysis-flights"])
+def test_the_trigger_and_analyses_are_told_their_namespace(name: str) -> None:
+    """Verify the variable that the processes read: without it they would hear and count other teams' models."""
+    (container,) = pods(render(*environment_values("prod")))[name]["spec"]["containers"]
+    (stated,) = (e for e in container["env"] if e["name"] == "WINDLASS_NAMESPACE")
+    assert stated["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_no_secret_value_is_rendered(name: str) -> None:
     """Verify that Secrets are named, and the only one made is an address without a password."""

@@ -383,7 +383,7 @@ class Trigger:
         environment = {
             **{k: v for k, v in self.home.environment.items() if not k.startswith("KUBERNETES_")},
             "HOME": str(self.folder),
-            "POD_NAMESPACE": self.place.name,
+            "WINDLASS_NAMESPACE": self.place.name,
             "KUBECONFIG": str(self.place.trigger),
             "WINDLASS_KFP_HOST": self.kfp.url,
             "WINDLASS_RETRAIN_POLICIES": str(self.policies),

@@ -140,3 +140,9 @@ def test_closing_ends_one_that_runs(tmp_path: Path) -> None:
     assert pid is not None
     task.close()
     assert task.pid is None and processes.started(pid) is None
+
+
+def test_an_analysis_asks_about_a_namespace_only_where_that_is_ours() -> None:
+    """Verify that a notebook's pod, which knows its namespace, asks about the models of its own machine."""
+    assert settings.load({"POD_NAMESPACE": "notebooks"}).namespace is None
+    assert settings.load({"WINDLASS_NAMESPACE": "team-a"}).namespace == "team-a"

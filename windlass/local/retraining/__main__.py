@@ -65,12 +65,12 @@ def address(environ: Mapping[str, str], scratch: Path) -> Address | None:
 
 
 def objects(environ: Mapping[str, str]) -> Objects | None:
-    """The Release objects of our pod's namespace; None outside of a pod, where releases are those of this machine.
+    """The Release objects of the namespace that is ours; None where none is, and releases are those of this machine.
 
     Raises:
         UsageError: there is no cluster to have them.
     """
-    namespace = environ.get("WINDLASS_RELEASE_NAMESPACE") or environ.get("POD_NAMESPACE")
+    namespace = environ.get("WINDLASS_RELEASE_NAMESPACE") or environ.get("WINDLASS_NAMESPACE")
     return Objects(KubernetesApi.connect(), namespace) if namespace else None
 
 
@@ -183,8 +183,7 @@ def main(argv: list[str] | None = None) -> int:
             follow_every_s=1.0 if where is None else KFP_EVERY_S,
             policies=under,
         )
-        own = os.environ.get("POD_NAMESPACE") or None
-        asyncio.run(serve(service, token, arguments.host, arguments.port, namespace=own))
+        asyncio.run(serve(service, token, arguments.host, arguments.port, namespace=configured.namespace))
     except WindlassError as error:
         sys.stderr.write(f"windlass retrain: error: {error}\n")
         return error.exit_code

@@ -154,7 +154,7 @@ def test_it_takes_a_signal_and_ends_in_order(tmp_path: Path) -> None:
     assert TOKEN not in journaled and '"rule":"kind"' in journaled
 
 
-def test_in_a_pod_it_is_the_trigger_of_the_pods_namespace(tmp_path: Path) -> None:
+def test_on_a_cluster_it_is_the_trigger_of_one_namespace(tmp_path: Path) -> None:
     """Verify that the real process refuses the drift of another team's model of the same name, before it asks anybody,
     and does ask the cluster (which is not there) about its own."""
     place = planes.make(tmp_path)
@@ -171,9 +171,20 @@ def test_in_a_pod_it_is_the_trigger_of_the_pods_namespace(tmp_path: Path) -> Non
             }
         )
     )
-    pod = {"POD_NAMESPACE": "team-a", "KUBECONFIG": str(tmp_path / "kubeconfig")}
+    pod = {"WINDLASS_NAMESPACE": "team-a", "KUBECONFIG": str(tmp_path / "kubeconfig")}
     with started(tmp_path, place, [], **pod) as served:
         status, answer = served.ask("POST", "/alertmanager", drifted(namespace="team-b"), BEARER)
         assert status == 400 and b"this is the trigger of namespace 'team-a'" in answer
         assert served.ask("POST", "/alertmanager", drifted(namespace="team-a"), BEARER)[0] == 503
     assert "featureDrift" not in (place.settings.journal_dir / "triggers.jsonl").read_text()
+
+
+def test_in_a_notebooks_pod_it_is_this_machines_trigger(tmp_path: Path) -> None:
+    """Verify that a namespace that every pod may be told makes no cluster: alerts of this machine name none."""
+    place = planes.make(tmp_path)
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("cooldown: 1h", "signals: [predictionDrift]"))
+    with started(
+        tmp_path, place, ["--policy", str(tmp_path / "policy.yaml")], POD_NAMESPACE="notebooks"
+    ) as served:
+        status, answer = served.ask("POST", "/alertmanager", drifted(), BEARER)
+        assert status == 200, answer
