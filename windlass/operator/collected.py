@@ -63,19 +63,23 @@ class Collected:
         silent: dict[str, str] = {}
         faults: dict[str, str] = {}
         reached: dict[str, datetime] = {}
+        asked = [check.metric for check in live.release.checks if is_asked(check)]
         try:
             found = self._collector.evidence(_question(live, at), self._known.paired, at)
         except SilentError as error:
             silent = dict.fromkeys(SOURCES, str(error))
         except RefusedError as error:
             # nobody mends it by waiting: an error of the checks is an alert, and holds as silence does
-            asked = [check.metric for check in live.release.checks if is_asked(check)]
             faults = dict.fromkeys(asked, str(error))
         else:
             silent, faults = dict(found.silent), dict(found.faults)
             if found.at < at:
                 reached = dict.fromkeys(SOURCES, found.at)
-            self._known = Known(found.arms, found.pairs, {**self._known.paired, **found.paired})
+            less = _less(self._known, found)
+            if less is None:
+                self._known = Known(found.arms, found.pairs, {**self._known.paired, **found.paired})
+            elif not set(SOURCES) <= set(silent):
+                faults.update(dict.fromkeys(asked, less))
         return Evidence(
             at,
             arms=_arms(live, self._known),
@@ -98,6 +102,29 @@ def of_journal(records: Iterable[Record]) -> Known:
     return replace(known, arms=arms)
 
 
+def _less(known: Known, found: Evidence) -> str | None:
+    """What the collector says of, and said more of before; None where it has lost nothing."""
+    counts = [("pairs", known.pairs.n if known.pairs else 0, found.pairs.n if found.pairs else 0)]
+    counts += [
+        (f"values of {name}", len(values), len(found.paired.get(name, ())))
+        for name, values in known.paired.items()
+    ]
+    for version, before in known.arms.items():
+        arm = found.arms.get(version, ArmEvidence())
+        if before.units is not None and arm.units is not None:
+            counts.append((f"units of version {version}", before.units, arm.units))
+        for name, moments in before.outcomes.items():
+            now = arm.outcomes.get(name)
+            counts.append((f"outcomes of {name} of version {version}", moments.n, now.n if now else 0))
+    for what, had, has in counts:
+        if has < had:
+            return (
+                f"the collector counts {has} {what} now, and {had} before: its store has lost some; restore its volume, "
+                "or begin the release anew"
+            )
+    return None
+
+
 def _question(live: ReleaseState, at: datetime) -> Question:
     until = live.enrolled_until
     if until is not None and live.paused_at is not None and live.enrolment_paused:
@@ -108,10 +135,11 @@ def _question(live: ReleaseState, at: datetime) -> Question:
 
 def _arms(live: ReleaseState, known: Known) -> dict[str, ArmEvidence]:
     """By version; of an experiment nobody has heard of, no unit is enrolled, which is not the same as one unit a
-    request."""
+    request. Of all else units are what Prometheus counts, of which the journal's newest decision knows as well."""
+    if not isinstance(live.release.strategy, Experiment):
+        return {version: replace(arm, units=None) for version, arm in known.arms.items()}
     found = dict(known.arms)
-    if isinstance(live.release.strategy, Experiment):
-        for version in (live.champion, *live.release.candidates):
-            arm = found.get(version, ArmEvidence())
-            found[version] = arm if arm.units is not None else replace(arm, units=0)
+    for version in (live.champion, *live.release.candidates):
+        arm = found.get(version, ArmEvidence())
+        found[version] = arm if arm.units is not None else replace(arm, units=0)
     return found

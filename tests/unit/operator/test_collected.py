@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from serving.release import spec, state
 from serving.release.collector.client import Collector, Question, RefusedError, SilentError
@@ -13,7 +16,7 @@ from serving.release.journal import evidence_json
 from serving.release.journal.evidence_json import Values
 from serving.release.state import ReleaseState
 from serving.release.statistics.moments import Moments
-from windlass.operator import collected
+from windlass.operator import collected, evidence
 from windlass.operator.collected import Collected, Known
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -80,6 +83,26 @@ def test_an_experiment_of_which_nothing_is_known_has_no_units() -> None:
     silent = Collected(said, Known()).look(live(**EXPERIMENT), START)
     assert {version: found.units for version, found in silent.arms.items()} == {"12": 0, "13": 0}
     assert Collected(said, Known()).look(live(**CANARY), START).arms == {}
+
+
+def test_requests_are_split_as_prometheus_counts_them_while_it_is_silent() -> None:
+    """Verify that units in the journal, which Prometheus counted, do not stand for all time after a restart."""
+    before = Evidence(START, {"13": ArmEvidence(requests=100, units=90), "12": arm(1.0, units=80)})
+    known = collected.of_journal([{"kind": "decision", "evidence": evidence_json.to_json(before, {})}])
+    said = Said()
+    said.next = SilentError("it is away")
+    silent = Collected(said, known).look(live(**CANARY), START)
+    counted = Evidence(
+        START, {"12": ArmEvidence(requests=1000, units=900), "13": ArmEvidence(requests=300, units=290)}
+    )
+    found = evidence.merged(counted, silent)
+    assert {v: (one.requests, one.units) for v, one in found.arms.items()} == {
+        "12": (1000, 900),
+        "13": (300, 290),
+    }
+    assert found.arms["12"].outcomes == before.arms["12"].outcomes
+    kept = Collected(said, known).look(live(**EXPERIMENT), START)
+    assert {version: one.units for version, one in kept.arms.items()} == {"12": 80, "13": 90}
 
 
 def test_a_refusal_is_an_error_of_the_checks_that_rest_on_it() -> None:
@@ -161,6 +184,36 @@ def test_another_process_goes_on_from_the_journal() -> None:
     known = collected.of_journal(records)
     assert known == Known({"13": ArmEvidence(units=4)}, Pairs(3, 1, {0: 3}), {"brier": (0.1, 0.2, 0.3)})
     assert collected.of_journal([]) == Known()
+
+
+@pytest.mark.parametrize(
+    ("less", "said"),
+    [
+        pytest.param({"pairs": Pairs(1, 0, {0: 1})}, "counts 1 pairs now, and 2 before", id="pairs"),
+        pytest.param({"pairs": None}, "counts 0 pairs now", id="no-pairs"),
+        pytest.param({"paired": {"brier": (0.1,)}}, "counts 1 values of brier now, and 2", id="values"),
+        pytest.param(
+            {"arms": {"12": arm(1.0, units=2)}}, "counts 2 units of version 12 now, and 3", id="units"
+        ),
+        pytest.param({"arms": {"12": arm(units=3)}}, "outcomes of booked of version 12 now", id="outcomes"),
+    ],
+)
+def test_a_collector_that_says_less_than_before_is_not_believed(less: dict[str, Any], said: str) -> None:
+    """Verify that what was known stands and a person is told, until it says as much again."""
+    said_by, begun = Said(), live(**EXPERIMENT)
+    full = Evidence(START, {"12": arm(1.0, units=3)}, {"brier": (0.1, 0.2)}, Pairs(2, 0, {0: 2}))
+    found = Collected(said_by, Known())
+    said_by.next = full
+    found.look(begun, START)
+    said_by.next = replace(full, **less)
+    at = START + timedelta(seconds=5)
+    second = found.look(begun, at)
+    assert said in second.faults["reward"]
+    assert (second.arms["12"], second.paired, second.pairs) == (full.arms["12"], full.paired, full.pairs)
+    decision = next_step(begun, second, at)
+    assert decision.action == "hold" and decision.alert is not None
+    said_by.next = full
+    assert found.look(begun, at).faults == {}
 
 
 def test_who_needs_the_collector() -> None:
