@@ -89,6 +89,40 @@ def test_serverless_is_understood() -> None:
     assert NAMES_OF_RUNTIMES[served.mode] in {k.name for k in found if k.kind == "ClusterServingRuntime"}
 
 
+@pytest.mark.parametrize(
+    ("stated", "retried"),
+    [
+        pytest.param([], True, id="envoy-gateway"),
+        pytest.param(["gateway.retries=0"], False, id="no-retries"),
+        pytest.param(["gateway.className=istio"], False, id="a-class-of-another"),
+        pytest.param(
+            [
+                "gateway.className=team",
+                "gateway.createClass=true",
+                "gateway.controllerName=istio.io/gateway-controller",
+            ],
+            False,
+            id="a-controller-of-another",
+        ),
+        pytest.param(["gateway.className=team", "gateway.createClass=true"], True, id="a-class-that-is-made"),
+        pytest.param(
+            ["gateway.className=eg", "gateway.controllerName=gateway.envoyproxy.io/gatewayclass-controller"],
+            True,
+            id="a-class-of-another-name",
+        ),
+    ],
+)
+def test_only_envoy_gateways_gateways_have_its_policies(stated: list[str], retried: bool) -> None:
+    """Verify that a cluster without Envoy Gateway's kinds can take the chart, and that a class has a controller."""
+    found = documents(render(settings=["gateway.create=true", *stated]))
+    assert any(k.kind == "Gateway" for k in found)
+    assert any(k.kind == "BackendTrafficPolicy" for k in found) is retried
+    made = [d["spec"]["controllerName"] for k, d in found.items() if k.kind == "GatewayClass"]
+    assert all(each.partition("/")[2] for each in made) and len(made) == (
+        "gateway.createClass=true" in stated
+    )
+
+
 @pytest.mark.parametrize("name", ["windlass-retrain", "windlass-analysis-flights"])
 def test_the_trigger_and_analyses_are_told_their_namespace(name: str) -> None:
     """Verify the variable that the processes read: without it they would hear and count other teams' models."""

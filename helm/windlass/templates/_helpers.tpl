@@ -156,6 +156,15 @@ http://{{ include "windlass.fullname" . }}-mlflow:5000
 {{- end -}}
 {{- end -}}
 
+{{/* Who carries the Gateway out; empty where nobody says and its class does not tell. */}}
+{{- define "windlass.gatewayController" -}}
+{{- if .Values.gateway.controllerName -}}
+{{ .Values.gateway.controllerName }}
+{{- else if or .Values.gateway.createClass (eq .Values.gateway.className "envoy-gateway") -}}
+gateway.envoyproxy.io/gatewayclass-controller
+{{- end -}}
+{{- end -}}
+
 {{/* The collector that model servers send to and the operator asks; empty where there is none. */}}
 {{- define "windlass.collector" -}}
 {{- if .Values.operator.collectorUrl -}}
