@@ -48,6 +48,7 @@ class ReleaseEvidence:
         more: further matchers of every query.
         durations: whether a check needs latencies.
         shares: whether the split of the requests is judged by these counts.
+        pods: how the names of the versions' pods begin, where it is these that are scraped.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ReleaseEvidence:
         scrape_interval_s: float = 15.0,
         durations: bool = True,
         shares: bool = False,
+        pods: Sequence[str] = (),
     ) -> None:
         self._prometheus = prometheus
         self._model = model
@@ -79,6 +81,7 @@ class ReleaseEvidence:
         self._source: PrometheusSource | None = None
         self._shares = None
         self._met = False
+        self._pods = tuple(pods)
         if shares:
             arms = {} if base is None else base.arms
             before = {v: arm.requests if arm.units is None else arm.units for v, arm in arms.items()}
@@ -134,6 +137,9 @@ class ReleaseEvidence:
             else:
                 # a target that could be scraped once, and cannot now, is waited for
                 scraped = source.scraped_before(self._versions, at, KNOWN_FOR_S)
+            if self._pods and source.fails_at(self._pods, at):
+                # it may well answer, also where it never was scraped
+                shares.begin(at.timestamp())
             window_s = 2 * LATE_AFTER * self._scrape_interval_s
             shares.add(scraped, at.timestamp(), lambda targets: source.up(targets, at, window_s))
             self._met = True

@@ -86,7 +86,13 @@ class Watching:
             durations=any(METRICS[check.metric].unit == "latency" for check in release.checks),
             # an experiment's split is of units, and nobody splits what is copied or switched
             shares=isinstance(release.strategy, Canary | Bandit),
+            pods=() if by_place else self._pods(live),
         )
+
+    def _pods(self, live: ReleaseState) -> tuple[str, ...]:
+        versions = (live.champion, *self.release.candidates)
+        # KServe calls the pods after the Service, in Knative's revisions too
+        return tuple(f"{naming.predictor(self.release.model, version)}-" for version in versions)
 
     def _collecting(self) -> Collected | None:
         place, release = self._place, self.release

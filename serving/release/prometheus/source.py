@@ -16,7 +16,15 @@ from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.metrics import METRICS
 from serving.release.prometheus.client import NonsenseError, Prometheus, Series, SilentError
 from serving.release.prometheus.counting import Counted, Labels, by_scrape, count
-from serving.release.prometheus.templates import OF_A_TARGET, RUNTIME, Queries, Query, listening, scraping
+from serving.release.prometheus.templates import (
+    OF_A_TARGET,
+    RUNTIME,
+    Queries,
+    Query,
+    listening,
+    scraping,
+    scraping_pods,
+)
 from serving.release.statistics.histogram import Histogram
 
 ERRORS = ("errorRate",)
@@ -145,6 +153,21 @@ class PrometheusSource:
                         {moment: value == 1 for moment, value in series.samples}
                     )
         return said
+
+    def fails_at(self, pods: Collection[str], at: datetime) -> bool:
+        """Whether every scrape of a pod failed lately; of a pod whose name begins with one of `pods`, and of a job that
+        the newest look heard of: what else is scraped of a pod is no matter.
+
+        Raises:
+            SilentError, NonsenseError.
+        """
+        jobs = {series.labels.get("job") for series in self._heard}
+        tried = self._prometheus.samples(scraping_pods(pods, self._more, self._late_s), at)
+        return any(
+            not any(value for _, value in series.samples)
+            for series in tried
+            if series.labels.get("job") in jobs
+        )
 
     def _called(self, versions: Sequence[str]) -> tuple[str, ...]:
         return tuple(value for version in versions for value in self._queries.values(self._model, version))

@@ -155,6 +155,13 @@ def scraping(targets: Collection[Mapping[str, str]], window_s: float) -> str:
     return f"up{{{','.join(matchers)}}}[{round(window_s * 1000)}ms]"
 
 
+def scraping_pods(prefixes: Collection[str], more: Mapping[str, str], window_s: float) -> str:
+    """The same of pods whose names begin with one of `prefixes`."""
+    pattern = "|".join(f"{_literal(prefix)}.*" for prefix in prefixes)
+    matchers = "".join(f',{name}="{_quoted(value)}"' for name, value in sorted(more.items()))
+    return f'up{{pod=~"{_quoted(pattern)}"{matchers}}}[{round(window_s * 1000)}ms]'
+
+
 def envoy_gateway(clusters: Mapping[str, tuple[str, ...]]) -> Queries:
     """The set for Envoy Gateway's proxies.
 

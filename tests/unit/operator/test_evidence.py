@@ -202,7 +202,8 @@ class Split:
             well = {m: not away[0] <= m < away[1] for m in moments}
             if query.startswith("up{"):
                 labels, values = {"__name__": "up"}, {m: int(well[m]) for m in moments}
-                if not re.search(f'[|"]{pod}[|"]', query):
+                wanted = re.search('pod=~"([^"]*)"', query)[1]  # type: ignore[index]
+                if not re.fullmatch(wanted, pod):
                     continue
             else:
                 labels = {"__name__": "windlass_requests_total", "version": version, "code": "200"}
@@ -219,6 +220,7 @@ class Split:
         pytest.param({"two": (100, 280), "beside": (100, 280)}, 0, id="a-version"),
         pytest.param({"two": (100, 280)}, 0, id="one-of-two-pods"),
         pytest.param({"two": (100, 400)}, 300, id="one-of-two-pods-when-another-process-took-over"),
+        pytest.param({"two": (-900, 400)}, 0, id="one-of-two-pods-never-before"),
     ],
 )
 def test_a_gap_in_the_scrapes_is_no_wrong_split(
@@ -226,7 +228,16 @@ def test_a_gap_in_the_scrapes_is_no_wrong_split(
 ) -> None:
     """Verify with an exact half for each version that requests of both, or of none, are counted."""
     scraped.answer = Split(unscraped).answer  # type: ignore[method-assign]
-    found = ReleaseEvidence(prometheus, "flights", ("1", "2"), at(from_s), None, durations=False, shares=True)
+    found = ReleaseEvidence(
+        prometheus,
+        "flights",
+        ("1", "2"),
+        at(from_s),
+        None,
+        durations=False,
+        shares=True,
+        pods=("on", "tw", "bes"),
+    )
     units: list[tuple[int, int]] = []
     for seconds in range(from_s + 5, 700, 5):
         arms = found.look(at(seconds)).arms

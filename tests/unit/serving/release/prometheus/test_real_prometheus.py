@@ -150,8 +150,12 @@ def test_counts_are_what_happened(prometheus: PrometheusServer, model_server: Mo
     fault = source(queries=replace(RUNTIME, responses=replace(misspelled, promql="sum(")))
     assert "refuses the query" in fault.evidence(VERSIONS, now()).faults["errorRate"]
 
+    (target,) = followed.scraped(VERSIONS)["12"]
+    assert all(followed.up([target], now(), 10 * INTERVAL_S)[target].values())
+    assert followed.up([(("instance", "elsewhere"),)], now(), 60.0) == {}
     model_server.stop()
     prometheus.scraped(model_server.instance, time.time(), up=False)
+    assert not followed.up([target], now(), 60.0)[target].popitem()[1]
     late = followed.evidence(VERSIONS, now() + timedelta(seconds=20 * INTERVAL_S))
     assert "late: the newest sample of version 12" in late.silent["prometheus"]
     assert late.arms["12"].requests == 940

@@ -427,3 +427,31 @@ def test_errors_of_the_client(answering: Any) -> None:
         client.samples("x", AT)
     with pytest.raises(SilentError, match="502"):
         client.samples("x", AT)
+
+
+@pytest.mark.parametrize(
+    ("scrapes", "fails"),
+    [
+        ([("flights", 0, 0)], True),
+        ([("flights", 0, 1)], False),
+        ([("flights", 1, 1), ("flights", 0, 0)], True),
+        ([("mesh", 0, 0)], False),
+        ([], False),
+    ],
+    ids=["every-scrape", "one-scrape", "one-of-two-pods", "another-job", "nobody"],
+)
+def test_a_pod_at_which_scrapes_fail_is_seen(
+    answering: Any, model: Model, series: Any, scrapes: list[tuple[str, int, int]], fails: bool
+) -> None:
+    """Verify that only scrapes of the job that counts requests matter."""
+    answering.gives([model.responses("12", "200", (T + 20, 5), job="flights")])
+    of = source(answering, durations=False, more={"namespace": "prod"})
+    of.evidence(("12",), AT)
+    answering.gives(
+        [
+            series("up", (T + 5, one), (T + 20, two), job=job, pod=f"flights-12-predictor-{n}")
+            for n, (job, one, two) in enumerate(scrapes)
+        ]
+    )
+    assert of.fails_at(("flights-12-predictor-",), AT) is fails
+    assert answering.asked[-1]["query"] == 'up{pod=~"flights-12-predictor-.*",namespace="prod"}[60000ms]'

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from serving.release.cluster import http_route
-from serving.release.prometheus.templates import ENVOY, RUNTIME, Queries, clusters_of, envoy_gateway
+from serving.release.prometheus.templates import (
+    ENVOY,
+    RUNTIME,
+    Queries,
+    clusters_of,
+    envoy_gateway,
+    scraping,
+    scraping_pods,
+)
 from serving.release.release import Gateway
 from serving.release.traffic import Assignment, Match, Traffic, Unit
 
@@ -61,6 +69,18 @@ def test_values_are_quoted() -> None:
     """Verify that a name means itself, in a string and in a pattern."""
     promql = RUNTIME.responses.render('a"b\\c', ("1.0|2",), {"x": 'y"'}, 1)
     assert promql == ('windlass_requests_total{model="a\\"b\\\\c",version=~"1\\\\.0\\\\|2",x="y\\""}[1000ms]')
+
+
+def test_scrapes_are_asked_for_by_what_all_targets_bear() -> None:
+    """Verify the text, for targets of which one has no pod, and for pods by how they begin."""
+    targets = [{"instance": "10.0.0.1:80", "job": "j", "pod": "a"}, {"instance": "10.0.0.2:80", "job": "j"}]
+    assert (
+        scraping(targets, 60)
+        == 'up{instance=~"10\\\\.0\\\\.0\\\\.1:80|10\\\\.0\\\\.0\\\\.2:80",job=~"j"}[60000ms]'
+    )
+    assert scraping_pods(("f-12-", "f-13-"), {"namespace": "prod"}, 60) == (
+        'up{pod=~"f-12-.*|f-13-.*",namespace="prod"}[60000ms]'
+    )
 
 
 @pytest.mark.parametrize(
