@@ -26,7 +26,7 @@ from monitoring.release_evidence.times import PRESENT
 from serving.release import route_header
 from serving.release.envoy.access_log import Access
 from serving.release.evidence import ArmEvidence, Evidence
-from serving.release.release import Bandit, Canary, Experiment, Shadow
+from serving.release.release import Bandit, Canary, Experiment, Release, Shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ class Cumulative:
         if question.enrolled_until is not None:
             self._outcomes.enrolled_until = question.enrolled_until
         self._assigns = isinstance(strategy, Experiment)
-        self._segments = isinstance(strategy, Bandit) and strategy.context is not None
+        #: KServe's and Knative's own routes set no header: what comes in it is their caller's word
+        self._routed = release.backend not in ("kserve", "knative")
+        self._told_by_route = _told_by_route(release)
         mirrored = isinstance(strategy, Shadow) or (isinstance(strategy, Canary) and strategy.mirror)
         asks_losses = mirrored and any(check.metric == "brier" for check in release.checks)
         self._losses = Losses(question.since, PRESENT) if asks_losses else None
@@ -72,7 +74,8 @@ class Cumulative:
             self._pairs = ScorePairs(
                 release.model, question.champion, release.candidate, threshold, (), joined=joined
             )
-        self._answered = self._untold = 0
+        self._answered = dict.fromkeys(question.versions, 0)
+        self._untold = dict.fromkeys(question.versions, 0)
 
     @property
     def enrolled_until(self) -> float:
@@ -135,9 +138,10 @@ class Cumulative:
         )
 
     def _access(self, answer: Answer) -> Access:
-        told = None if answer.route is None else route_header.read(answer.route)
-        self._answered += 1
-        self._untold += told is None
+        told = route_header.read(answer.route) if self._routed and answer.route is not None else None
+        if answer.version in self._answered:
+            self._answered[answer.version] += 1
+            self._untold[answer.version] += told is None
         kind, segment = told or ("weights", None)
         if self._assigns and told is None:
             kind = "unassigned"
@@ -173,11 +177,31 @@ class Cumulative:
         )
 
     def _untold_reason(self) -> str | None:
-        """Why units or contexts are not known; None where they are, or nobody needs them."""
-        if not (self._assigns or self._segments) or self._untold <= LOST * self._answered:
+        """Why units, contexts or callers' choices are not known; None where they are, or nobody needs them."""
+        if self._told_by_route is None:
             return None
-        what = "which unit it is of" if self._assigns else "which context it is of"
+        silent = [
+            f"{self._untold[version]} of {answered} predictions of version {version}"
+            for version, answered in self._answered.items()
+            if self._untold[version] > LOST * answered
+        ]
+        if not silent:
+            return None
         return (
-            f"{self._untold} of {self._answered} predictions do not say {what}; let the model servers send them "
-            "(payload sender: runtime) and the model's HTTPRoute be the operator's: KServe's own logger leaves it out"
+            f"{' and '.join(silent)} do not say {self._told_by_route}; let the model servers send them (payload "
+            "sender: runtime, and an image no older than the collector's) and the model's HTTPRoute be the operator's: "
+            "KServe's own logger leaves it out"
         )
+
+
+def _told_by_route(release: Release) -> str | None:
+    """What of a request the route alone can say, and its outcome is counted by; None where that is nothing."""
+    strategy = release.strategy
+    if isinstance(strategy, Experiment):
+        return "which unit it is of"
+    if isinstance(strategy, Bandit) and strategy.context is not None:
+        return "which context it is of"
+    chosen = isinstance(strategy, Canary) and strategy.match is not None
+    if chosen and any(check.metric == "reward" for check in release.checks):
+        return "whether its caller chose the version"
+    return None

@@ -7,7 +7,7 @@ that nobody here has. Such a release would wait for ever for a check that nobody
 from __future__ import annotations
 
 from serving.release.metrics import METRICS
-from serving.release.release import Bandit, BlueGreen, Check, Experiment, Release, strategy_name
+from serving.release.release import Bandit, BlueGreen, Canary, Check, Experiment, Release, strategy_name
 from serving.runtime.counts import BUCKETS
 from windlass.operator import collected
 from windlass.operator.settings import Settings
@@ -60,10 +60,13 @@ def _addresses(release: Release, settings: Settings, logs: str | None) -> str | 
         )
     strategy = release.strategy
     told = isinstance(strategy, Experiment) or (isinstance(strategy, Bandit) and strategy.context is not None)
-    if told and logs != "runtime":
+    chosen = isinstance(strategy, Canary) and strategy.match is not None
+    chosen = chosen and any(check.metric == "reward" for check in release.checks)
+    if (told or chosen) and logs != "runtime":
+        how = "counts by unit or context" if told else "leaves out the rewards of its match"
         return (
-            f"spec.strategy.type = {strategy_name(strategy)!r} counts by unit or context, which KServe's logger does "
-            "not send; state payload.sender: runtime in WINDLASS_SERVING_OPTIONS (the chart: operator.serving.payload)"
+            f"spec.strategy.type = {strategy_name(strategy)!r} {how}, which KServe's logger does not send; state "
+            "payload.sender: runtime in WINDLASS_SERVING_OPTIONS (the chart: operator.serving.payload)"
         )
     return None
 

@@ -116,10 +116,13 @@ def test_who_logs_no_units_counts_none() -> None:
     """Verify that KServe's logger is enough for a reward by request, and not for what the route alone knows."""
     context = {"header": "x-device", "values": ["mobile", "desktop"]}
     contextual = {**BANDIT, "strategy": {"type": "bandit", "context": context}}
-    for stated in (EXPERIMENT, contextual):
+    chosen: dict[str, Any] = {"strategy": {**CANARY, "match": {"header": "x-canary", "value": "always"}}}
+    told: list[dict[str, Any]] = [EXPERIMENT, contextual, {**chosen, "checks": [ERRORS, LATE]}]
+    for stated in told:
         assert "payload.sender: runtime" in (able.fault(release(**stated), SETTINGS, logs="kserve") or "")
         assert able.fault(release(**stated), SETTINGS, logs="runtime") is None
-    assert able.fault(release(**BANDIT), SETTINGS, logs="kserve") is None
+    for stated in (BANDIT, {"checks": [ERRORS, LATE]}, chosen):
+        assert able.fault(release(**stated), SETTINGS, logs="kserve") is None
 
 
 def test_without_a_collector_counters_are_enough_for_a_canary() -> None:

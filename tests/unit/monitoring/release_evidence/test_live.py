@@ -188,7 +188,7 @@ def test_units_that_nobody_told_are_no_units_and_the_reason_is_said(store: Event
     store.consolidate_until(BEGAN + 30)
     found = opened(store).answer(asked())
     assert found["arms"]["2"]["units"] == 0
-    assert "20 of 20 predictions do not say which unit it is of" in found["silent"]["feedback"]
+    assert "20 of 20 predictions of version 2 do not say which unit it is of" in found["silent"]["feedback"]
 
 
 def test_the_end_of_enrolment_may_move(store: EventStore) -> None:
