@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from monitoring.collector import manifest, wal
+from monitoring.collector import manifest, store, wal
 from monitoring.collector.group_commit import GroupCommit
 from monitoring.collector.metrics import Metrics
 from monitoring.collector.options import Options
@@ -56,6 +56,8 @@ class Journal:
         self.options = options
         self._folder = root(settings) / "wal"
         known, first, self.offsets, self._since = recovered(settings, self._folder, time.time())
+        if known.generation == 0 and not wal.numbers(self._folder):
+            store.begin(root(settings), time.time())
         self._wal = wal.Wal(self._folder, first)
         self._storage_ok = True
         self._held = known.held is not None

@@ -18,6 +18,7 @@ from monitoring.collector.store import Store
 
 #: values that a compaction holds, 8 bytes each and once more while it sorts them
 MOST_CELLS = 32_000_000
+DAY_S = 86_400
 
 
 def maintain(store: Store, options: Options) -> None:
@@ -36,9 +37,15 @@ def expire(store: Store, options: Options) -> None:
     old = past(known, options)
     if old:
         names = {part.path for part in old}
+        expired = dict(known.expired)
+        for part in old:
+            if part.kind in ("predictions", "labels"):
+                end = float((keys.day_of(part.date) + 1) * DAY_S)
+                expired[part.model] = max(end, expired.get(part.model, 0.0))
         store.commit(
             replace(
                 known,
+                expired=expired,
                 parts=tuple(p for p in known.parts if p.path not in names),
                 dead=(*known.dead, *(Dead(part.path, store.now) for part in old)),
                 counts=counted(known.counts, {"expired.rows": sum(part.rows for part in old)}),

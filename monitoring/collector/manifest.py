@@ -76,6 +76,8 @@ class Manifest:
         until: everything that was received up to then is in the store, epoch seconds; 0 where nobody said so. Rows that
             come in later are `known` later, whenever they were received.
         latest: of predictions and labels, by path, when the last of their rows became `known`.
+        began: when the store did, epoch seconds: of what was received before nothing is here; 0 where nobody said so.
+        expired: by model, the end of the newest day whose partition was past its time, epoch seconds.
     """
 
     generation: int = 0
@@ -91,6 +93,8 @@ class Manifest:
     written: float = 0.0
     until: float = 0.0
     latest: Mapping[str, float] = field(default_factory=dict)
+    began: float = 0.0
+    expired: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, kind: Kind, model: str | None = None) -> list[Part]:
         """The parts of a kind, of one model where it is named, in the order of their days."""
@@ -134,6 +138,8 @@ def decode(content: bytes, name: str) -> Manifest:
             written=found["written"],
             until=found.get("until", 0.0),
             latest=found.get("latest", {}),
+            began=found.get("began", 0.0),
+            expired=found.get("expired", {}),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise WindlassError(

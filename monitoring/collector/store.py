@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 from monitoring.collector import manifest, parts, rebuild
 from monitoring.collector.manifest import Kind, Manifest, Part
 from monitoring.collector.place import place, root
-from windlass.atomic import make_directory
+from windlass.atomic import make_directory, write_text
 from windlass.errors import AlreadyRunningError
 from windlass.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: holds when the store began, until a manifest does
+BEGAN = "began"
 
 
 class Store:
@@ -39,7 +42,10 @@ class Store:
         #: of parts that no manifest names yet
         self._latest: dict[str, float] = {}
         content = self.place.read(manifest.NAME)
-        self.manifest = Manifest() if content is None else manifest.decode(content, manifest.NAME)
+        if content is None:
+            self.manifest = Manifest(began=_began(self.folder))
+        else:
+            self.manifest = manifest.decode(content, manifest.NAME)
         if rebuild.missing(self.manifest, self.folder):
             sys.stderr.write("windlass collector: the indexes are not on this machine; making them again\n")
             runs = rebuild.rebuilt(self.manifest, self.place, self.folder)
@@ -78,6 +84,19 @@ class Store:
         if kind in ("predictions", "labels"):
             self._latest[path] = parts.latest(table)
         return Part(kind, model, date, path, table.num_rows, size, *between, versions)
+
+
+def begin(folder: Path, now: float) -> None:
+    """Note when a store begins that holds nothing yet, neither in parts nor in its journal; epoch seconds."""
+    make_directory(folder)
+    write_text(folder / BEGAN, f"{now}\n")
+
+
+def _began(folder: Path) -> float:
+    try:
+        return float((folder / BEGAN).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return 0.0  # a collector that noted nothing left a journal
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ class _Live:
         read: everything that became known up to this second is counted.
         asked: when it was last asked for, on the monotonic clock.
         spent_s: seconds that the reading up to the first answer took so far; None once that was given.
+        missing: why the store does not hold all of its rows any more; None where it does.
         needs: what it held when there was no room for it and it was put aside, uncounted; None of one that is counted.
     """
 
@@ -65,6 +66,7 @@ class _Live:
         self.cumulative = Cumulative(question, threshold=self._threshold)
         self.read = int(question.since)
         self.spent_s: float | None = 0.0
+        self.missing: str | None = None
         self.seconds: Seconds | None = None
         self.rows: Iterator[Second] | None = None
 
@@ -123,6 +125,8 @@ class Releases:
         if live.spent_s is not None:
             self.rebuild_s, live.spent_s = live.spent_s, None
         evidence = live.cumulative.evidence(live.read)
+        if live.missing is not None:
+            evidence = replace(evidence, silent=dict.fromkeys(("predictions", "feedback"), live.missing))
         known = {name: evidence.paired.get(name, ())[:count] for name, count in question.paired_after.items()}
         sent = {
             name: values[: len(known.get(name, ())) + MOST_PAIRED] for name, values in evidence.paired.items()
@@ -243,6 +247,7 @@ class Releases:
         if len(self._bounds) > 2 * len(known.parts):
             there = {part.path for part in known.parts}
             self._bounds = {path: between for path, between in self._bounds.items() if path in there}
+        live.missing = live.missing or _missing(known, question, live.read)
         live.seconds = Seconds(
             self._place, known, question.release.model, question.versions,
             since=question.since, after=live.read, until=until, bounds=self._bounds,
@@ -294,6 +299,24 @@ def _enrol(live: _Live, question: Question) -> None:
         live.question = question
     else:
         live.begin(question)
+
+
+def _missing(known: manifests.Manifest, question: Question, read: int) -> str | None:
+    """Why rows that became known after a second are not all there; None where they are, or nobody noted it."""
+    # what is installed with a release may start a moment after it
+    if known.began - AHEAD_S > read:
+        return (
+            f"the release began at {_time(question.since)}, and the collector's store only at {_time(known.began)}: "
+            "what was received between is lost; begin the release anew"
+        )
+    expired = known.expired.get(question.release.model, 0.0)
+    if expired > read:
+        return (
+            f"the release began at {_time(question.since)}, and of {question.release.model} the store keeps nothing "
+            f"from before {_time(expired)} any more; begin the release anew, and keep predictions and labels "
+            "for longer than it takes (--keep-predictions-days, --keep-labels-days)"
+        )
+    return None
 
 
 def _no_room(live: _Live) -> str:

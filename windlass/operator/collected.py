@@ -119,8 +119,8 @@ def _less(known: Known, found: Evidence) -> str | None:
     for what, had, has in counts:
         if has < had:
             return (
-                f"the collector counts {has} {what} now, and {had} before: its store has lost some; restore its volume, "
-                "or begin the release anew"
+                f"the collector counts {has} {what} now, and {had} before: its store has lost some; restore its "
+                "volume, or begin the release anew"
             )
     return None
 

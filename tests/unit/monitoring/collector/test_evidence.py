@@ -143,6 +143,18 @@ def children(collector: Collector) -> list[Any]:
     return [child for child in found if "monitoring.release_evidence" in child.cmdline()]
 
 
+def test_a_new_store_says_nothing_of_what_came_before_it(collector: Collector) -> None:
+    """Verify that a collector whose volume was lost is silent about a release that goes on, over its restarts too."""
+    earlier = datetime.fromtimestamp(SINCE.timestamp() - 3600, UTC).isoformat()
+    send(collector, assigned(1))
+    for _ in range(2):
+        found = answer(collector, after=time.time(), since=earlier)
+        assert set(found["silent"]) == {"predictions", "feedback"}
+        assert "collector's store only at" in found["silent"]["feedback"]
+        collector.stop()
+        collector.start()
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -14,6 +14,7 @@ from event_store import EventStore, home, label, prediction, request, response
 
 from monitoring.collector import parts
 from monitoring.collector.place import place
+from monitoring.collector.store import begin
 from monitoring.release_evidence import live, question, stored
 from monitoring.release_evidence.live import ConflictError, Releases, WaitError
 from windlass.errors import WindlassError
@@ -43,7 +44,7 @@ def asked(strategy: dict[str, Any] = EXPERIMENT, name: str = "r", **more: Any) -
         "since": datetime.fromtimestamp(BEGAN, UTC).isoformat(),
         **more,
     }
-    return question.read(body, now=BEGAN + 10_000)
+    return question.read(body, now=BEGAN + 1_000_000)
 
 
 def opened(store: EventStore, **more: Any) -> Releases:
@@ -408,6 +409,53 @@ def test_what_a_shadow_holds_counts(store: EventStore, monkeypatch: pytest.Monke
     store.consolidate_until(BEGAN + 700)
     releases.answer(asked(SHADOW))
     assert releases._held() == 8
+
+
+def test_what_a_store_lost_is_silence(tmp_path: Path) -> None:
+    """Verify that a release which began before the store did is not told fewer requests than there were."""
+    stores = {}
+    for name, began in (("before", BEGAN - 30), ("with", BEGAN + 50), ("after", BEGAN + 61)):
+        stores[name] = EventStore(home(tmp_path / name))
+        begin(stores[name].folder, began)
+        ask(stores[name], 1, 70.0)
+        stores[name].consolidate_until(BEGAN + 80)
+        stores[name].consolidate_until(BEGAN + 90)
+    for name in ("before", "with"):
+        assert "silent" not in opened(stores[name]).answer(asked(SHADOW)), name
+    silent = opened(stores["after"]).answer(asked(SHADOW))["silent"]
+    assert set(silent) == {"predictions", "feedback"}
+    assert (
+        "began at 2023-11-15T12:00:00+00:00, and the collector's store only at 2023-11-15T12:01:01"
+        in silent["feedback"]
+    )
+
+
+def test_what_expired_before_it_was_read_is_silence(tmp_path: Path) -> None:
+    """Verify that one who counted it goes on, one who begins is silent, and later and other releases are not hurt."""
+    day = 86_400.0
+    store = EventStore(home(tmp_path), keep_predictions_days=2)
+    ask(store, 1, 1.0)
+    store.consolidate_until(BEGAN + 10)
+    now = BEGAN + 10 * day
+    began = opened(store, now=lambda: now)
+    assert "silent" not in began.answer(asked(SHADOW))
+    # who states an early time has no say in what is lost
+    store.add(prediction("old", at=0.0, received=BEGAN + 20.0))
+    for later in range(1, 5):
+        ask(store, 2 * later, later * day)
+        store.add(
+            prediction(f"o{later}", model="other", at=BEGAN + later * day, received=BEGAN + later * day)
+        )
+        store.consolidate_until(BEGAN + later * day + 5)
+        assert "silent" not in began.answer(asked(SHADOW))
+    anew = opened(store, now=lambda: now)
+    assert (
+        "of m the store keeps nothing from before 2023-11-17"
+        in anew.answer(asked(SHADOW))["silent"]["predictions"]
+    )
+    later_on = datetime.fromtimestamp(BEGAN + 2 * day, UTC).isoformat()
+    question = asked(SHADOW, name="later", since=later_on)
+    assert "silent" not in anew.answer(question)
 
 
 def test_another_release_of_the_name_is_a_conflict_unless_it_began_later(store: EventStore) -> None:
