@@ -78,7 +78,8 @@ class Evidence:
                     await process.stdin.drain()
                     length = int(await process.stdout.readexactly(LENGTH_DIGITS))
                     told = orjson.loads(await process.stdout.readexactly(length))
-            except (OSError, TimeoutError, asyncio.IncompleteReadError) as failure:
+            # ValueError: whatever else was written to the pipe, nobody knows where an answer begins on it
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as failure:
                 await self.close()
                 self._metrics.evidence_releases.set(0)
                 sys.stderr.write(

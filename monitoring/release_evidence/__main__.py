@@ -115,9 +115,13 @@ def main(argv: list[str] | None = None) -> int:
     def take(wait_s: float | None) -> bytes | None:
         return questions.get(block=wait_s is None or wait_s > 0, timeout=wait_s or None)
 
+    # what a library prints goes beside the answers and not among them
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
     def give(answer: bytes) -> None:
-        sys.stdout.buffer.write(frame(answer))
-        sys.stdout.buffer.flush()
+        answers.write(frame(answer))
+        answers.flush()
 
     serve(Releases(place(configured), thresholds(Names(configured))), take, give)
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 from monitoring.collector import manifest as manifests
 from monitoring.collector.place import Place
 from monitoring.release_evidence.cumulative import Cumulative
-from monitoring.release_evidence.question import Question
+from monitoring.release_evidence.question import AHEAD_S, Question
 from monitoring.release_evidence.stored import Second, Seconds
 from serving.release.journal import evidence_json
 from windlass.errors import UsageError, WindlassError
@@ -25,8 +25,6 @@ MOST_RELEASES = 64
 MOST_HELD = 1_000_000
 #: paired values of one answer; who asks again has the next ones
 MOST_PAIRED = 500_000
-#: clocks differ
-AHEAD_S = 60.0
 FORGOTTEN_AFTER_S = 86_400.0
 #: where there is no room, a release that nobody asked for in so long gives way to one that somebody asks for
 IDLE_S = 600.0

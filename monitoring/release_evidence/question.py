@@ -11,6 +11,8 @@ from serving.release import spec
 from serving.release.reading import Problem, Reader, SpecError
 from serving.release.release import Release
 
+#: clocks differ: of a release that begins within so long nothing counts yet
+AHEAD_S = 60.0
 #: metrics that one value a pair is kept of
 PAIRED = ("brier",)
 _TIME = "give a time with its zone: 2013-02-01T06:00:00Z"
@@ -41,7 +43,7 @@ def read(document: Any, *, now: float) -> Question:
     """Read a question.
 
     Args:
-        now: epoch seconds; no release begins after it.
+        now: epoch seconds; no release begins after it, but for what clocks differ by.
 
     Raises:
         SpecError: with every problem that was found.
@@ -57,7 +59,7 @@ def read(document: Any, *, now: float) -> Question:
     since = _time(root, "since")
     if since is None:
         root.report("since", root.raw("since"), f"say when the release began: {_TIME}")
-    elif since > now:
+    elif since > now + AHEAD_S:
         root.report("since", root.raw("since"), "lies in the future; say when the release began")
     until = None
     if root.has("enrolledUntil"):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 US = 1_000_000
+DAY_S = 86_400.0
 #: rows that are taken apart at once
 CHUNK_ROWS = 10_000
 PREDICTIONS, LABELS = "predictions", "labels"
@@ -86,9 +87,7 @@ class Seconds:
         self._since_us = math.ceil(since * US)
         self._after, self._until = after, until
         self._bounds = bounds
-        self._parts = [
-            p for p in _asked(known, model, versions) if known.latest.get(p.path, math.inf) > after
-        ]
+        self._parts = [p for p in _asked(known, model, versions) if _counts(known, p, since, after)]
         self.rows = sum(part.rows for part in self._parts)
         self.read = 0
         self._waiting: dict[str, list[pa.Table]] = {PREDICTIONS: [], LABELS: []}
@@ -208,6 +207,14 @@ def _asked(known: Manifest, model: str, versions: Iterable[str]) -> list[Part]:
         *(part for part in known.of("predictions", model) if wanted & set(part.versions)),
         *known.of("labels", model),
     ]
+
+
+def _counts(known: Manifest, part: Part, since: float, after: int) -> bool:
+    """Whether a row of a part may count, as far as the manifest says."""
+    if part.path in known.latest:
+        return known.latest[part.path] > after
+    # written before `known` was kept, so that rows are as old as they say, but for what lay a day on its way
+    return part.until + DAY_S > since
 
 
 def _second(micros: int) -> int:

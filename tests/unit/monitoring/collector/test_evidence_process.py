@@ -24,6 +24,10 @@ while head := stream.read(8):
     body = stream.read(int(head))
     if body == b"die":
         sys.exit(3)
+    if body in (b"noise", b"json"):
+        sys.stdout.buffer.write(b"warning!" if body == b"noise" else b"00000004oops")
+        sys.stdout.buffer.flush()
+        time.sleep(600)
     if body == b"hang":
         time.sleep(600)
     count += 1
@@ -70,7 +74,7 @@ def test_answers_go_to_who_asked_and_are_counted(tmp_path: Path) -> None:
     assert sample("windlass_collector_evidence_rebuild_seconds") == 0.5
 
 
-@pytest.mark.parametrize("fault", [b"die", b"hang"])
+@pytest.mark.parametrize("fault", [b"die", b"hang", b"noise", b"json"])
 def test_a_process_that_is_gone_is_another_one_at_the_next_question(
     fault: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

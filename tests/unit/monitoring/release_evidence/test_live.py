@@ -239,6 +239,36 @@ def test_files_from_before_a_column_was_kept_are_read(
     assert outcomes(opened(store).answer(asked(CANARY))) == outcomes(found)
 
 
+def test_old_files_without_a_date_of_their_own_are_not_fetched(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify that of what an older collector stored only what may count is opened."""
+    for number, second in ((1, -100_000.0), (3, -80_000.0), (5, 1.0)):
+        ask(store, number, second)
+        store.consolidate(BEGAN)
+    manifest = store.folder / "manifest.json"
+    plain = orjson.loads(manifest.read_bytes())
+    plain["latest"] = {}
+    manifest.write_bytes(orjson.dumps(plain))
+    store.consolidate_until(BEGAN + 5)
+    opened_paths: list[Path] = []
+    bounds = stored.known_between
+    monkeypatch.setattr(stored, "known_between", lambda path: (opened_paths.append(path), bounds(path))[1])
+    assert opened(store).answer(asked())["arms"]["2"]["units"] == 1
+    assert len(opened_paths) == 2
+
+
+def test_a_release_that_begins_by_a_clock_ahead_waits_and_is_no_mistake(store: EventStore) -> None:
+    ask(store, 1, 5.0)
+    store.consolidate_until(BEGAN + 1)
+    now = BEGAN + 10_000.0
+    soon = asked(since=datetime.fromtimestamp(BEGAN + 1_000_000 + 59, UTC).isoformat())
+    with pytest.raises(WaitError, match="nothing counts yet"):
+        opened(store, now=lambda: now).answer(soon)
+    with pytest.raises(WindlassError, match="lies in the future"):
+        asked(since=datetime.fromtimestamp(BEGAN + 1_000_000 + 61, UTC).isoformat())
+
+
 def test_a_file_that_is_replaced_while_it_is_read_costs_a_try(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
