@@ -26,6 +26,9 @@ Up = Callable[[Collection[Target]], Mapping[Target, Mapping[float, bool]]]
 #: Scrape intervals by which the span stays behind.
 BEHIND = 2
 
+#: Where Prometheus does not keep whether it tried (`up`), a target that was not scraped for so long is gone.
+FORGOTTEN_S = 900.0
+
 
 class Shares:
     """Requests by version, counted over the same time.
@@ -59,8 +62,7 @@ class Shares:
         scraped is missed.
 
         Args:
-            up: asked of targets that appear, and of those that were not scraped lately; where it raises, nothing is
-                added.
+            up: asked of all targets where some appear, or were not scraped lately; where it raises, nothing is added.
         """
         first = self._looked_at is None
         found = {
@@ -75,7 +77,9 @@ class Shares:
             for line in {**self._scrapes, **found}
             if self._is_late({**self._scrapes.get(line, {}), **found.get(line, {})}, at)
         ]
-        tried = up({target for _, target in (*appeared, *late)}) if appeared or late else {}
+        everyone = {target for _, target in {**self._scrapes, **found}}
+        tried = up(everyone) if appeared or late else {}
+        tells = not tried.keys().isdisjoint(everyone.difference(target for _, target in late))
         if self._looked_at is not None and at - self._looked_at > self._late_s:
             self.begin(at)
         self._looked_at = at
@@ -83,7 +87,7 @@ class Shares:
             self._scrapes.setdefault(line, {}).update(times)
         for line in appeared:
             self._meet(line, tried.get(line[1], {}))
-        missed = [line for line in late if self._is_missed(tried.get(line[1], {}), at)]
+        missed = [line for line in late if self._is_missed(line, tried if tells else None, at)]
         if late:
             self.begin(at)
         for line in set(late).difference(missed):
@@ -99,9 +103,15 @@ class Shares:
     def _is_late(self, times: Mapping[float, int], at: float) -> bool:
         return at - max(times) > self._late_s
 
-    def _is_missed(self, tried: Mapping[float, bool], at: float) -> bool:
-        """Whether Prometheus tried a target lately, and failed: it may well answer requests."""
-        return any(not well for moment, well in tried.items() if at - moment <= self._late_s)
+    def _is_missed(
+        self, line: tuple[str, Target], tried: Mapping[Target, Mapping[float, bool]] | None, at: float
+    ) -> bool:
+        """Whether Prometheus tried a target lately, and failed: it may well answer requests. So may one of which nobody
+        tells whether it was tried."""
+        if tried is None:
+            return at - max(self._scrapes[line]) <= FORGOTTEN_S
+        moments = tried.get(line[1], {}).items()
+        return any(not well for moment, well in moments if at - moment <= self._late_s)
 
     def _meet(self, line: tuple[str, Target], tried: Mapping[float, bool]) -> None:
         """A version's counter appears at a target."""

@@ -329,4 +329,6 @@ def _value(labels: Labels, name: str) -> str | None:
 
 
 def _of_a_target(labels: Mapping[str, str]) -> dict[str, str]:
-    return {name: labels[name] for name in OF_A_TARGET if labels.get(name)}
+    """The labels of its `up`; empty where it has none of those that tell targets apart."""
+    own = {name: labels[name] for name in OF_A_TARGET if labels.get(name)}
+    return own and {"__name__": "up", **own}

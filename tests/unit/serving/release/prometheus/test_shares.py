@@ -144,7 +144,7 @@ def test_a_counter_that_appears_at_a_known_target_counts_from_zero() -> None:
     later = {"1": {old: {20.0: 200, 30.0: 300, 40.0: 400}}, "2": {new: {24.0: 90, 34.0: 190}}}
     shares.add(later, 44.0, nobody)
     assert (shares.count("1"), shares.count("2")) == (240, 90)
-    assert asked == [{new}]
+    assert asked == [{old, new}]
 
 
 @dataclass
@@ -287,6 +287,20 @@ def test_while_a_pod_cannot_be_scraped_nothing_counts() -> None:
     found = Fleet(pods, 100, 0.5).watched()
     # looks at 190 and at 695
     assert found[37] == found[138] and sum(found[37]) > 5000
+
+
+def test_where_nobody_tells_who_was_tried_a_target_is_waited_for() -> None:
+    """Verify with a Prometheus that keeps no `up` that a pod which answers unscraped is no wrong split, and that one
+    which is gone is waited for a quarter of an hour at most."""
+    for pod in (replace(BESIDE, unscraped=(100, 280)), replace(BESIDE, lives=(0, 100))):
+        fleet = Fleet([replace(each, counts=[]) for each in (ONE, TWO, pod)], 100, 0.5, seconds=1300)
+        shares = Shares({}, 0.0, interval_s=INTERVAL_S, late_s=60.0)
+        found = []
+        for at in range(5, 1300, 5):
+            shares.add(fleet.scraped(at, 65.0), at, nobody)
+            found.append((shares.count("1"), shares.count("2")))
+        assert worst(found, (50, 50)) < 4
+        assert found[50] == found[30] and sum(found[-1]) > sum(found[30]) + 20_000
 
 
 def test_where_nobody_looked_nothing_counts() -> None:
