@@ -12,7 +12,7 @@ from serving.release import spec, state
 from serving.release.collector.client import Collector
 from serving.release.engine import next_step
 from serving.release.evidence import ArmEvidence, Evidence
-from serving.release.prometheus.client import Prometheus
+from serving.release.prometheus.client import Prometheus, Series
 from serving.release.state import Ratio, ReleaseState, recounted
 from tests.unit.operator.model_stage import GUARD, Stage
 from windlass.operator.evidence import ReleaseEvidence
@@ -68,6 +68,36 @@ def test_the_split_is_judged_anew_after_each_change(stage: Stage, counted: dict[
     for seconds, now in enumerate((begun, judged, judged, judged, again, again)):
         found.evidence(now, START + timedelta(seconds=seconds))
     assert counted["anew"] == [True, True, False, False, True, False]
+
+
+class Heard(Prometheus):
+    """A Prometheus of two versions' servers without a wire."""
+
+    def __init__(self) -> None:
+        super().__init__("http://prometheus:9090")
+        self.asked: list[str] = []
+
+    def has(self, promql: str, at: datetime) -> bool:
+        return True
+
+    def samples(self, promql: str, at: datetime) -> list[Series]:
+        self.asked.append(promql)
+        own = {"__name__": "windlass_requests_total", "model": "flights", "code": "200"}
+        now = ((at.timestamp(), 5.0),)
+        return [] if promql.startswith("up{") else [Series({**own, "version": v}, now) for v in ("12", "13")]
+
+
+def test_pods_that_cannot_be_scraped_are_looked_for(stage: Stage) -> None:
+    """Verify that those of both versions are, by the names that KServe gives them, and of a canary alone."""
+    heard = Heard()
+    blue_green = {"type": "blueGreen"}
+    for strategy in (CANARY, blue_green):
+        begun = live([GUARD], **strategy)
+        found = Watching(replace(stage.place, prometheus=heard), begun, stage.model._work.chosen)
+        assert found._counted is not None and found._counted.look(START).silent == {}
+    assert [promql for promql in heard.asked if promql.startswith("up{")] == [
+        f'up{{pod=~"flights-12-predictor-.*|flights-13-predictor-.*",namespace="{stage.place.namespace}"}}[60000ms]'
+    ]
 
 
 def test_a_shadows_own_counters_speak_for_its_copies(stage: Stage, counted: dict[str, Any]) -> None:
