@@ -31,7 +31,7 @@ test-cluster: .venv/.complete ## Tell the story on a real Kubernetes node, as ro
 	@$(BIN)/python -m tests.cluster.node.prepare
 	@$(BIN)/python -m pytest -m node tests/cluster/node -s $(ARGS)
 
-test-cluster-long: .venv/.complete ## Ten minutes of faults on such a node, under 100 requests a second
+test-cluster-long: .venv/.complete ## A shadow and a bandit, and ten minutes of faults under 100 requests a second, on such nodes
 	@$(BIN)/python -m tests.cluster.node.prepare
 	@$(BIN)/python -m pytest -m node_long tests/cluster/node -s $(ARGS)
 

@@ -62,13 +62,7 @@ class Losses:
 
     def forget(self, moment: float) -> None:
         """Leave out the labels that have waited too long at this moment (epoch seconds): nobody mirrored theirs."""
-        gone = []
-        for name, label in self._early.items():
-            if self._times.of_label(label) > moment - EARLY_S:
-                break
-            gone.append(name)
-        for name in gone:
-            del self._early[name]
+        self._times.forget(self._early, moment - EARLY_S)
 
     @property
     def held(self) -> int:

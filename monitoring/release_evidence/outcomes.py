@@ -159,14 +159,7 @@ class Outcomes:
             _, key = heapq.heappop(self._begun)
             self._overdue += 1
             self._close(key)
-        gone = []
-        for name, label in self._early.items():
-            if self._times.of_label(label) > moment - EARLY_S:
-                break
-            gone.append(name)
-        for name in gone:
-            del self._early[name]
-        self._late += len(gone)
+        self._late += self._times.forget(self._early, moment - EARLY_S)
 
     def silent(self) -> str | None:
         """Why what is known of rewards is not to be relied on; None where it is."""

@@ -22,6 +22,21 @@ class Times:
     of_access: Callable[[Access], float]
     of_label: Callable[[Label], float]
 
+    def forget(self, early: dict[str, Label], until: float) -> int:
+        """Leave out the labels that came up to `until` and still wait for their request; how many there were.
+
+        Args:
+            early: by request id, the oldest first.
+        """
+        gone = []
+        for name, label in early.items():
+            if self.of_label(label) > until:
+                break
+            gone.append(name)
+        for name in gone:
+            del early[name]
+        return len(gone)
+
 
 def _arrived(label: Label) -> float:
     # what was kept before arrivals were noted has the caller's word only
