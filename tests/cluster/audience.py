@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,10 +69,9 @@ class Proxy:
                 mirror = found["requestMirror"]
                 if self._due({"copy": mirror.get("percent", 100), "none": 0}, index) == "copy":
                     copy_to = naming.version_of(self._model, mirror["backendRef"]["name"])
-        weights = {
-            naming.version_of(self._model, ref["name"]) or "": ref.get("weight", 1)
-            for ref in rule["backendRefs"]
-        }
+        weights: Counter[str] = Counter()
+        for ref in rule["backendRefs"]:
+            weights[naming.version_of(self._model, ref["name"]) or ""] += ref.get("weight", 1)
         version = self._due(weights, index)
         assert version is not None, rule
         return Way(version, copy_to, headers)

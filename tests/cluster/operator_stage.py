@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -155,10 +156,10 @@ class Controllers:
         model = metadata.get("labels", {}).get(naming.MODEL_LABEL)
         rules = spec.get("rules", ())
         if model and rules:
-            self.weights[model] = {
-                naming.version_of(model, ref["name"]) or ref["name"]: ref.get("weight", 1)
-                for ref in rules[-1].get("backendRefs", ())
-            }
+            shares: Counter[str] = Counter()
+            for ref in rules[0].get("backendRefs", ()):
+                shares[naming.version_of(model, ref["name"]) or ref["name"]] += ref.get("weight", 1)
+            self.weights[model] = dict(shares)
         generation = metadata["generation"]
         said = route.get("status", {}).get("parents") or ()
         if said and said[0]["conditions"][0]["observedGeneration"] == generation:

@@ -87,7 +87,7 @@ class GatewayBackend:
         if reason is not None:
             raise RejectedError(f"model {model}: {reason}")
         try:
-            content = http_route.manifest(model, self._namespace, traffic, self._gateway)
+            http_route.manifest(model, self._namespace, traffic, self._gateway)
         except UsageError as error:
             raise RejectedError(str(error)) from error
         told = self._told.get(model)
@@ -100,7 +100,7 @@ class GatewayBackend:
             live = self._route(model)
             before = told.before = told.before or self._before(model, live)
             try:
-                problem = told.trial.outcome(*self._answer(model, content, told, live))
+                problem = told.trial.outcome(*self._answer(model, told, live))
             except RejectedError as error:
                 problem = str(error)
         except UnreachableError:
@@ -155,9 +155,7 @@ class GatewayBackend:
         words += [self._word(live)] if live is not None else []
         return _Before(live, script, all(word.accepted for word in words))
 
-    def _answer(
-        self, model: str, content: Mapping[str, Any], told: _Told, live: Object | None
-    ) -> tuple[bool | None, str]:
+    def _answer(self, model: str, told: _Told, live: Object | None) -> tuple[bool | None, str]:
         """Write it, unless that is done; whether it is in force."""
         if told.applied:
             return self._in_force(model, told.traffic, live)
@@ -168,6 +166,8 @@ class GatewayBackend:
             # the script first: a bucket that no rule knows goes to the rule for everybody, while a rule for buckets
             # without a script would believe a header that a caller made up
             self._apply_policy(model, told.traffic.assignment)
+        places = http_route.shape(live)
+        content = http_route.manifest(model, self._namespace, told.traffic, self._gateway, kept=places)
         try:
             live = self._apply(model, content, live)
         except ConflictError as error:

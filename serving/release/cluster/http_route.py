@@ -1,20 +1,27 @@
 """A model's traffic as the spec of an HTTPRoute, and a live spec back as traffic: pure, both ways.
 
-Rules in this order, since of equally specific ones the first counts: matches, segments (a rule for each value), arms
-of an experiment (buckets that the script of `policy.py` puts into a header), everybody else. Each rule tells the model
-server in a header why the request is its (`route_header`), and each backend states its version in a response header.
+Rules in this order: everybody else, which is the least specific one and counts last wherever it stands; then, of
+equally specific ones the first counts: matches, segments (a rule for each value), arms of an experiment (buckets that
+the script of `policy.py` puts into a header). Each rule tells the model server in a header why the request is its
+(`route_header`), and each backend states its version in a response header.
 Needs Gateway API v1: weights and the request's header are core, the response header on a backend and `requestMirror`
 extended, and `requestMirror.percent` is in the standard channel from v1.3 on.
 
 Reading back does not parse: an annotation says what traffic the spec was written for, and it is believed where writing
 that traffic again gives the very spec that is live (what the API server filled in aside). So a spec that was edited
 by hand reads as different traffic, whatever was edited. Routes from before the request's header read as what they do.
+
+A route never shrinks. Envoy Gateway names a proxy's clusters after the places of rule and backend, and takes a cluster
+away a moment before the route that still names it: a request that came in between would be answered 500. So a place
+that a live route has is kept: as one more backend of the version that has most of the rule, or as a rule for a path
+that nobody asks.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from serving.release import route_header
@@ -28,6 +35,8 @@ from serving.release.traffic import BUCKETS, Assignment, Traffic
 from windlass.errors import UsageError
 
 Spec = dict[str, Any]
+Shape = tuple[int, ...]
+"""How many backends each rule of a route has."""
 
 #: The Gateway API's own bound. Those of matches (64 a rule, 128 a route) are out of reach: the most scattered buckets
 #: make 45 of them.
@@ -37,6 +46,8 @@ MOST_RULES = 16
 FOREIGN = Traffic({})
 
 _PORT = 80
+#: What the rules that are kept for their places match.
+_NOBODY = {"path": {"type": "Exact", "value": "/windlass.dev/nobody"}}
 
 
 def refusal(traffic: Traffic, gateway: Gateway) -> str | None:
@@ -68,16 +79,25 @@ def refusal(traffic: Traffic, gateway: Gateway) -> str | None:
     return None
 
 
-def spec(model: str, namespace: str, traffic: Traffic, gateway: Gateway, *, told: bool = True) -> Spec:
+def shape(route: Mapping[str, Any] | None) -> Shape:
+    """The places that a live route has; none where there is no route."""
+    rules = () if route is None else route["spec"].get("rules", ())
+    return tuple(sum(1 for ref in rule.get("backendRefs", ()) if ref.get("weight", 1)) for rule in rules)
+
+
+def spec(
+    model: str, namespace: str, traffic: Traffic, gateway: Gateway, *, kept: Shape = (), former: bool = False
+) -> Spec:
     """The spec that puts `traffic` in force, with every default spelled out.
 
     Args:
-        told: whether its rules tell the model servers why a request is theirs.
+        kept: places that it has at least.
+        former: as it was written before its rules told the model servers why a request is theirs.
 
     Raises:
         UsageError: a name cannot stand on a cluster or in a match.
     """
-    write = _Writer(model, namespace, traffic, bool(gateway.hostnames), told)
+    write = _Writer(model, namespace, traffic, bool(gateway.hostnames), former)
     found: Spec = {
         "parentRefs": [
             {
@@ -87,19 +107,21 @@ def spec(model: str, namespace: str, traffic: Traffic, gateway: Gateway, *, told
                 "namespace": gateway.namespace or namespace,
             }
         ],
-        "rules": write.rules(),
+        "rules": write.rules() if former else write.kept(kept),
     }
     return {**found, "hostnames": list(gateway.hostnames)} if gateway.hostnames else found
 
 
-def manifest(model: str, namespace: str, traffic: Traffic, gateway: Gateway) -> dict[str, Any]:
+def manifest(
+    model: str, namespace: str, traffic: Traffic, gateway: Gateway, *, kept: Shape = ()
+) -> dict[str, Any]:
     """Metadata and spec of the whole object."""
     return {
         "metadata": {
             "labels": {**naming.MANAGED_BY, naming.MODEL_LABEL: model},
             "annotations": {naming.TRAFFIC_ANNOTATION: _json(traffic)},
         },
-        "spec": spec(model, namespace, traffic, gateway),
+        "spec": spec(model, namespace, traffic, gateway, kept=kept),
     }
 
 
@@ -112,8 +134,9 @@ def read(route: Mapping[str, Any], model: str, gateway: Gateway) -> Traffic:
         if candidate is None or refusal(candidate, gateway) is not None:
             continue
         try:
-            for told in (True, False):
-                if _filled(spec(model, namespace, candidate, gateway, told=told), namespace) == live:
+            for former in (False, True):
+                written = spec(model, namespace, candidate, gateway, kept=shape(route), former=former)
+                if _filled(written, namespace) == live:
                     return candidate
         except UsageError:
             continue
@@ -121,14 +144,25 @@ def read(route: Mapping[str, Any], model: str, gateway: Gateway) -> Traffic:
 
 
 class _Writer:
-    def __init__(self, model: str, namespace: str, traffic: Traffic, own_host: bool, told: bool) -> None:
+    def __init__(self, model: str, namespace: str, traffic: Traffic, own_host: bool, former: bool) -> None:
         self._model = model
         self._namespace = namespace
         self._traffic = traffic
-        self._told = told
+        self._former = former
         self._paths = [("PathPrefix", "/")] if own_host else _paths(model)
 
+    def kept(self, places: Shape) -> list[Spec]:
+        """The rules, with at least these places."""
+        rules = self.rules()
+        widest = max(self._traffic.weights, key=lambda version: self._traffic.weights[version])
+        nobody = self._rule("match", [], {widest: 100}, mirrored=False) | {"matches": [_NOBODY]}
+        return [
+            _widened(nobody if rule is None else rule, most)
+            for rule, most in zip_longest(rules, places[:MOST_RULES], fillvalue=None)
+        ]
+
     def rules(self) -> list[Spec]:
+        """What the traffic asks for."""
         traffic = self._traffic
         # whoever asks for a version by name is outside all evidence, so nothing is mirrored
         rules = [
@@ -149,7 +183,8 @@ class _Writer:
                 if headers:
                     rules.append(self._rule("arm", headers, {version: 100}))
             last, default = "unassigned", {traffic.assignment.otherwise: 100}
-        return [*rules, self._rule(last, [None], default)]
+        everybody = self._rule(last, [None], default)
+        return [*rules, everybody] if self._former else [everybody, *rules]
 
     def _header(self, match: values.Match) -> Spec:
         if match.kind == "cookie":
@@ -182,7 +217,7 @@ class _Writer:
             ],
         }
         filters: list[Spec] = []
-        if self._told:
+        if not self._former:
             told = {"set": [{"name": ROUTE_HEADER, "value": why}]}
             filters.append({"type": "RequestHeaderModifier", "requestHeaderModifier": told})
         if mirrored and self._traffic.mirror_to is not None:
@@ -200,6 +235,17 @@ class _Writer:
             "namespace": self._namespace,
             "port": _PORT,
         }
+
+
+def _widened(rule: Spec, places: int | None) -> Spec:
+    """The rule with at least so many backends, those of the version that has most of it more than once."""
+    refs: list[Spec] = rule["backendRefs"]
+    most = max(refs, key=lambda ref: int(ref["weight"]))
+    more = min((places or 0) - len(refs), most["weight"] - 1)
+    if more <= 0:
+        return rule
+    refs = [ref if ref is not most else {**ref, "weight": ref["weight"] - more} for ref in refs]
+    return {**rule, "backendRefs": [*refs, *({**most, "weight": 1} for _ in range(more))]}
 
 
 def _paths(model: str) -> list[tuple[str, str]]:
@@ -238,9 +284,9 @@ def _weights_alone(live: Spec, model: str) -> Traffic | None:
     weights: dict[str, int] = {}
     for ref in rules[0].get("backendRefs", ()):
         version = naming.version_of(model, ref["name"])
-        if version is None or version in weights:
+        if version is None:
             return None
-        weights[version] = ref["weight"]
+        weights[version] = weights.get(version, 0) + ref["weight"]
     if not weights:
         return None
     for item in rules[0].get("filters", ()):

@@ -1,5 +1,5 @@
-"""A shadow and a bandit on a real node, each to its end, and an experiment that the gateway refuses: copies and weights
-are the real gateway's, pairs and rewards the real collector's, and users tell it what came of their requests.
+"""A shadow, an experiment and a bandit on a real node, each to its end: copies, units and weights are the real
+gateway's, pairs and rewards the real collector's, and users tell it what came of their requests.
 
 The versions are trained; what they earn is planted, by version, so that it is known who must win. Each test releases
 the version that is not the champion.
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform as machine
+import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -49,8 +49,6 @@ pytestmark = [pytest.mark.node_long, pytest.mark.timeout(3600)]
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node on which two versions are trained and the chart is installed, its collector in a hurry."""
-    if machine.system() != "Linux" or os.geteuid() != 0:
-        pytest.skip("a node needs Linux and root: namespaces, mounts and cgroups are its own")
     folder = tmp_path_factory.mktemp("n")
     step = Steps(folder / "steps.json")
     with Node(folder, IMAGES) as found:
@@ -125,6 +123,63 @@ def test_a_shadow_is_promoted_and_nobody_sees_it_before(node: Node, told: int, p
         answers=dict(users.answers),
         pairs=pairs,
         checks={check["name"]: [check["verdict"], check["reason"]] for check in done["checks"]},
+    )
+    decided_again(node, name)
+
+
+def test_an_experiment_keeps_each_user_and_ends_with_the_better(
+    node: Node, told: int, pair: tuple[str, str]
+) -> None:
+    """Verify that the proxy's script gives every user one version, half of them each, whatever bucket they invent, and
+    who names no user the champion's; that the collector counts users and not requests, and what they earn decides."""
+    old, new = pair
+    experiment = {
+        "type": "experiment", "unit": {"header": UNIT}, "allocation": {old: 50, new: 50}, "minDuration": "45s",
+        "maxDuration": "10m", "outcomeDelay": "5s", "period": "10s",
+    }  # fmt: skip
+    name = released(
+        node, "experiment", new, experiment,
+        {**_ERRORS, "source": "prometheus"}, {**_BOOKINGS, "minimumDetectableEffect": 5},
+    )  # fmt: skip
+    assert status(node, name)["weights"] == {old: 50, new: 50}
+    with Users(node, MODEL, told, {old: 0.3, new: 0.6}) as users:
+        # the controller says when it has accepted a route, and the proxies follow a moment later
+        wait(lambda: users.answers[new] > 0, "the proxies follow", 60)
+        time.sleep(1)
+        users.met.clear()
+        users.wait_for(3000, 200)
+        nobody = users.nobody_asks(100)
+        met = {user: set(versions) for user, versions in users.met.copy().items()}
+        going = phase(node, name) not in ENDED
+        wait(lambda: phase(node, name) in ENDED, lambda: f"the experiment ends: {status(node, name)}", 400)
+        wait(lambda: champion(node) == new, "the registry follows", 60)
+        before = users.answers.copy()
+        users.wait_for(300, 60)
+        assert set(users.answers - before) == {new}
+    done = status(node, name)
+    assert done["phase"] == "Promoted", done
+    assert set(nobody) == {old}
+    # after its end everybody gets the winner
+    assert going and all(len(versions) == 1 for versions in met.values())
+    split = sum(versions == {new} for versions in met.values())
+    low, high = stats.binom.interval(SURE, len(met), 0.5)
+    assert low <= split <= high, f"{split} of {len(met)} users met version {new}"
+    arms = evidence(node, name)[-1]["arms"]
+    units = {version: arm["units"] for version, arm in arms.items()}
+    # two requests of three are of somebody new
+    assert 0 < sum(units.values()) < 0.75 * sum(arm["requests"] for arm in arms.values())
+    low, high = stats.binom.interval(SURE, sum(units.values()), 0.5)
+    assert low <= units[new] <= high, units
+    decision = next(check for check in done["checks"] if check["name"] == "bookings")
+    assert decision["verdict"] == "PASS" and decision["observations"] > 0, decision
+    assert not objects(node, "envoyextensionpolicies"), "the script goes with the experiment"
+    served(users)
+    say(
+        experiment=name,
+        answers=users.answers.total(),
+        users=len(users.met),
+        units=units,
+        decision=done["decision"]["reason"],
     )
     decided_again(node, name)
 
@@ -308,10 +363,10 @@ def objects(node: Node, kind: str) -> list[dict[str, Any]]:
 def routed(node: Node) -> dict[str, int]:
     """Percent by version, as the model's HTTPRoute has it."""
     (rule, *_) = get(node, "httproute", f"windlass-{MODEL}")["spec"]["rules"]
-    return {
-        ref["name"].removeprefix(f"{MODEL}-").removesuffix("-predictor"): ref["weight"]
-        for ref in rule["backendRefs"]
-    }
+    found: Counter[str] = Counter()
+    for ref in rule["backendRefs"]:
+        found[ref["name"].removeprefix(f"{MODEL}-").removesuffix("-predictor")] += ref["weight"]
+    return dict(found)
 
 
 def served(users: Users) -> None:

@@ -55,6 +55,7 @@ class Users:
         collector: its port on this machine; what it does not take is sent again.
         earns: version -> chance that a request which it answered has a good end.
         answers: version -> answers of status 200.
+        met: user -> versions that answered them.
         failed: what every failed request saw.
         untold: labels that the collector has not acknowledged, once the users are gone.
     """
@@ -66,6 +67,7 @@ class Users:
     connections: int = 4
     pause_s: float = 0.01
     answers: Counter[str] = field(default_factory=Counter)
+    met: dict[str, set[str]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -112,6 +114,21 @@ class Users:
         flight = {**REQUEST["instances"][0], "hour": 5 + user % 18, "distance": 200 + user % 7 * 300}
         return f"user-{user}", invented, json.dumps({"instances": [flight]}).encode()
 
+    def nobody_asks(self, number: int) -> Counter[str]:
+        """Which versions answer requests that name no user, and do invent a bucket."""
+        found: Counter[str] = Counter()
+        connection = http.client.HTTPConnection(self.node.address, NODE_PORT, timeout=30)
+        for _ in range(number):
+            _, invented, body = self._next()
+            headers = {"Content-Type": "application/json", BUCKET_HEADER: invented}
+            connection.request("POST", f"/v1/models/{self.model}:predict", body, headers)
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            answer.read()
+            found[answer.headers[VERSION]] += 1
+        connection.close()
+        return found
+
     def _ask(self) -> None:
         connection: http.client.HTTPConnection | None = None
         while not self._stop.wait(self.pause_s):
@@ -135,6 +152,7 @@ class Users:
                     continue
                 version = answer.headers[VERSION]
                 self.answers[version] += 1
+                self.met.setdefault(user, set()).add(version)
                 label = int(self._rng.random() < self.earns[version])
             self._labels.append({"request_id": answer.headers[_REQUEST_ID], "label": label})
 

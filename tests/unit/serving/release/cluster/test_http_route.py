@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,44 @@ def test_a_route_reads_as_its_traffic(name: str, gateway: Gateway) -> None:
 def test_a_route_from_before_the_route_header_reads_as_its_traffic(name: str) -> None:
     """Verify that an upgraded operator sees no other traffic in a route that its former self wrote."""
     route = live(ALL[name])
-    for rule in route["spec"]["rules"]:
-        rule["filters"] = [item for item in rule["filters"] if item["type"] != "RequestHeaderModifier"]
-        if not rule["filters"]:
-            del rule["filters"]
+    route["spec"] = http_route.spec("flights", "prod", ALL[name], GATEWAY, former=True)
+    assert not any("requestHeaderModifier" in f for r in route["spec"]["rules"] for f in r.get("filters", ()))
     assert route["spec"] != live(ALL[name])["spec"]
     assert http_route.read(route, "flights", GATEWAY) == ALL[name]
+
+
+def places(route: dict[str, Any]) -> set[tuple[int, int]]:
+    """What Envoy Gateway names clusters after: the rule's place, and the backend's in it."""
+    rules = route["spec"]["rules"]
+    return {(rule, ref) for rule, content in enumerate(rules) for ref in range(len(content["backendRefs"]))}
+
+
+@pytest.mark.parametrize("after", [*ALL, "promoted"])
+@pytest.mark.parametrize("before", ALL)
+def test_a_route_never_loses_a_place(before: str, after: str) -> None:
+    """Verify that what a proxy may still be routing to has a cluster, and that the traffic is what was asked for."""
+    wanted = ALL.get(after, Traffic({"13": 100}))
+    route, told = live(ALL[before]), live(wanted)
+    told |= http_route.manifest("flights", "prod", wanted, GATEWAY, kept=http_route.shape(route)) | {
+        "metadata": told["metadata"]
+    }
+    assert places(route) | places(live(wanted)) == places(told)
+    assert http_route.read(told, "flights", GATEWAY) == wanted
+    for index, rule in enumerate(told["spec"]["rules"]):
+        shares: Counter[str] = Counter()
+        for ref in rule["backendRefs"]:
+            shares[ref["name"]] += ref["weight"]
+        asked = live(wanted)["spec"]["rules"]
+        if index < len(asked):
+            assert shares == {ref["name"]: ref["weight"] for ref in asked[index]["backendRefs"]}
+            assert {k: v for k, v in rule.items() if k != "backendRefs"} == {
+                k: v for k, v in asked[index].items() if k != "backendRefs"
+            }
+        else:
+            assert [match["path"]["value"] for match in rule["matches"]] == ["/windlass.dev/nobody"]
+            assert sum(shares.values()) == 100 and len(shares) == 1
+    again = http_route.spec("flights", "prod", wanted, GATEWAY, kept=http_route.shape(told))
+    assert again == told["spec"], "told again, it stays as it is"
 
 
 def test_every_rule_says_why_a_request_is_its() -> None:
@@ -170,7 +203,7 @@ def test_an_annotation_is_never_believed_alone(said: str | None) -> None:
 def test_buckets_that_moved_are_not_what_was_told() -> None:
     """Verify that an edited range of buckets is seen although the annotation still tells the old one."""
     route = live(ASSIGNED)
-    route["spec"]["rules"][0]["matches"][0]["headers"][0]["value"] = "^([0-5][0-9]{3})$"
+    route["spec"]["rules"][1]["matches"][0]["headers"][0]["value"] = "^([0-5][0-9]{3})$"
     assert http_route.read(route, "flights", GATEWAY) == FOREIGN
 
 
@@ -218,5 +251,5 @@ def test_the_most_scattered_buckets_fit_into_a_route() -> None:
     traffic = Traffic({"12": 50, "13": 50}, assignment=assignment)
     shared = replace(GATEWAY, hostnames=())
     matches = [len(rule["matches"]) for rule in http_route.spec("flights", "prod", traffic, shared)["rules"]]
-    assert matches == [21, 21, 3]
+    assert matches == [3, 21, 21]
     assert http_route.read(live(traffic, shared), "flights", shared) == traffic

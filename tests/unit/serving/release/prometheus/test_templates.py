@@ -101,8 +101,8 @@ def test_envoy_gateways_clusters_are_named_by_their_place() -> None:
     }
     start = "httproute/prod/windlass-flights/rule"
     assert clusters_of(route, {"flights-12-predictor": "12", "flights-13-predictor": "13"}) == {
-        "13": (f"{start}/1/backend/1",),
-        "12": (f"{start}/1/backend/0",),
+        "13": (f"{start}/0/backend/1",),
+        "12": (f"{start}/0/backend/0",),
     }
 
 
@@ -119,6 +119,6 @@ def test_callers_without_a_unit_are_in_no_arm() -> None:
     }
     start = "httproute/prod/windlass-flights/rule"
     assert clusters_of(route, {"flights-12-predictor": "12", "flights-13-predictor": "13"}) == {
-        "12": (f"{start}/0/backend/0",),
-        "13": (f"{start}/1/backend/0",),
+        "12": (f"{start}/1/backend/0",),
+        "13": (f"{start}/2/backend/0",),
     }
