@@ -274,6 +274,8 @@ def test_blue_green_asks_green_before_it_switches(team: Team) -> None:
     """Verify one switch where nothing is asked, and none where green's own Service does not answer."""
     team.operator()
     switch = {"type": "blueGreen", "warmUp": 0, "keepWarm": "1s", "minSamples": 50}
+    # it has been asked before, so its counters are there however soon the switch comes
+    team.traffic.count(team.name, "trams", "1")
     team.apply(stage.release("trams-2", "trams", "2", "1", strategy=switch))
     assert team.until("trams-2", "Promoted")["weights"] == {"2": 100}
     assert team.acts("trams-2") == ["start", "advance", "promote"]

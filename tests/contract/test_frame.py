@@ -65,6 +65,7 @@ def test_ci_runs_lint_and_the_tests() -> None:
     assert os.access(script, os.X_OK)
     lines = script.read_text().splitlines()
     assert [line for line in lines if line.startswith("make ")] == [
+        "make .venv/.complete",
         "make lint",
         "make test",
         "make test-cluster",

@@ -56,7 +56,9 @@ def test_the_command_and_the_settings_are_understood(manifest: dict[str, dict[st
     (container,) = pod(manifest)["containers"]
     assert container["command"] == ["python3", "-m", "monitoring.analysis"]
     assert _parser().parse_args(container["args"]).workload == "flights"
-    found = settings.load({e["name"]: e["value"] for e in container["env"]})
+    found = settings.load({e["name"]: e["value"] for e in container["env"] if "value" in e})
+    given = {e["name"]: e["valueFrom"] for e in container["env"] if "value" not in e}
+    assert given == {"WINDLASS_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
     mounts = {Path(m["mountPath"]): m for m in container["volumeMounts"]}
     assert found.home in mounts and mounts[found.bundles_dir]["readOnly"] is True
     assert found.prometheus_url == "http://prometheus-operated.monitoring:9090"

@@ -17,7 +17,6 @@ import pytest
 from benchmarks.collector.subject import Collector
 
 MODEL = "shop"
-SINCE = datetime.fromtimestamp(int(time.time()) - 5, UTC)
 REWARD = {
     "name": "bought", "kind": "decision", "metric": "reward", "source": "feedback", "valueType": "binary",
     "minimumDetectableEffect": 5,
@@ -42,7 +41,15 @@ RELEASE = {
         ],
     },
 }  # fmt: skip
-QUESTION = {"release": RELEASE, "champion": "1", "since": SINCE.isoformat()}
+QUESTION: dict[str, Any] = {"release": RELEASE, "champion": "1"}
+
+
+@pytest.fixture(autouse=True)
+def since(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """When the release began: a moment before the test, however long others took before it."""
+    began = datetime.fromtimestamp(int(time.time()) - 5, UTC)
+    monkeypatch.setitem(QUESTION, "since", began.isoformat())
+    return began
 
 
 def post(collector: Collector, path: str, body: bytes) -> tuple[int, Any]:
@@ -143,9 +150,9 @@ def children(collector: Collector) -> list[Any]:
     return [child for child in found if "monitoring.release_evidence" in child.cmdline()]
 
 
-def test_a_new_store_says_nothing_of_what_came_before_it(collector: Collector) -> None:
+def test_a_new_store_says_nothing_of_what_came_before_it(collector: Collector, since: datetime) -> None:
     """Verify that a collector whose volume was lost is silent about a release that goes on, over its restarts too."""
-    earlier = datetime.fromtimestamp(SINCE.timestamp() - 3600, UTC).isoformat()
+    earlier = datetime.fromtimestamp(since.timestamp() - 3600, UTC).isoformat()
     send(collector, assigned(1))
     for _ in range(2):
         found = answer(collector, after=time.time(), since=earlier)
@@ -184,13 +191,15 @@ def refuser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     started.stop()
 
 
-def test_another_release_of_the_name_is_refused_and_a_newer_one_takes_its_place(refuser: Collector) -> None:
+def test_another_release_of_the_name_is_refused_and_a_newer_one_takes_its_place(
+    refuser: Collector, since: datetime
+) -> None:
     assert ask(refuser)[0] == 503  # nothing is stored yet
     other = orjson.loads(orjson.dumps(RELEASE))
     other["spec"]["strategy"]["outcomeDelay"] = "2s"
     status, body = ask(refuser, release=other)
     assert status == 409
     assert "known as another one" in body["error"]
-    newer = datetime.fromtimestamp(SINCE.timestamp() + 1, UTC).isoformat()
+    newer = datetime.fromtimestamp(since.timestamp() + 1, UTC).isoformat()
     assert ask(refuser, release=other, since=newer)[0] == 503
     assert ask(refuser)[0] == 409
