@@ -279,3 +279,22 @@ class ApiServer:
 
 def _plain(name: str) -> str:
     return name.replace(":", "-").replace("/", "-")
+
+
+#: How long definitions may take until they are served, in seconds.
+ESTABLISHED_S = 60.0
+
+
+def established(server: ApiServer) -> None:
+    """Wait until every definition is served; `kubectl wait` fails on one that has no conditions yet."""
+    until = time.monotonic() + ESTABLISHED_S
+    while True:
+        found = server.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
+        states = [
+            {c["type"]: c["status"] for c in (crd.get("status") or {}).get("conditions") or ()}
+            for crd in found
+        ]
+        if all(each.get("Established") == "True" for each in states):
+            return
+        assert time.monotonic() < until, f"definitions are not served after {ESTABLISHED_S:g} s: {states}"
+        time.sleep(0.05)

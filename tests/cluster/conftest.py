@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.api_server import ApiServer
+from monitoring.rules.watch import watching
+from tests.cluster.api_server import ApiServer, established
+from tests.cluster.operator_stage import Traffic
 
 CRDS = Path(__file__).parents[2] / "manifests" / "crds"
-ESTABLISHED_S = 60.0
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +24,15 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield running
 
 
-def established(server: ApiServer) -> None:
-    """Wait until every definition is served; `kubectl wait` fails on one that has no conditions yet."""
-    until = time.monotonic() + ESTABLISHED_S
-    while True:
-        found = server.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
-        states = [
-            {c["type"]: c["status"] for c in (crd.get("status") or {}).get("conditions") or ()}
-            for crd in found
-        ]
-        if all(each.get("Established") == "True" for each in states):
-            return
-        assert time.monotonic() < until, f"definitions are not served after {ESTABLISHED_S:g} s: {states}"
-        time.sleep(0.05)
+@pytest.fixture(scope="module")
+def traffic() -> Traffic:
+    """Users of the models, and the page of the servers that answer them."""
+    return Traffic()
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory, traffic: Traffic) -> Iterator[str]:
+    """A real Prometheus that scrapes that page; its address."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    with traffic.served() as page, watching(folder, {"windlass-serving": [page]}, groups=()) as watch:
+        yield watch.prometheus

@@ -31,8 +31,7 @@ from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.inference_service import RENDERED
 from serving.release.cluster.kinds import ENVOY_EXTENSION_POLICY, HTTP_ROUTE, INFERENCE_SERVICE, RELEASE, Kind
 from serving.runtime.counts import BUCKETS
-from tests.cluster.api_server import ApiServer
-from tests.cluster.conftest import established
+from tests.cluster.api_server import ApiServer, established
 from tests.cluster.tools.build import module_dir, tool
 from windlass.errors import WindlassError
 
@@ -378,7 +377,7 @@ class Operator:
 
     def metrics(self) -> str:
         """Its metrics page."""
-        with urllib.request.urlopen(f"{self.address()}/metrics", timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{self.address()}/metrics", timeout=10) as answer:  # noqa: S310 - a loopback address
             return str(answer.read().decode())
 
     def wait(self, timeout: float = 40.0) -> int:

@@ -14,8 +14,7 @@ import yaml
 from manifests.generate import documents, render
 from serving.release.state import FINISHED, Phase
 from tests.cluster import go_modules
-from tests.cluster.api_server import ApiServer
-from tests.cluster.conftest import established
+from tests.cluster.api_server import ApiServer, established
 from tests.cluster.tools.build import BUILD_S
 from windlass import atomic
 from windlass.errors import WindlassError

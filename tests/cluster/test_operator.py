@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.rules.watch import watching
 from serving.release.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, RELEASE
 from tests.cluster import operator_stage as stage
 from tests.cluster.api_server import ApiServer
@@ -28,18 +27,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with ApiServer(tmp_path_factory.mktemp("operator") / "api") as running:
         stage.install(running)
         yield running
-
-
-@pytest.fixture(scope="module")
-def traffic() -> Traffic:
-    return Traffic()
-
-
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory, traffic: Traffic) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("prometheus")
-    with traffic.served() as page, watching(folder, {"windlass-serving": [page]}, groups=()) as watch:
-        yield watch.prometheus
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring.rules.watch import watching
 from serving.release.cluster.kinds import ENVOY_EXTENSION_POLICY, HTTP_ROUTE
 from serving.release.journal.replay import replay
 from tests.cluster import operator_stage as stage
@@ -41,18 +40,6 @@ END_S = 120.0
 def server(api_server: ApiServer) -> ApiServer:
     stage.install(api_server)
     return api_server
-
-
-@pytest.fixture(scope="module")
-def traffic() -> Traffic:
-    return Traffic()
-
-
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory, traffic: Traffic) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("prometheus")
-    with traffic.served() as page, watching(folder, {"windlass-serving": [page]}, groups=()) as watch:
-        yield watch.prometheus
 
 
 class Collector:
@@ -81,7 +68,7 @@ class Collector:
         assert self._process is not None
         assert self._process.poll() is None, (self._home / "collector.log").read_text()
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=1.0) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"{self.url}/health", timeout=1.0) as answer:  # noqa: S310 - a loopback address
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -163,19 +150,23 @@ def decided_again(team: Team, name: str) -> None:
     assert found.same and found.decisions, found.differences
 
 
-def test_a_shadow_is_promoted_by_pairs(team: Team, collector: Collector, operator: Any) -> None:
-    """Verify that copies are made, that both versions' answers are compared, and that the copies end with it."""
-    operator("one")
-    scores = {"12": 0.32, "13": 0.31}
-    with Audience(
+def shadowed(team: Team, collector: Collector) -> Audience:
+    """Users of a model whose versions say nearly the same."""
+    return Audience(
         team.controllers,
         team.traffic,
         collector.url,
         "flights",
         earns={"12": 0.3},
-        scores=scores,
+        scores={"12": 0.32, "13": 0.31},
         per_turn=100,
-    ):
+    )
+
+
+def test_a_shadow_is_promoted_by_pairs(team: Team, collector: Collector, operator: Any) -> None:
+    """Verify that copies are made, that both versions' answers are compared, and that the copies end with it."""
+    operator("one")
+    with shadowed(team, collector):
         team.apply(sample("release-shadow-gateway", minSamples=500, minDuration="2s"))
         name = "flights-13-shadowed"
         going = team.until(name, "Progressing", step=1)
@@ -342,16 +333,7 @@ def test_a_canary_is_promoted_by_what_it_earns(team: Team, collector: Collector,
 def test_a_shadow_outlives_its_leader(team: Team, collector: Collector, operator: Any) -> None:
     """Verify that whoever takes over goes on from the journal: no pair is lost or counted twice."""
     first, second = operator("first"), None
-    scores = {"12": 0.32, "13": 0.31}
-    with Audience(
-        team.controllers,
-        team.traffic,
-        collector.url,
-        "flights",
-        earns={"12": 0.3},
-        scores=scores,
-        per_turn=100,
-    ):
+    with shadowed(team, collector):
         team.apply(sample("release-shadow-gateway", minSamples=500, minDuration="20s"))
         name = "flights-13-shadowed"
         team.until(name, "Progressing", step=1)

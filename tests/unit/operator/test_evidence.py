@@ -44,8 +44,8 @@ class Scraped:
     def answer(self, query: str, time: float) -> Any:
         if "up[" in query:
             return {"resultType": "vector", "result": [{"metric": {}, "value": [time, "1"]}]}
-        window = float(re.search(r"\[(\d+)ms\]", query)[1]) / 1000  # type: ignore[index]
-        wanted = re.search(self.label + r'=~"([^"]*)"', query)[1]  # type: ignore[index]
+        window = float(re.search(r"\[(\d+)ms\]", query)[1]) / 1000  # type: ignore[index] # every such query has it
+        wanted = re.search(self.label + r'=~"([^"]*)"', query)[1]  # type: ignore[index] # every such query has it
         values = [value.replace("\\", "") for value in wanted.split("|")]
         result = []
         for (version, code), samples in self.samples.items():
@@ -194,7 +194,7 @@ class Split:
     def answer(self, query: str, time: float) -> Any:
         if query.startswith("count("):
             return {"resultType": "vector", "result": [{"metric": {}, "value": [time, "1"]}]}
-        window = float(re.search(r"\[(\d+)ms\]", query)[1]) / 1000  # type: ignore[index]
+        window = float(re.search(r"\[(\d+)ms\]", query)[1]) / 1000  # type: ignore[index] # every such query has it
         now, result = time - START.timestamp(), []
         for pod, (version, phase, rps) in self.pods.items():
             away = self.unscraped.get(pod, (0, 0))
@@ -202,7 +202,7 @@ class Split:
             well = {m: not away[0] <= m < away[1] for m in moments}
             if query.startswith("up{"):
                 labels, values = {"__name__": "up"}, {m: int(well[m]) for m in moments}
-                wanted = re.search('pod=~"([^"]*)"', query)[1]  # type: ignore[index]
+                wanted = re.search('pod=~"([^"]*)"', query)[1]  # type: ignore[index] # every such query has it
                 if not re.fullmatch(wanted, pod):
                     continue
             else:
@@ -227,7 +227,7 @@ def test_a_gap_in_the_scrapes_is_no_wrong_split(
     scraped: Scraped, prometheus: Prometheus, unscraped: dict[str, tuple[int, int]], from_s: int
 ) -> None:
     """Verify with an exact half for each version that requests of both, or of none, are counted."""
-    scraped.answer = Split(unscraped).answer  # type: ignore[method-assign]
+    scraped.answer = Split(unscraped).answer  # type: ignore[method-assign] # another answer from here on
     found = ReleaseEvidence(
         prometheus,
         "flights",

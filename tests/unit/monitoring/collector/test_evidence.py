@@ -55,7 +55,7 @@ def since(monkeypatch: pytest.MonkeyPatch) -> datetime:
 def post(collector: Collector, path: str, body: bytes) -> tuple[int, Any]:
     request = urllib.request.Request(f"http://127.0.0.1:{collector.port}{path}", body)
     try:
-        with urllib.request.urlopen(request, timeout=30) as found:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as found:  # noqa: S310 - a loopback address
             return found.status, json.loads(found.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
