@@ -99,6 +99,16 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
 
+@pytest.fixture(autouse=True)
+def logs_end_with_their_test() -> Iterator[None]:
+    """A log that was closed without waiting for it complains later: not into what the next test captures."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "payload-log":
+            thread.join(60)
+            assert not thread.is_alive(), "a test left its log open"
+
+
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     running = Receiver()
