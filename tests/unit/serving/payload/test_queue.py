@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,30 @@ def test_a_record_that_is_no_json_costs_itself_alone(tmp_path: Path, bad: dict[s
     assert (log.counts.written, log.counts.refused) == (2, 2)
 
 
-def test_a_full_queue_takes_records_again_once_it_was_written(
-    tmp_path: Path, wait_until: Callable[[Callable[[], bool]], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Verify with a pipe that is first not read, then read."""
+@pytest.fixture
+def pipe(tmp_path: Path, wait_until: Callable[[Callable[[], bool]], None]) -> Iterator[tuple[Path, int]]:
+    """A pipe, and the end of it that reads; a log that waits for room in it gets some in the end."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def ended() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            os.read(reader, 1 << 20)
+        return all(thread.name != "payload-log" for thread in threading.enumerate())
+
+    yield path, reader
+    wait_until(ended)
+    os.close(reader)
+
+
+def test_a_full_queue_takes_records_again_once_it_was_written(
+    pipe: tuple[Path, int],
+    wait_until: Callable[[Callable[[], bool]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Verify with a pipe that is first not read, then read."""
+    path, reader = pipe
     log = RecordQueue(LinesWriter(path), most_bytes=200_000)
     filler = {"padding": "x" * 1000}
     while log.append(filler):
@@ -90,19 +107,16 @@ def test_a_full_queue_takes_records_again_once_it_was_written(
     wait_until(drain)
     log.close()
     drain()
-    os.close(reader)
     assert received.endswith(b'{"last":true}\n')
     assert received.count(b"\n") == log.counts.taken == log.counts.written
     assert "faster than they are taken; dropping and counting" in capsys.readouterr().err
 
 
 def test_a_full_queue_takes_records_as_soon_as_some_are_written(
-    tmp_path: Path, wait_until: Callable[[Callable[[], bool]], None]
+    pipe: tuple[Path, int], wait_until: Callable[[Callable[[], bool]], None]
 ) -> None:
     """Verify with a pipe of which a part is read, while several batches still wait."""
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    path, reader = pipe
     log = RecordQueue(LinesWriter(path), most_bytes=400_000, flush_bytes=10_000, close_s=0.0)
     filler = {"padding": "x" * 1000}
     wait_until(lambda: not log.append(filler) and log.counts.settled_bytes > 0)  # the pipe itself is full
@@ -114,7 +128,6 @@ def test_a_full_queue_takes_records_as_soon_as_some_are_written(
     assert log.counts.queued_bytes > 100_000
     wait_until(lambda: log.append(filler))
     log.close()
-    os.close(reader)
 
 
 def test_a_record_larger_than_the_queue_costs_itself_alone(tmp_path: Path) -> None:
@@ -126,12 +139,9 @@ def test_a_record_larger_than_the_queue_costs_itself_alone(tmp_path: Path) -> No
     assert (log.counts.written, log.counts.refused) == (1, 1)
 
 
-def test_what_waits_is_bounded_in_memory(tmp_path: Path) -> None:
+def test_what_waits_is_bounded_in_memory(pipe: tuple[Path, int]) -> None:
     """Verify by the interpreter's own count of allocated bytes, with 40 times of what may wait."""
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    log = RecordQueue(LinesWriter(path), most_bytes=1_000_000, close_s=0.0)
+    log = RecordQueue(LinesWriter(pipe[0]), most_bytes=1_000_000, close_s=0.0)
     tracemalloc.start()
     for i in range(2000):
         log.append_many([{"i": i, "padding": "x" * 1000}] * 20)
@@ -142,7 +152,6 @@ def test_what_waits_is_bounded_in_memory(tmp_path: Path) -> None:
     # once in the queue, once more as the batch that is being written, and half of that for the containers
     assert peak < 2_500_000
     log.close()
-    os.close(reader)
 
 
 class Broken:
