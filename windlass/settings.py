@@ -58,6 +58,11 @@ class Settings:
         return self.home / "features" / "registry.db"
 
     @property
+    def materialized_dir(self) -> Path:
+        """When `windlass features materialize` last filled the online store: `<workload>.json`."""
+        return self.home / "features" / "materialized"
+
+    @property
     def registry_dir(self) -> Path:
         """MLflow's database (`mlflow.db`) and artifacts (`artifacts/`)."""
         return self.home / "registry"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from windlass.features.parity import ParityReport
     from windlass.settings import Settings
@@ -67,7 +67,8 @@ def register(subparsers: Any) -> None:
         "materialize",
         help="fill the online store from the offline rows",
         description="Writes the newest row of every key of every feature view to the online store, by Feast's "
-        "materialization. Servers may read meanwhile. `windlass up` does it itself; on a cluster a CronJob does.",
+        "materialization. Servers may read meanwhile. `windlass up` does it itself; on a cluster a CronJob does "
+        "(`features.workloads` of the chart).",
         epilog="example: windlass features build flights && windlass features materialize flights",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,6 +82,13 @@ def register(subparsers: Any) -> None:
         "--since",
         metavar="TIME",
         help="rows from this time on (default: as far back as the longest time to live reaches)",
+    )
+    materialize.add_argument(
+        "--stale-after",
+        type=_duration,
+        metavar="DURATION",
+        help="what is written counts as stale after so long (3h): WindlassFeaturesStale rings where nobody has done it "
+        "again by then (default: never)",
     )
     materialize.add_argument(
         "--json", action="store_true", help="print the result as JSON and nothing else on stdout"
@@ -154,42 +162,44 @@ def handle_build(arguments: argparse.Namespace) -> int:
 
 
 def handle_materialize(arguments: argparse.Namespace) -> int:
-    import contextlib
     import json
+    import sys
     import time
     from datetime import UTC, datetime
 
     from windlass import catalog, settings
-    from windlass.errors import UsageError
-    from windlass.features.stream import OnlineStream
+    from windlass.clock import SystemClock
+    from windlass.features import filling
 
     s = settings.load()
     workload = catalog.load(arguments.workload, s.project)
-    if not workload.views:
-        raise UsageError(f"workload {workload.name!r} has no feature views; there is nothing to materialize")
-    until = datetime.now(UTC) if arguments.until is None else _moment("--until", arguments.until)
-    since = until - max(view.ttl for view in workload.views)
-    if arguments.since is not None:
-        since = _moment("--since", arguments.since)
-    if since >= until:
-        raise UsageError(f"--since {since.isoformat()} is not before {until.isoformat()}")
     started = time.monotonic()
-    with contextlib.closing(OnlineStream(workload, s)) as stream:
-        stream.fill(since, until)
-    views = [view.name for view in workload.views]
+    filled = filling.fill(
+        workload,
+        s,
+        SystemClock(),
+        until=None if arguments.until is None else _moment("--until", arguments.until),
+        since=None if arguments.since is None else _moment("--since", arguments.since),
+        stale_after=arguments.stale_after,
+    )
     took = time.monotonic() - started
+    since, until = (datetime.fromtimestamp(at, UTC) for at in (filled.since, filled.until))
+    for view in workload.views:
+        if not filled.rows[view.name]:
+            told = f"warning: view {view.name!r} has no row from {since.isoformat()} to {until.isoformat()}"
+            print(f"{told}; all of its values are missing to servers", file=sys.stderr)
     if arguments.json:
         document = {
             "workload": workload.name,
-            "views": views,
+            "views": list(filled.rows),
+            "rows": dict(filled.rows),
             "since": since.isoformat(),
             "until": until.isoformat(),
         }
         print(json.dumps({**document, "seconds": round(took, 1)}))
     else:
-        print(
-            f"{workload.name}: {len(views)} views up to {until.isoformat(timespec='seconds')}, {took:.0f} s"
-        )
+        views = f"{len(filled.rows)} views up to {until.isoformat(timespec='seconds')}"
+        print(f"{workload.name}: {views}, {sum(filled.rows.values()):,} rows looked at, {took:.0f} s")
     return 0
 
 
@@ -203,6 +213,18 @@ def _moment(name: str, text: str) -> datetime:
     except ValueError as error:
         raise UsageError(f"{name} {text!r} is no time; write it like 2013-06-30T12:00") from error
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _duration(text: str) -> timedelta:
+    from serving.release import durations
+
+    try:
+        found = durations.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if not found:
+        raise argparse.ArgumentTypeError("0 is stale at once; give a duration like 3h")
+    return found
 
 
 def handle_push(arguments: argparse.Namespace) -> int:

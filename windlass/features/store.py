@@ -6,6 +6,7 @@ Feast is imported by this module, `definitions`, `stream`, and `wal_store`, whic
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -47,9 +48,7 @@ def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureSt
     settings.feast_registry.parent.mkdir(parents=True, exist_ok=True)
     config = _config(settings, project_dir)
     marker = settings.feast_registry.with_suffix(".applied")
-    with settings.feast_registry.with_suffix(".lock").open("w") as lock:
-        # two that apply at once would each write a registry without the other's changes
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(settings):
         state = _state(settings, config, project_dir)
         store = FeatureStore(config=config)
         stores = [
@@ -61,6 +60,14 @@ def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureSt
             store.apply(definitions.read(settings, project_dir).objects())
             atomic.write_text(marker, state)
     return store
+
+
+@contextlib.contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Whoever writes Feast's registry does it here: two at once would each write one without the other's changes."""
+    with settings.feast_registry.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def training_frame(workload: Workload, settings: Settings, entity_df: pd.DataFrame) -> pd.DataFrame:
@@ -181,7 +188,11 @@ def _config(settings: Settings, project_dir: Path | None) -> RepoConfig:
             f"{own}/feature_store.yaml is missing; work in a project folder, or name it in WINDLASS_PROJECT"
         )
     stated: dict[str, Any] = yaml.safe_load((folder / "feature_store.yaml").read_text())
-    stated["registry"] = {"registry_type": "file", "path": str(settings.feast_registry)}
+    stated["registry"] = {
+        "registry_type": "file",
+        "registry_store_type": "windlass.features.registry_file.AtomicFileRegistryStore",
+        "path": str(settings.feast_registry),
+    }
     if settings.online_store == "redis":
         stated["online_store"] = {
             "type": "redis",

@@ -121,7 +121,9 @@ class OnlineStream:
         return len(rows.keys)
 
     def _materialize(self, views: list[str], start: datetime, end: datetime) -> None:
-        with _quiet():
+        # Feast notes the span in the registry, from the copy that it has in memory
+        with store.alone(self._settings), _quiet():
+            self._store.refresh_registry()
             self._store.materialize(start_date=start, end_date=end, feature_views=views)
 
     def _clear(self, view: Any) -> None:
