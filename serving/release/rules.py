@@ -29,13 +29,15 @@ from serving.release.release import (
 SUPPORTED: Mapping[str, tuple[str, ...]] = {
     "local": ("canary", "blueGreen", "shadow", "experiment", "bandit"),
     "gateway": ("canary", "blueGreen", "shadow", "experiment", "bandit"),
-    "kserve": ("canary", "blueGreen"),
-    "knative": ("canary", "blueGreen"),
+    "kserve": ("canary",),
+    "knative": ("canary",),
 }
 
 _WHY_NOT: Mapping[str, str] = {
-    "kserve": "KServe's canary is two weights without mirroring, matches or assignment",
-    "knative": "canaryTrafficPercent is two weights without mirroring, matches or assignment",
+    "kserve": "KServe's canary is two weights without mirroring, matches or assignment, and its candidate cannot be "
+    "asked before users do",
+    "knative": "canaryTrafficPercent is two weights without mirroring, matches or assignment, and its candidate cannot "
+    "be asked before users do",
 }
 
 Found = Iterator[Problem]

@@ -165,8 +165,8 @@ def _backends() -> Iterator[Rule]:
             yield Rule(
                 "",
                 f"{backend} != {text(name)} || self.strategy.type in {texts(kinds)}",
-                f"backend {name} has two weights without mirroring or assignment, so it can do {' and '.join(kinds)}; "
-                "or use gateway",
+                f"backend {name} has two weights without mirroring, assignment or a preview, so it can do "
+                f"{' and '.join(kinds)}; or use gateway",
                 ".strategy.type",
             )
     yield Rule(
