@@ -7,6 +7,7 @@ API server and its NodePorts answer there.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,7 +186,7 @@ class Node:
         self.do("run", name=name, command=[str(word) for word in command], environment=more)
 
     def close(self) -> None:
-        """End all of it; logs stay."""
+        """End all of it; logs, volumes and objects stay."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -194,6 +195,9 @@ class Node:
             self._link = ""
         if self.address:
             configuration.remove_cgroups(self.address)
+        # every image lies there unpacked, and the newest folders of tests stay for a while
+        for unpacked in ("containerd", "kubelet"):
+            shutil.rmtree(self.folder / unpacked, ignore_errors=True)
 
     def _tail(self) -> str:
         return "\n".join((self.logs / "node.log").read_text(errors="replace").splitlines()[-20:])
