@@ -69,11 +69,12 @@ def pipe(tmp_path: Path, wait_until: Callable[[Callable[[], bool]], None]) -> It
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    before = threading.enumerate()
 
     def ended() -> bool:
         with contextlib.suppress(BlockingIOError):
             os.read(reader, 1 << 20)
-        return all(thread.name != "payload-log" for thread in threading.enumerate())
+        return all(t.name != "payload-log" or t in before for t in threading.enumerate())
 
     yield path, reader
     wait_until(ended)
