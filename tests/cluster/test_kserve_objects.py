@@ -43,6 +43,7 @@ PLURALS = {
     "ConfigMap": "configmaps",
     "PersistentVolumeClaim": "persistentvolumeclaims",
     "Job": "jobs",
+    "NetworkPolicy": "networkpolicies",
 }
 
 
