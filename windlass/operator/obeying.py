@@ -37,10 +37,10 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
             raise UsageError(
                 f"{wanted.command}: this release is not the newest that has begun of model {work.model}"
             )
-        stuck = None if newest.live else _stuck(work, controller)
+        stuck = None if newest.live else _stuck(work, controller, wanted)
         target = _target(wanted, newest)
         if target is not None and not newest.weights.get(target):
-            waits = work.place.waits(newest.release, (target,))
+            waits = work.place.answers(newest.release, target)
             if waits is not None:
                 trouble = f"{seen.command} waits: {waits.reason}"
                 if newest.live:
@@ -85,7 +85,7 @@ def _carry_out(
     assert seen.command is not None  # noqa: S101 - see above
     if work.decided.get(seen.name) == seen.command or _decided_before(work, seen, wanted):
         if stuck is not None:
-            raise WindlassError(str(stuck)) from stuck
+            raise _again(stuck)
         return None
     before = controller.newest(work.model)
     try:
@@ -100,8 +100,13 @@ def _carry_out(
         raise WindlassError(str(error)) from error
     if decision.action == "hold" and stuck is not None:
         # a process that crashed may have decided that very command
-        raise WindlassError(str(stuck)) from stuck
+        raise _again(stuck)
     return decision
+
+
+def _again(stuck: WindlassError) -> WindlassError:
+    """What is raised of a decision that is taken and not in force; a router that has not spoken yet is asked again."""
+    return stuck if isinstance(stuck, UnconfirmedError) else WindlassError(str(stuck))
 
 
 def _decided_before(work: Work, seen: Seen, wanted: Wanted) -> bool:
@@ -115,12 +120,19 @@ def _decided_before(work: Work, seen: Seen, wanted: Wanted) -> bool:
     return cause == {"command": wanted.command, "by": seen.by, "to": wanted.to}
 
 
-def _stuck(work: Work, controller: ReleaseController) -> WindlassError | None:
-    """Why what was decided at the end of the newest release is not in force; None where it is."""
+def _stuck(work: Work, controller: ReleaseController, wanted: Wanted) -> WindlassError | None:
+    """Why what was decided at the end of the newest release is not in force; None where it is.
+
+    A rollback waits for nobody's word on what it takes back.
+    """
     try:
         controller.settle(work.model)
-    except (DeposedError, OvertakenError, UnconfirmedError):
+    except (DeposedError, OvertakenError):
         raise
+    except UnconfirmedError as error:
+        if wanted.command != "rollback":
+            raise
+        return error
     except WindlassError as error:
         return error
     return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from serving.release.backend import RejectedError
+from serving.release.cluster.readiness import Readiness
 from serving.release.cluster.servers import Servers
 from serving.release.cluster.store import ClusterStore
 from serving.release.collector.client import Collector
@@ -95,13 +96,26 @@ class Place:
             UsageError: a version cannot have servers by its name.
             UnreachableError: nobody can be asked.
         """
+        return self._waits(release, versions, self.servers.ensure)
+
+    def answers(self, release: Release, version: str) -> Waits | None:
+        """None once the servers of `version` answer as they stand, else what is waited for; see `waits`.
+
+        Raises:
+            UsageError, UnreachableError.
+        """
+        return self._waits(release, (version,), self.servers.standing)
+
+    def _waits(
+        self, release: Release, versions: Sequence[str], made: Callable[[str, str], Readiness]
+    ) -> Waits | None:
         if release.backend != "gateway":
             return None
         found: list[Waits] = []
         # all of them at once: they start side by side
         for version in dict.fromkeys(versions):
             try:
-                readiness = self.servers.ensure(release.model, version)
+                readiness = made(release.model, version)
             except RejectedError as error:
                 found.append(Waits(f"version {version}: {error}", True))
                 continue

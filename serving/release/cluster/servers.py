@@ -56,6 +56,19 @@ class Servers:
             self._ensure_budget(other, live)
         return self._readiness(live, model, version)
 
+    def standing(self, model: str, version: str) -> Readiness:
+        """Tell whether the version's servers answer as they are; only where they do not they are made as `ensure` does.
+
+        Who goes back wants the servers that were kept: a rolling change to today's options comes later, or never.
+
+        Raises:
+            UsageError, RejectedError, UnreachableError: see `ensure`.
+        """
+        live = self._live(model, version)
+        if live is not None and "deletionTimestamp" not in live["metadata"] and _is_ready(live):
+            return Readiness(True)
+        return self.ensure(model, version)
+
     def readiness(self, model: str, version: str) -> Readiness:
         """Tell how far the version's servers are, and change nothing.
 
@@ -146,7 +159,7 @@ class Servers:
     def _readiness(self, live: Object, model: str, version: str) -> Readiness:
         name = naming.inference_service(model, version)
         conditions = live.get("status", {}).get("conditions", ())
-        if any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions):
+        if _is_ready(live):
             serverless = self._options.of(model).mode == "Serverless"
             kind = KNATIVE_SERVICE if serverless else DEPLOYMENT
             workload = self._api.get(kind, self._namespace, naming.predictor(model, version))
@@ -158,6 +171,12 @@ class Servers:
 
     def _name(self, model: str, version: str) -> str:
         return f"{self._namespace}/{naming.inference_service(model, version)}"
+
+
+def _is_ready(live: Object) -> bool:
+    """KServe's word."""
+    conditions = live.get("status", {}).get("conditions", ())
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def holds(wanted: Any, live: Any) -> bool:

@@ -93,6 +93,9 @@ class Running(Servers):
         self.made.add(version)
         return Readiness(None, "no pods yet") if version in self.starting else Readiness(True, "")
 
+    def standing(self, model: str, version: str) -> Readiness:
+        return self.ensure(model, version)
+
     def retire(self, model: str, version: str) -> None:
         naming.inference_service(model, version)
         self.made.discard(version)

@@ -372,6 +372,26 @@ def test_a_command_that_another_process_decided_is_carried_out_and_not_ignored(
     assert "CommandIgnored" not in stage.events()
 
 
+def test_a_rollback_waits_for_nobodys_word_on_what_it_takes_back() -> None:
+    """Verify that a promotion which the router does and does not confirm is taken back in the next turn, and once."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.router().silent = 1000
+    stage.command("flights-13", "promote")
+    stage.model.turn()
+    assert stage.router().weights == {"13": 100}
+    stage.command("flights-13", "rollback")
+    for _ in range(3):
+        assert stage.model.turn() == CONFIRM_EVERY_S
+        assert stage.router().weights == {"12": 100}
+    stage.router().silent = 0
+    stage.model.turn()
+    assert stage.phase("flights-13") == "RolledBack" and stage.registry.champion == "12"
+    assert stage.release("flights-13")["status"]["handledCommand"] == "rollback"
+    assert not {"CommandIgnored", "CommandRefused"} & set(stage.events())
+
+
 def test_a_command_that_was_carried_out_and_comes_again_is_ignored() -> None:
     """Verify that the second of two aborts is told as what it is, by any process."""
     stage = Stage()

@@ -218,3 +218,29 @@ def test_the_service_of_all_versions_is_no_version(server: KubernetesServer, api
     assert servers.known("flights") == ()
     servers.ensure("flights", "12")
     assert servers.known("flights") == ("12",)
+
+
+def test_servers_that_answer_are_gone_back_to_as_they_stand(
+    server: KubernetesServer, api: KubernetesApi
+) -> None:
+    """Verify that other options since then change nothing of what KServe calls ready, and all of what it does not."""
+    path = "/apis/serving.kserve.io/v1beta1/namespaces/prod/inferenceservices/flights-12"
+    before = serving_options.parse({"storage": "s3://models/{model}/{version}"})
+    Servers(api, "prod", before).ensure("flights", "12")
+    kept = server.objects[path]["spec"]
+    server.objects[path]["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+    moved = serving_options.parse({"storage": "s3://elsewhere/{model}/{version}"})
+    servers = Servers(api, "prod", moved)
+    assert servers.standing("flights", "12").ready is True
+    assert server.objects[path]["spec"] == kept
+    server.objects[path]["status"] = {"conditions": [{"type": "Ready", "status": "False"}]}
+    assert servers.standing("flights", "12").ready is not True
+    assert server.objects[path]["spec"] != kept
+
+
+def test_servers_that_are_gone_are_made_to_go_back_to(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that a rollback to a version without servers has them started."""
+    options = serving_options.parse({"storage": "s3://models/{model}/{version}"})
+    servers = Servers(api, "prod", options)
+    assert servers.standing("flights", "12").ready is None
+    assert servers.known("flights") == ("12",)
