@@ -10,7 +10,7 @@ from monitoring.analysis.inputs import AnalysisPolicy, SkewSample
 from monitoring.collector.reading import ENTITY, REQUEST, StoredWindow
 from windlass.contract import Workload
 from windlass.errors import WindlassError
-from windlass.features import asof, parity, partitions
+from windlass.features import asof, parity
 from windlass.settings import Settings
 
 ONLINE = "online"
@@ -25,7 +25,7 @@ def sample(
     offline features, which say nothing of it yet.
     """
     try:
-        through = _through(settings, workload)
+        through = asof.reach(workload, settings)
         rows = np.flatnonzero((window.sources == ONLINE) & (window.at <= through))
         if not len(rows):
             return SkewSample(0, 0, {}, "no answer from the online store that offline features reach")
@@ -35,29 +35,13 @@ def sample(
         records = [_record(workload.name, window, int(i)) for i in rows]
         # a caller who sends the vector itself names no entity to look up
         records = [r for r in records if all(r["entities"].get(e) is not None for e in workload.entities)]
-        found = parity.check(workload, settings, records, asof.lookup)
+        found = parity.check(workload, settings, records, asof.lookup, hidden=workload.privacy)
     except WindlassError as error:
         return SkewSample(0, 0, {}, str(error))
     except (OSError, ValueError, KeyError) as error:
         # a damaged file of features or of the bundle costs this check and no other
         return SkewSample(0, 0, {}, f"the vectors cannot be recomputed: {error!r}")
     return SkewSample(found.checked, found.mismatched, found.by_feature)
-
-
-def _through(settings: Settings, workload: Workload) -> float:
-    """Up to when offline features are known, epoch seconds."""
-    import pyarrow.parquet as pq
-
-    newest = -np.inf
-    for view in workload.views:
-        paths = sorted(partitions.folder(settings, view.name).glob("*.parquet"))
-        if not paths:
-            raise WindlassError(
-                f"feature view {view.name!r} has no offline rows; `windlass features build` computes them"
-            )
-        times = pq.read_table(paths[-1], columns=[partitions.TIME]).column(0).to_numpy()
-        newest = max(newest, float(times.max().astype("datetime64[us]").astype(np.int64) / 1e6))
-    return newest if workload.views else np.inf
 
 
 def _record(model: str, window: StoredWindow, row: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from monitoring.collector.place import place
 from monitoring.release_evidence import question
 from monitoring.release_evidence.live import ConflictError, Releases
 from monitoring.release_evidence.pipe import LENGTH_DIGITS, frame
+from monitoring.release_evidence.recomputing import Recomputing
 from windlass import settings, telemetry
 from windlass.errors import UsageError, WindlassError
 
@@ -123,7 +124,8 @@ def main(argv: list[str] | None = None) -> int:
         answers.write(frame(answer))
         answers.flush()
 
-    serve(Releases(place(configured), thresholds(Names(configured))), take, give)
+    names = Names(configured)
+    serve(Releases(place(configured), thresholds(names), Recomputing(configured, names)), take, give)
     return 0
 
 

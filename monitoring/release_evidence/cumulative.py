@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from monitoring.labels import Label
@@ -22,11 +22,15 @@ from monitoring.release_evidence.losses import Losses
 from monitoring.release_evidence.outcomes import LOST, Outcomes
 from monitoring.release_evidence.pairs import ScorePairs
 from monitoring.release_evidence.question import Question
+from monitoring.release_evidence.recomputing import Recomputing
+from monitoring.release_evidence.skew import FeatureSkew
 from monitoring.release_evidence.times import PRESENT
+from monitoring.release_evidence.vectors import Vector
 from serving.release import route_header
 from serving.release.envoy.access_log import Access
 from serving.release.evidence import ArmEvidence, Evidence
 from serving.release.release import Bandit, Canary, Experiment, Release, Shadow
+from windlass.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,19 @@ class Cumulative:
 
     Args:
         threshold: score from which a decision is a yes.
+        recomputing: says what features should have been; None where nobody can, and a release that asks for it is
+            refused.
+
+    Attributes:
+        skew: counts of vectors that differ; None where no check asks for them.
+
+    Raises:
+        UsageError: nobody recomputes features here, and the release asks for it.
     """
 
-    def __init__(self, question: Question, *, threshold: float = 0.5) -> None:
+    def __init__(
+        self, question: Question, *, threshold: float = 0.5, recomputing: Recomputing | None = None
+    ) -> None:
         self.question = question
         release, strategy = question.release, question.release.strategy
         self._outcomes = Outcomes(release, question.champion, question.since, PRESENT)
@@ -74,6 +88,13 @@ class Cumulative:
             self._pairs = ScorePairs(
                 release.model, question.champion, release.candidate, threshold, (), joined=joined
             )
+        self.skew: FeatureSkew | None = None
+        if any(check.metric == "featureSkew" for check in release.checks):
+            if recomputing is None:
+                raise UsageError(
+                    f"nobody recomputes the features of {release.model} here; leave featureSkew out"
+                )
+            self.skew = FeatureSkew(release.model, question.versions, recomputing)
         self._answered = dict.fromkeys(question.versions, 0)
         self._untold = dict.fromkeys(question.versions, 0)
 
@@ -90,9 +111,16 @@ class Cumulative:
     def held(self) -> int:
         """Requests, units, pairs and labels in memory, of some 300 bytes each."""
         joined = 0 if self._pairs is None else self._pairs.held
-        return self._outcomes.held + joined + (0 if self._losses is None else self._losses.held)
+        vectors = 0 if self.skew is None else self.skew.held
+        return self._outcomes.held + joined + vectors + (0 if self._losses is None else self._losses.held)
 
-    def add(self, second: int, answers: Sequence[Answer], labels: Sequence[Label]) -> None:
+    def add(
+        self,
+        second: int,
+        answers: Sequence[Answer],
+        labels: Sequence[Label],
+        vectors: Sequence[Vector] = (),
+    ) -> None:
         """Take all that became known within (second - 1, second], epoch seconds."""
         self._outcomes.finish(float(second - 1))
         if self._losses is not None:
@@ -113,6 +141,8 @@ class Cumulative:
                 self._losses.add_labels(in_order)
         if self._losses is not None:
             self._losses.settle()
+        if self.skew is not None:
+            self.skew.add(vectors)
 
     def evidence(self, at: int) -> Evidence:
         """Everything up to `at`, epoch seconds, all of which was handed in."""
@@ -123,18 +153,29 @@ class Cumulative:
             silent["feedback"] = reason
         return Evidence(
             at=datetime.fromtimestamp(at, UTC),
-            arms={version: self._arm(version) for version in self.question.versions},
+            arms={version: self._arm(version, float(at)) for version in self.question.versions},
             paired={} if self._losses is None else {"brier": self._losses.differences()},
             pairs=None if self._pairs is None else self._pairs.sums(),
             silent=silent,
         )
 
-    def _arm(self, version: str) -> ArmEvidence:
-        return ArmEvidence(
+    def _arm(self, version: str, at: float) -> ArmEvidence:
+        arm = ArmEvidence(
             units=self._outcomes.units(version),
             outcomes=self._outcomes.totals(version),
             periods=self._outcomes.periods(version),
             contexts=self._outcomes.contexts(version),
+        )
+        if self.skew is None:
+            return arm
+        checked, mismatched = self.skew.counts(version)
+        reason = self.skew.silent(version, at)
+        return replace(
+            arm,
+            skew_checked=checked,
+            skew_mismatched=mismatched,
+            skew_by_input=self.skew.by_input(version),
+            silent={} if reason is None else {"featureSkew": reason},
         )
 
     def _access(self, answer: Answer) -> Access:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from monitoring.collector import manifest as manifests
 from monitoring.collector.place import Place
 from monitoring.release_evidence.cumulative import Cumulative
 from monitoring.release_evidence.question import AHEAD_S, Question
+from monitoring.release_evidence.recomputing import Recomputing
 from monitoring.release_evidence.stored import Second, Seconds
 from serving.release.journal import evidence_json
 from windlass.errors import UsageError, WindlassError
@@ -50,10 +51,13 @@ class _Live:
         spent_s: seconds that the reading up to the first answer took so far; None once that was given.
         missing: why the store does not hold all of its rows any more; None where it does.
         needs: what it held when there was no room for it and it was put aside, uncounted; None of one that is counted.
+        stored: by version, the names of the inputs in whose order the store has its vectors.
+        uncompared: offline rows may reach vectors that were not compared yet.
     """
 
-    def __init__(self, question: Question, threshold: float) -> None:
+    def __init__(self, question: Question, threshold: float, recomputing: Recomputing | None) -> None:
         self._threshold = threshold
+        self._recomputing = recomputing
         self.asked = 0.0
         self.needs: int | None = None
         self.begin(question)
@@ -61,12 +65,14 @@ class _Live:
     def begin(self, question: Question) -> None:
         """Count from the release's beginning on."""
         self.question = question
-        self.cumulative = Cumulative(question, threshold=self._threshold)
+        self.cumulative = Cumulative(question, threshold=self._threshold, recomputing=self._recomputing)
         self.read = int(question.since)
         self.spent_s: float | None = 0.0
         self.missing: str | None = None
         self.seconds: Seconds | None = None
         self.rows: Iterator[Second] | None = None
+        self.stored: Mapping[str, Sequence[str]] = {}
+        self.uncompared = False
 
 
 class Releases:
@@ -75,6 +81,7 @@ class Releases:
     Args:
         place: of the store.
         threshold: of a model, the score from which a decision is a yes.
+        recomputing: says what features should have been; None where nobody can.
         clock: monotonic seconds.
         now: epoch seconds.
 
@@ -87,12 +94,14 @@ class Releases:
         self,
         place: Place,
         threshold: Callable[[str], float] = lambda model: 0.5,
+        recomputing: Recomputing | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._place = place
         self._threshold = threshold
+        self._recomputing = recomputing
         self._clock = clock
         self._now = now
         self._live: dict[tuple[str, str], _Live] = {}
@@ -120,6 +129,11 @@ class Releases:
             if self._clock() > deadline:
                 raise WaitError(_progress(live))
             self._advance(live)
+        if live.cumulative.skew is not None:
+            live.cumulative.skew.refresh(live.stored)
+            while self._compare(live):
+                if self._clock() > deadline:
+                    raise WaitError(f"comparing the features that {live.question.release.model} was served")
         if live.spent_s is not None:
             self.rebuild_s, live.spent_s = live.spent_s, None
         evidence = live.cumulative.evidence(live.read)
@@ -133,14 +147,26 @@ class Releases:
 
     def work(self) -> bool:
         """Read on for a moment for one release that is behind; whether any is."""
-        behind = [live for live in self._live.values() if live.rows is not None]
+        behind = [live for live in self._live.values() if live.rows is not None or live.uncompared]
         if not behind:
             return False
         self._turn += 1
+        live = behind[self._turn % len(behind)]
         # whoever asks next begins where this ended, and is told why
         with contextlib.suppress(Exception):
-            self._advance(behind[self._turn % len(behind)])
+            if live.rows is not None:
+                self._advance(live)
+            else:
+                self._compare(live)
         return True
+
+    def _compare(self, live: _Live) -> bool:
+        """Compare some vectors that the offline rows reach; whether there may be more."""
+        begun = self._clock()
+        live.uncompared = live.cumulative.skew is not None and live.cumulative.skew.compare()
+        if live.spent_s is not None:
+            live.spent_s += self._clock() - begun
+        return live.uncompared
 
     def forget(self) -> None:
         """Leave out the releases that nobody has asked for in a day."""
@@ -213,7 +239,7 @@ class Releases:
                     f"nobody asks for in {IDLE_S / 60:.0f} minutes: end a release"
                 )
             self._drop(idle)
-        self._live[key] = _Live(question, self._threshold(question.release.model))
+        self._live[key] = _Live(question, self._threshold(question.release.model), self._recomputing)
         return self._live[key]
 
     def _behind(self, live: _Live) -> bool:
@@ -246,9 +272,11 @@ class Releases:
             there = {part.path for part in known.parts}
             self._bounds = {path: between for path, between in self._bounds.items() if path in there}
         live.missing = live.missing or _missing(known, question, live.read)
+        live.stored = known.inputs.get(question.release.model, {})
         live.seconds = Seconds(
             self._place, known, question.release.model, question.versions,
             since=question.since, after=live.read, until=until, bounds=self._bounds,
+            inputs=None if live.cumulative.skew is None else live.stored,
         )  # fmt: skip
         live.rows = iter(live.seconds)
         return True
@@ -263,7 +291,7 @@ class Releases:
         begun, others = self._clock(), self._held(live)
         try:
             for found in live.rows:
-                live.cumulative.add(found.second, found.answers, found.labels)
+                live.cumulative.add(found.second, found.answers, found.labels, found.vectors)
                 live.read = found.second
                 self.rows += len(found.answers) + len(found.labels)
                 if others + live.cumulative.held > MOST_HELD:

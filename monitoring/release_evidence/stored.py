@@ -7,7 +7,7 @@ was not read waits: memory holds the files that overlap, and of these the few co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from monitoring.collector.manifest import Manifest, Part
 from monitoring.collector.place import Place
 from monitoring.labels import Label
+from monitoring.release_evidence import vectors
 from monitoring.release_evidence.cumulative import Answer
+from monitoring.release_evidence.vectors import Vector
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,11 +37,16 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Second:
-    """All that became known within (second - 1, second], epoch seconds; those before it were handed out."""
+    """All that became known within (second - 1, second], epoch seconds; those before it were handed out.
+
+    Attributes:
+        vectors: of some of the answers, where they are asked for.
+    """
 
     second: int
     answers: Sequence[Answer] = ()
     labels: Sequence[Label] = ()
+    vectors: Sequence[Vector] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Seconds:
         since: rows that were received before are left out, epoch seconds.
         after, until: epoch seconds.
         bounds: what is known of files already, by path; what is found out is added.
+        inputs: of each version the names of its inputs, where vectors are asked for; None where nobody needs any.
 
     Attributes:
         rows: of all files that are to be read.
@@ -81,12 +89,15 @@ class Seconds:
         after: int,
         until: int,
         bounds: dict[str, tuple[int, int]],
+        inputs: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._place = place
         self._versions = list(versions)
         self._since_us = math.ceil(since * US)
         self._after, self._until = after, until
         self._bounds = bounds
+        self._inputs = inputs
+        self._vectors: dict[int, list[Vector]] = {}
         self._parts = [p for p in _asked(known, model, versions) if _counts(known, p, since, after)]
         self.rows = sum(part.rows for part in self._parts)
         self.read = 0
@@ -121,6 +132,7 @@ class Seconds:
 
     def _rows(self, file: _File) -> pa.Table:
         """The rows that count, with their second and without those that nobody asks for."""
+        import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
@@ -141,8 +153,13 @@ class Seconds:
             keep = pc.and_(keep, _answered(table))
         table = table.drop_columns(["known", "received"])
         table = table.append_column("received", received)
-        seconds = pc.divide(pc.add(known, US - 1), US)
-        return table.append_column("second", seconds).filter(keep)
+        table = table.append_column("second", pc.divide(pc.add(known, US - 1), US))
+        if file.part.kind == PREDICTIONS and self._inputs is not None:
+            some = table.select(["second", "request_id", "version", "received"])
+            some = some.append_column("place", pa.array(np.arange(len(table)))).filter(keep)
+            for second, vector in vectors.of_file(source, some, self._inputs):
+                self._vectors.setdefault(second, []).append(vector)
+        return table.filter(keep)
 
     def _out(self, until: int) -> Iterator[Second]:
         """What waits of the seconds up to `until`."""
@@ -157,6 +174,7 @@ class Seconds:
                 second,
                 one[1] if one is not None and one[0] == second else (),
                 other[1] if other is not None and other[0] == second else (),
+                vectors.chosen(self._vectors.pop(second, ())),
             )
             if one is not None and one[0] == second:
                 one = next(answers, None)

@@ -9,6 +9,7 @@ bound" is a p99 within the bound as long as at most 1 % of the answers take long
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -92,6 +93,14 @@ def judge_rate(check: Check, counts: Counts, alpha: float) -> Verdict:
         bound=bound,
         evidence=_exp(harm),
     )
+
+
+def with_inputs(verdict: Verdict, by_input: Mapping[str, int]) -> Verdict:
+    """A verdict on vectors that says which of their inputs differ most often."""
+    if not by_input:
+        return verdict
+    often = ", ".join(f"{name} ({count})" for name, count in by_input.items())
+    return replace(verdict, reason=f"{verdict.reason}; most often {often}")
 
 
 def shared_fault(

@@ -25,11 +25,13 @@ class ArmEvidence:
         latencies: their durations in milliseconds; None where nobody measured.
         skew_checked: logged feature vectors that were recomputed point-in-time, mirrored requests included.
         skew_mismatched: those of them that differed.
+        skew_by_input: inputs that differed most often -> in how many vectors; empty where nobody tells.
         units: what the split is judged by where that is not `requests`: units of an experiment that were assigned, by
             first exposure; requests of one span of time, where versions' counts do not reach equally far.
         outcomes: check -> sums over the finished observations (requests, or matured units) of this version.
         periods: check -> the same sums by period of exposure, oldest first, for the novelty check.
         contexts: check -> value of the bandit's context header -> sums over the finished requests.
+        silent: metric -> why too little is known of this version to be relied on; other metrics of its source may be.
     """
 
     requests: int = 0
@@ -37,10 +39,12 @@ class ArmEvidence:
     latencies: Histogram | None = None
     skew_checked: int = 0
     skew_mismatched: int = 0
+    skew_by_input: Mapping[str, int] = field(default_factory=dict)
     units: int | None = None
     outcomes: Mapping[str, Moments] = field(default_factory=dict)
     periods: Mapping[str, tuple[Moments, ...]] = field(default_factory=dict)
     contexts: Mapping[str, Mapping[str, Moments]] = field(default_factory=dict)
+    silent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,10 @@ class _Judging:
             memory, verdict = self._tail(memory)
         else:
             memory, verdict, excused = self._rates(memory)
+        missing = self._arms[0].silent.get(check.metric)
+        if missing is not None and verdict.outcome != "FAIL":
+            # what has failed already fails whatever else is not known
+            verdict = replace(checks.silent(check, missing), n=verdict.n)
         if verdict.outcome == "PASS" and verdict.n < check.min_samples:
             verdict = replace(verdict, outcome="INCONCLUSIVE")
         return memory, verdict, excused
@@ -214,7 +218,8 @@ class _Judging:
         if check.relative_to_champion:
             return *self._relative(memory, now), False
         if not comparable or self.state.rules == 1:
-            return memory, checks.judge_rate(check, now.candidate, self.alpha), False
+            verdict = checks.judge_rate(check, now.candidate, self.alpha)
+            return memory, checks.with_inputs(verdict, self._arms[0].skew_by_input), False
         # what was answered while all versions failed says nothing of a version, then or later
         new = now - memory.last
         memory = replace(memory, last=now, excused=memory.excused + new if self.outage else memory.excused)

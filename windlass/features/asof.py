@@ -6,10 +6,12 @@ holds this join to Feast's, value by value.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from windlass.contract import View, Workload
+from windlass.errors import WindlassError
 from windlass.features import partitions
 from windlass.settings import Settings
 
@@ -41,6 +43,27 @@ def lookup(workload: Workload, settings: Settings, entity_df: pd.DataFrame) -> p
         for view in workload.views:
             columns.update(_join(connection, view, settings, start, end))
     return pd.concat([entity_df, pd.DataFrame(columns, index=entity_df.index)], axis=1)
+
+
+def reach(workload: Workload, settings: Settings) -> float:
+    """Up to when offline rows are known, epoch seconds: a build writes those of all views, and the newest row says how
+    far it came. Infinite where a workload has no views.
+
+    Raises:
+        WindlassError: a view has no rows.
+    """
+    import pyarrow.parquet as pq
+
+    newest = -math.inf if workload.views else math.inf
+    for view in workload.views:
+        paths = sorted(partitions.folder(settings, view.name).glob("*.parquet"))
+        if not paths:
+            raise WindlassError(
+                f"feature view {view.name!r} has no offline rows; `windlass features build` computes them"
+            )
+        times = pq.read_table(paths[-1], columns=[partitions.TIME]).column(0).to_numpy()
+        newest = max(newest, float(times.max().astype("datetime64[us]").astype("int64") / 1e6))
+    return newest
 
 
 def _join(

@@ -76,6 +76,15 @@ def build(
         return OfflineBuild(content_hash, manifest["rows"], False)
 
 
+def standing(workload: Workload, settings: Settings) -> str | None:
+    """The content hash of the rows as they are now; None where there are none, or while they are being written.
+
+    Whoever reads rows of several files, and finds the same hash before and after, has read those of one build.
+    """
+    manifest = _manifest(settings, workload)
+    return None if manifest is None else str(manifest["content_hash"])
+
+
 def fingerprint(workload: Workload, source: pd.DataFrame) -> str:
     """Hash of everything that the rows of all views follow from."""
     import pandas as pd
@@ -165,10 +174,10 @@ def _manifest_path(settings: Settings, workload: Workload) -> Path:
 
 
 def _manifest(settings: Settings, workload: Workload) -> dict[str, Any] | None:
-    path = _manifest_path(settings, workload)
-    if not path.is_file():
+    try:
+        manifest: dict[str, Any] = json.loads(_manifest_path(settings, workload).read_text())
+    except FileNotFoundError:  # also where a build that begins takes it away just now
         return None
-    manifest: dict[str, Any] = json.loads(path.read_text())
     return manifest
 
 

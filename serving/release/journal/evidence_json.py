@@ -69,6 +69,8 @@ def _arm(arm: ArmEvidence) -> dict[str, Any]:
         plain["latencies"] = arm.latencies.to_json()
     if arm.skew_checked or arm.skew_mismatched:
         plain["skew"] = [arm.skew_checked, arm.skew_mismatched]
+    if arm.skew_by_input:
+        plain["skewByInput"] = dict(arm.skew_by_input)
     if arm.units is not None:
         plain["units"] = arm.units
     if arm.outcomes:
@@ -79,6 +81,8 @@ def _arm(arm: ArmEvidence) -> dict[str, Any]:
         plain["contexts"] = {
             name: {value: _moments(m) for value, m in cells.items()} for name, cells in arm.contexts.items()
         }
+    if arm.silent:
+        plain["silent"] = dict(arm.silent)
     return plain
 
 
@@ -91,6 +95,7 @@ def _read_arm(plain: Mapping[str, Any]) -> ArmEvidence:
         latencies=None if latencies is None else Histogram.from_json(latencies),
         skew_checked=checked,
         skew_mismatched=mismatched,
+        skew_by_input=dict(plain.get("skewByInput", {})),
         units=plain.get("units"),
         outcomes={name: _read_moments(m) for name, m in plain.get("outcomes", {}).items()},
         periods={
@@ -101,6 +106,7 @@ def _read_arm(plain: Mapping[str, Any]) -> ArmEvidence:
             name: {value: _read_moments(m) for value, m in cells.items()}
             for name, cells in plain.get("contexts", {}).items()
         },
+        silent=dict(plain.get("silent", {})),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from serving.release import durations
 from serving.release.decision import Decision
 from serving.release.look import Look, Obstacle
+from serving.release.release import Check
 from serving.release.strategies.ending import end
 
 
@@ -42,7 +43,7 @@ def unjudged(seen: Look, over: datetime) -> Obstacle | None:
         if check.kind != "decision" and not (won and check.kind == "guardrail"):
             continue
         alert = f"the planned time is over and {check.name} cannot be judged"
-        reason = seen.evidence.silent.get(check.source)
+        reason = seen.evidence.silent.get(check.source) or _unknown(seen, check)
         if reason is None:
             broken = (v for v in seen.verdicts if v.check == check.name and v.outcome == "ERROR")
             reason = next((verdict.reason for verdict in broken), None)
@@ -54,3 +55,9 @@ def unjudged(seen: Look, over: datetime) -> Obstacle | None:
             wait = f"the planned time is over and what is known of {check.source} ends before it, at {known}"
             return Obstacle(check.name, wait, planned=True)
     return None
+
+
+def _unknown(seen: Look, check: Check) -> str | None:
+    """Why too little is known of a candidate for a check of it; None where enough is."""
+    arms = (seen.evidence.arms.get(version) for version in seen.state.candidates)
+    return next((arm.silent[check.metric] for arm in arms if arm and check.metric in arm.silent), None)

@@ -1,0 +1,152 @@
+"""Feature vectors that versions served, as a sample out of the store's files.
+
+Of each version a few vectors of every second are looked at, those with the first request ids: which they are depends
+on the rows alone, and neither on the file that a row lies in nor on when it is asked for. Only of these are the many
+columns kept that a recomputation needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from monitoring.collector.parts import OTHERS
+from monitoring.collector.reading import ENTITY, FEATURE, REQUEST
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+#: of a version and second, and as many again that are not of the online store
+PER_SECOND = 4
+ONLINE = "online"
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """One served vector.
+
+    Attributes:
+        received: when it came, epoch seconds.
+        at: the request's own moment, epoch seconds: features are recomputed for it.
+        source: the rung of the ladder that its features came from; None where nobody said so.
+        features: float64, NaN where missing, in the order of the version's inputs, empty where there is none; None
+            of one that is wider or narrower than these.
+        entities, request: JSON objects, as they are stored.
+    """
+
+    request_id: str
+    version: str
+    received: float
+    at: float
+    source: str | None
+    features: bytes | None
+    entities: bytes
+    request: bytes
+
+    def record(self, model: str) -> dict[str, Any]:
+        """As a prediction record (`windlass.features.parity`)."""
+        return {
+            "model": model,
+            "version": self.version,
+            "source": self.source,
+            "request_id": self.request_id,
+            "at": self.at,
+            "entities": orjson.loads(self.entities),
+            "request": orjson.loads(self.request),
+            "features": np.frombuffer(self.features or b"", dtype=np.float64),
+        }
+
+
+def chosen(vectors: Iterable[Vector]) -> list[Vector]:
+    """Those of one second that are looked at, in an order that is theirs."""
+    ordered = sorted(vectors, key=lambda v: (v.version, v.source == ONLINE, v.request_id))
+    found: list[Vector] = []
+    for _, group in groupby(ordered, key=lambda v: (v.version, v.source == ONLINE)):
+        found += list(group)[:PER_SECOND]
+    return found
+
+
+def of_file(
+    source: pq.ParquetFile, rows: pa.Table, names: Mapping[str, Sequence[str]]
+) -> list[tuple[int, Vector]]:
+    """What may be chosen of a file, with its second, in the order of these.
+
+    Args:
+        rows: of the file, those that count: `place` in it, `second`, `request_id`, `version`, `received` (µs).
+        names: of each version's inputs, as the store's manifest has them.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    there = source.schema_arrow.names
+    about = source.read([name for name in ("at", "source") if name in there]).take(rows["place"])
+    for name in ("at", "source"):
+        found = about[name] if name in there else pa.nulls(len(rows), pa.string())
+        rows = rows.append_column(name, found)
+    rows = rows.append_column("online", pc.fill_null(pc.equal(rows["source"], ONLINE), False))
+    rows = _first_of_each(rows)
+    wide = [name for name in there if name.startswith((ENTITY, REQUEST, FEATURE))]
+    values = source.read(["request_id", *wide]).take(rows["place"])
+    vectors = _features(values, rows["version"].to_pylist(), names)
+    entities, request = _fields(values, ENTITY), _fields(values, REQUEST)
+    at = pc.cast(rows["at"], pa.int64()).to_pylist()
+    columns = [rows[n].to_pylist() for n in ("second", "request_id", "version", "received", "source")]
+    return [
+        (second, Vector(name, version, received / 1e6, moment / 1e6, told, vector, entity, sent))
+        for second, name, version, received, told, moment, vector, entity, sent in zip(
+            *columns, at, vectors, entities, request, strict=True
+        )
+    ]
+
+
+def _first_of_each(rows: pa.Table) -> pa.Table:
+    """The first request ids of every second, version and kind of source."""
+    keys = ("second", "version", "online")
+    rows = rows.sort_by([(name, "ascending") for name in (*keys, "request_id")])
+    begins = np.zeros(len(rows), dtype=np.bool_)
+    begins[:1] = True
+    for name in keys:
+        column = rows[name].to_numpy()
+        begins[1:] |= column[1:] != column[:-1]
+    numbers = np.arange(len(rows))
+    return rows.filter(numbers - np.maximum.accumulate(np.where(begins, numbers, 0)) < PER_SECOND)
+
+
+def _features(
+    values: pa.Table, versions: Sequence[str], names: Mapping[str, Sequence[str]]
+) -> list[bytes | None]:
+    matrices: dict[str, Any] = {}
+    for version in dict.fromkeys(versions):
+        columns = [_floats(values, FEATURE + name) for name in names.get(version, ())]
+        matrices[version] = np.column_stack(columns) if columns else np.empty((len(values), 0))
+    other = np.zeros(len(values), dtype=np.bool_)
+    named = {FEATURE + name for of_version in names.values() for name in of_version}
+    for name in values.column_names:
+        # a vector that does not fit its version's inputs is stored under positions
+        if name.startswith(FEATURE) and name.removeprefix(FEATURE).isdigit() and name not in named:
+            other |= ~np.isnan(_floats(values, name))
+    return [None if other[row] else matrices[version][row].tobytes() for row, version in enumerate(versions)]
+
+
+def _floats(values: pa.Table, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if name not in values.column_names:
+        return np.full(len(values), np.nan)
+    return np.asarray(values[name].to_numpy(), dtype=np.float64)
+
+
+def _fields(values: pa.Table, prefix: str) -> list[bytes]:
+    names = [name for name in values.column_names if name.startswith(prefix)]
+    if not names:
+        return [b"{}"] * len(values)
+    found = []
+    for row in values.select(names).to_pylist():
+        fields = {name.removeprefix(prefix): value for name, value in row.items() if value is not None}
+        # the rare ones have one column together
+        found.append(orjson.dumps({**orjson.loads(fields.pop(OTHERS, "{}")), **fields}))
+    return found
