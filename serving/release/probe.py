@@ -13,6 +13,7 @@ from typing import Any
 
 from serving.release.evidence import Smoke
 from serving.release.release import SmokeRequest
+from serving.release.route_header import ROUTE_HEADER
 
 #: Seconds that one answer may take where the smoke request states no limit.
 PATIENCE_S = 10.0
@@ -118,8 +119,13 @@ class DirectProber:
         connection = http.client.HTTPConnection(self._host, int(self._port), timeout=PATIENCE_S)
         begun = time.perf_counter()
         try:
-            # known as a copy by its Host: a smoke request is nobody's prediction
-            headers = {"content-type": "application/json", "host": "windlass-smoke-shadow"}
+            # known as a copy by its Host: a smoke request is nobody's prediction; and as chosen by its route, so that
+            # what servers answer while they are cold is no evidence
+            headers = {
+                "content-type": "application/json",
+                "host": "windlass-smoke-shadow",
+                ROUTE_HEADER: "match",
+            }
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             said = answer.read().decode(errors="replace")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import orjson
 
-from serving.runtime.counts import BUCKETS, RequestCounts
+from serving.runtime.counts import BUCKETS, RequestCounts, VersionCounts
 from serving.runtime.repository import Loaded
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -47,11 +47,11 @@ class Metrics:
     def __init__(self, shared: Path | None = None) -> None:
         self.connections = 0
         self._shared = shared
-        self._requests: dict[tuple[str, str], RequestCounts] = {}
+        self._requests: dict[tuple[str, str], VersionCounts] = {}
 
-    def of(self, model: str, version: str) -> RequestCounts:
+    def of(self, model: str, version: str) -> VersionCounts:
         """The counts of one version; they outlive it. Empty names are for what is about no model."""
-        return self._requests.setdefault((model, version), RequestCounts())
+        return self._requests.setdefault((model, version), VersionCounts(RequestCounts(), RequestCounts()))
 
     def page(self, models: Iterable[Loaded]) -> bytes:
         """Render everything, the other workers' counts included."""
@@ -91,14 +91,21 @@ class Metrics:
                 with contextlib.suppress(FileNotFoundError):  # a worker that ended meanwhile
                     yield orjson.loads(path.read_bytes())
 
+    def _counts(self) -> Iterable[tuple[str, RequestCounts]]:
+        """Labels and counts; those of a model from the start on, since a counter that appears later hides its first."""
+        for (model, version), counts in list(self._requests.items()):  # a load adds to it from its thread
+            of = f'model="{model}",version="{version}",assigned='
+            yield f'{of}"true"', counts.assigned
+            if model:
+                yield f'{of}"false"', counts.unassigned
+
     def _families(self, models: Iterable[Loaded]) -> dict[str, Family]:
         families: dict[str, Family] = {}
 
         def add(name: str, kind: str, text: str, samples: Mapping[str, float]) -> None:
             families.setdefault(name, Family(name, kind, text)).samples.update(samples)
 
-        for (model, version), counts in list(self._requests.items()):  # a load adds to it from its thread
-            of = f'model="{model}",version="{version}"'
+        for of, counts in self._counts():
             add(
                 "windlass_requests_total",
                 "counter",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.runtime.counts import RequestCounts
+from serving.runtime.counts import VersionCounts
 from serving.runtime.flow.lane import Lane
 from serving.runtime.refusal import NotFound
 from serving.runtime.served import Served
@@ -22,11 +22,11 @@ Load = Callable[[Path], "Loaded"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that answers, the lane that leads to it, and the count of its responses."""
+    """A version that answers, the lane that leads to it, and the counts of its responses."""
 
     served: Served
     lane: Lane
-    requests: RequestCounts
+    requests: VersionCounts
 
     @property
     def model(self) -> str:

@@ -11,13 +11,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from serving.runtime import terms
 from serving.runtime.contract import Contract
-from serving.runtime.counts import RequestCounts
+from serving.runtime.counts import VersionCounts
 from serving.runtime.flow.call import Asked, Call
 from serving.runtime.identity import RequestIds, checked_id
 from serving.runtime.management import Management
@@ -40,6 +41,7 @@ from serving.runtime.transport.message import Exchange, Response, error
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 HTML = b"text/html; charset=utf-8"
 BINARY = b"application/octet-stream"
+ROUTE = b"x-windlass-route"
 TRACES_APART_S = 1.0
 
 Handler = Callable[[Exchange], None]
@@ -68,8 +70,8 @@ class Routes:
         self._loop = loop
         self._ready = ready
         self._ids = RequestIds()
-        self._nobody = metrics.of("", "")
-        self._counts: dict[bytes, RequestCounts] = {}
+        self._nobody = metrics.of("", "").assigned
+        self._counts: dict[bytes, VersionCounts] = {}
         self._version_header = b""
         self._management = Management(repository, options.token, loop, self._document, self.fail)
         self._table: dict[bytes, Handlers] = {}
@@ -134,7 +136,8 @@ class Routes:
         self._counts = {}
         for loaded in self._repository:
             default = self._repository.default(loaded.model) is loaded
-            self._add(table, loaded, f"/v2/models/{loaded.model}/versions/{loaded.version}")
+            named = replace(loaded, requests=loaded.requests.chosen())
+            self._add(table, named, f"/v2/models/{loaded.model}/versions/{loaded.version}")
             if default:
                 self._add(table, loaded, f"/v2/models/{loaded.model}")
                 self._add_v1(table, loaded)
@@ -149,7 +152,7 @@ class Routes:
             b"GET": lambda e: self._state(e, {"name": loaded.model}, "ready", self._serves(loaded))
         }
         table[f"{path}/infer"] = {b"POST": lambda e: self._infer_v2(loaded, e)}
-        self._counts[f"{path}/infer".encode()] = self._metrics.of(loaded.model, loaded.version)
+        self._counts[f"{path}/infer".encode()] = loaded.requests
 
     def _add_v1(self, table: dict[str, Handlers], loaded: Loaded) -> None:
         path = f"/v1/models/{loaded.model}"
@@ -157,7 +160,7 @@ class Routes:
             b"GET": lambda e: self._state(e, {"name": loaded.model}, "ready", self._serves(loaded))
         }
         table[f"{path}:predict"] = {b"POST": lambda e: self._predict_v1(loaded, e)}
-        self._counts[f"{path}:predict".encode()] = self._metrics.of(loaded.model, loaded.version)
+        self._counts[f"{path}:predict".encode()] = loaded.requests
 
     # ---- what is not in the table
 
@@ -252,7 +255,7 @@ class Routes:
                 reply,
                 (exchange, loaded),
                 mirrored=_is_mirrored(headers.get(b"host", b"")),
-                route=headers.get(b"x-windlass-route"),
+                route=headers.get(ROUTE),
                 unit=headers.get(b"x-windlass-unit"),
             )
         )
@@ -279,7 +282,8 @@ class Routes:
             call.source.encode(),
             call.request_id.encode(),
         )
-        loaded.requests.answered(protocol, 200, time.perf_counter() - exchange.started)
+        counts = loaded.requests.of(exchange.headers.get(ROUTE))
+        counts.answered(protocol, 200, time.perf_counter() - exchange.started)
         if head is None:
             exchange.answer(Response(200, body, headers))
         else:
@@ -316,7 +320,8 @@ class Routes:
 
     def _answer(self, exchange: Exchange, response: Response) -> None:
         target = exchange.target
-        counts = self._counts.get(target, self._nobody)
+        of_version = self._counts.get(target)
+        counts = self._nobody if of_version is None else of_version.of(exchange.headers.get(ROUTE))
         protocol = "v2" if target.startswith(b"/v2") else "v1" if target.startswith(b"/v1/") else "other"
         counts.answered(protocol, response.status, time.perf_counter() - exchange.started)
         exchange.answer(response)

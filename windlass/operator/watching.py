@@ -10,7 +10,7 @@ from serving.release.cluster.kinds import HTTP_ROUTE
 from serving.release.evidence import Evidence, Smoke
 from serving.release.metrics import METRICS
 from serving.release.probe import DirectProber, Probing
-from serving.release.prometheus.templates import RUNTIME, Queries, clusters_of, envoy_gateway
+from serving.release.prometheus.templates import Queries, clusters_of, envoy_gateway, runtime
 from serving.release.release import Bandit, BlueGreen, Canary, Shadow
 from serving.release.state import ReleaseState
 from windlass.operator import collected, evidence
@@ -78,7 +78,7 @@ class Watching:
             (live.champion, *release.candidates),
             began if base is None else base.at,
             base,
-            queries=_of_the_proxy if by_place else _of_the_servers,
+            queries=_of_the_proxy if by_place else self._of_the_servers,
             places=self._places if by_place else _nowhere,
             # two namespaces may have models of one name, and one Prometheus; a proxy's clusters bear the namespace
             more={} if by_place else {"namespace": place.namespace},
@@ -88,6 +88,9 @@ class Watching:
             shares=isinstance(release.strategy, Canary | Bandit),
             pods=() if by_place else self._pods(live),
         )
+
+    def _of_the_servers(self, places: Places | None) -> Queries:
+        return runtime(self.release.backend)
 
     def _pods(self, live: ReleaseState) -> tuple[str, ...]:
         versions = (live.champion, *self.release.candidates)
@@ -134,10 +137,6 @@ class Watching:
             self._probing = Probing(prober, strategy.smoke, strategy.warm_up)
         if self._probing.found is not None:
             self._smoke = self._probing.found
-
-
-def _of_the_servers(places: Places | None) -> Queries:
-    return RUNTIME
 
 
 def _of_the_proxy(places: Places | None) -> Queries:

@@ -12,7 +12,7 @@ def query(release: Release, check: Check, version: str) -> str:
     """What is asked of a check's source about one version; the champion is asked about alike."""
     who = f"model {release.model} version {version}"
     if check.source == "prometheus":
-        return _promql(check, release.model, version)
+        return _promql(release, check, version)
     if check.source == "envoy":
         if METRICS[check.metric].unit == "latency":
             return f"Envoy's access log, {who}: duration_us of {_COUNTED}"
@@ -29,8 +29,9 @@ def query(release: Release, check: Check, version: str) -> str:
 _WINDOW_S = 60.0
 
 
-def _promql(check: Check, model: str, version: str) -> str:
-    from serving.release.prometheus.templates import RUNTIME
+def _promql(release: Release, check: Check, version: str) -> str:
+    from serving.release.prometheus import templates
 
-    asked = RUNTIME.durations if METRICS[check.metric].unit == "latency" else RUNTIME.responses
-    return asked.render(model, RUNTIME.values(model, version), {}, _WINDOW_S)
+    of, model = templates.runtime(release.backend), release.model
+    asked = of.durations if METRICS[check.metric].unit == "latency" else of.responses
+    return asked.render(model, of.values(model, version), {}, _WINDOW_S)

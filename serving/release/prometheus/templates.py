@@ -1,9 +1,10 @@
 """The queries, by name: which counters say how many requests a version answered, how many failed, how long each took.
 
 A set for each way of running: `RUNTIME` asks our model servers, which put model and version on every series, wherever
-they run; `ENVOY` asks an Envoy of ours, whose clusters are called after model and version; `ENVOY_GATEWAY` asks the
-proxies of Envoy Gateway, whose clusters are called after the place of a backend in its route, so that they must be
-named by whoever wrote the route (`clusters_of`). The runtime sees no request that never reached it; Envoy does, but has
+they run, and `RUNTIME_ASSIGNED` leaves out the requests whose version no route of ours assigned; `ENVOY` asks an Envoy
+of ours, whose clusters are called after model and version; `ENVOY_GATEWAY` asks the proxies of Envoy Gateway, whose
+clusters are called after the place of a backend in its route, so that they must be named by whoever wrote the route
+(`clusters_of`). The runtime sees no request that never reached it; Envoy does, but has
 no duration of one whose caller went away, and shows its histograms up to 5 s late (`stats_flush_interval`).
 
 KServe's own model servers (`request_predict_seconds`) state neither a version nor a status, so they have no set here.
@@ -81,26 +82,52 @@ class Queries:
 
 
 _LE = "upper bound of a bucket"
-_RUNTIME_LABELS = {"model": "name of the model", "version": "its version"}
+_RUNTIME_LABELS = {
+    "model": "name of the model",
+    "version": "its version",
+    "assigned": "false where a caller chose the version, or has no unit",
+}
 
-RUNTIME = Queries(
-    name="runtime",
-    responses=Query(
-        "runtimeResponses",
-        'windlass_requests_total{model="$model",version=~"$values"$more}[$window]',
-        {**_RUNTIME_LABELS, "protocol": "v1, v2 or grpc", "code": "HTTP status"},
-        "version",
-    ),
-    outcome="code",
-    failed="5..",
-    durations=Query(
-        "runtimeDurations",
-        'windlass_request_seconds_bucket{model="$model",version=~"$values"$more}[$window]',
-        {**_RUNTIME_LABELS, "le": f"{_LE}, seconds"},
-        "version",
-    ),
-    to_ms=1000.0,
-)
+
+def _runtime(also: str) -> Queries:
+    of = f'model="$model",version=~"$values"{also}$more'
+    return Queries(
+        name="runtime",
+        responses=Query(
+            "runtimeResponses",
+            f"windlass_requests_total{{{of}}}[$window]",
+            {**_RUNTIME_LABELS, "protocol": "v1, v2 or grpc", "code": "HTTP status"},
+            "version",
+        ),
+        outcome="code",
+        failed="5..",
+        durations=Query(
+            "runtimeDurations",
+            f"windlass_request_seconds_bucket{{{of}}}[$window]",
+            {**_RUNTIME_LABELS, "le": f"{_LE}, seconds"},
+            "version",
+        ),
+        to_ms=1000.0,
+    )
+
+
+RUNTIME = _runtime("")
+
+#: Servers of an image that knows no such label are asked for everything.
+RUNTIME_ASSIGNED = _runtime(',assigned!="false"')
+
+
+def runtime(backend: str) -> Queries:
+    """The set for the model servers of a release.
+
+    A route of ours overwrites the header that a server goes by. KServe's and Knative's own, and the local proxy, let
+    through what a caller puts into it, and nobody may take failures out of the evidence: there all is counted.
+
+    Args:
+        backend: one of `release.BACKENDS`.
+    """
+    return RUNTIME_ASSIGNED if backend == "gateway" else RUNTIME
+
 
 _ENVOY_LABELS = {"envoy_cluster_name": "the upstream cluster"}
 

@@ -79,7 +79,7 @@ class GrpcServer:
         self._ready = ready
         self._trace = trace
         self._ids = RequestIds()
-        self._nobody = metrics.of("", "")
+        self._nobody = metrics.of("", "").assigned
         self._messages = messages.load()
         self._request_class = self._messages["inference.ModelInferRequest"]
         self._encoder = grpc_infer.Encoder(self._messages["inference.ModelInferResponse"])
@@ -150,8 +150,10 @@ class GrpcServer:
         try:
             request = self._parsed(self._request_class, body)
             loaded = self._repository.find(request.model_name, request.model_version)
-            counts = loaded.requests
             metadata = dict(context.invocation_metadata())
+            route = metadata.get("x-windlass-route")
+            of_version = loaded.requests
+            counts = of_version.unassigned if request.model_version else of_version.of((route or "").encode())
             patience_s = self._patience_s(request, metadata, context.time_remaining())
             loaded.lane.admit(patience_s)
             contract = loaded.served.contract
@@ -164,7 +166,7 @@ class GrpcServer:
                 started,
                 _reply,
                 self._loop.create_future(),
-                route=metadata.get("x-windlass-route"),
+                route=route,
                 unit=metadata.get("x-windlass-unit"),
             )
             self._turns.submit(loaded.lane, call)

@@ -161,7 +161,7 @@ def test_the_latency_objective_is_a_bucket_of_a_real_page() -> None:
     from serving.runtime.metrics import Metrics
 
     metrics = Metrics()
-    metrics.of("flights", "3").answered("v2", 200, 0.01)
+    metrics.of("flights", "3").assigned.answered("v2", 200, 0.01)
     (family,) = (
         family
         for family in text_string_to_metric_families(metrics.page(()).decode())

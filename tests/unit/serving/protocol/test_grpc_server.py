@@ -62,7 +62,7 @@ async def refusal(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
 
 
 def answers(made: Any, code: int) -> int:
-    found: int = made.loaded.requests.responses.get(("grpc", code), 0)
+    found: int = made.loaded.requests.assigned.responses.get(("grpc", code), 0)
     return found
 
 
@@ -84,6 +84,22 @@ def test_requests_that_arrive_together_run_together(serve: Serve) -> None:
 
     talk(made, asking)
     assert answers(made, 200) == 33
+
+
+def test_whoever_chose_the_version_is_counted_apart(serve: Serve) -> None:
+    """Verify that the router's word decides, or the version in the message, of answers as of refusals."""
+    made = serve("tumours", grpc_port=0)
+    (version,) = (loaded.version for loaded in made.server.repository)
+
+    async def asking(ask: Ask) -> None:
+        for route in ("weights", "segment/match", "unassigned", "match"):
+            await ask(f"{SERVICE}/ModelInfer", body(), metadata=(("x-windlass-route", route),))
+        await ask(f"{SERVICE}/ModelInfer", body(model_version=version))
+        await refusal(ask(f"{SERVICE}/ModelInfer", body(id="a b"), metadata=(("x-windlass-route", "match"),)))
+
+    talk(made, asking)
+    assert made.loaded.requests.assigned.responses == {("grpc", 200): 2}
+    assert made.loaded.requests.unassigned.responses == {("grpc", 200): 3, ("grpc", 400): 1}
 
 
 @pytest.mark.parametrize(

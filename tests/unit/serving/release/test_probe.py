@@ -22,7 +22,7 @@ V1, V2 = {"instances": [{"a": 1}]}, {"inputs": [{"name": "a", "shape": [1], "dat
 
 class Model(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    seen: list[tuple[str, str]]
+    seen: list[tuple[str, str, str]]
 
     def _answer(self, status: int) -> None:
         self.send_response(status)
@@ -32,13 +32,13 @@ class Model(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        type(self).seen.append((self.path, self.headers["host"]))
+        type(self).seen.append((self.path, self.headers["host"], self.headers["x-windlass-route"]))
         said = str(body)
         broken = "fails" in said and ("from" not in said or len(type(self).seen) >= 5)
         self._answer(400 if "bad" in said else 500 if broken else 200)
 
     def do_GET(self) -> None:
-        type(self).seen.append((self.path, self.headers["host"]))
+        type(self).seen.append((self.path, self.headers["host"], self.headers["x-windlass-route"]))
         self._answer(200)
 
     def log_message(self, *_: object) -> None:
@@ -46,7 +46,7 @@ class Model(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def server() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
     handler = type("Handler", (Model,), {"seen": []})
     listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
@@ -87,13 +87,15 @@ def test_warm_up_comes_first_and_counts_nothing(server):
     assert (found.passed, found.failed, found.warmed) == (1, 0, 3)
     assert len(seen) == 4
     # a model server logs a copy as nobody's prediction, and knows one by this ending
-    assert all(host.endswith("-shadow") for _, host in seen)
+    assert all(host.endswith("-shadow") for _, host, _ in seen)
+    # and counts it as chosen, not as what the version's share of the callers got
+    assert {route for *_, route in seen} == {"match"}
 
 
 def test_without_smoke_requests_the_server_must_be_ready(server):
     address, seen = server
     assert smoke(address, []).failed == 0
-    assert seen == [("/v2/models/m/ready", "windlass-smoke-shadow")]
+    assert seen == [("/v2/models/m/ready", "windlass-smoke-shadow", "match")]
 
 
 def test_a_server_that_is_dead_fails():

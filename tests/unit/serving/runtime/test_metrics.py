@@ -7,13 +7,16 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.runtime import loading
-from serving.runtime.counts import BUCKETS, RequestCounts
+from serving.release import route_header
+from serving.release.envoy.routes import COUNTED, Kind
+from serving.runtime import loading, routes
+from serving.runtime.counts import BUCKETS, UNASSIGNED, RequestCounts
 from serving.runtime.metrics import Metrics, bury
 from serving.runtime.options import Options
 from serving.runtime.refusal import Overloaded
@@ -117,8 +120,8 @@ def test_what_happened_is_counted(tmp_path: Path) -> None:
     """Verify that responses stand by protocol and code, times in buckets that grow, and refusals by reason."""
 
     async def test(loaded: Loaded, metrics: Metrics) -> None:
-        counts = metrics.of("flights", "3")
-        assert counts is loaded.requests
+        assert metrics.of("flights", "3") is loaded.requests
+        counts = loaded.requests.of(b"weights")
         for seconds in (0.00005, BUCKETS[0], 0.0003, 2.0):
             counts.answered("v2", 200, seconds)
         counts.answered("v1", 400, 0.0002)
@@ -127,9 +130,10 @@ def test_what_happened_is_counted(tmp_path: Path) -> None:
             loaded.lane.admit()
         model = {"model": "flights", "version": "3"}
         found = samples(metrics.page([loaded]))
+        of_version, model = model, {**model, "assigned": "true"}
         assert found["windlass_requests_total", of(**model, protocol="v2", code="200")] == 4
         assert found["windlass_requests_total", of(**model, protocol="v1", code="400")] == 1
-        assert found["windlass_shed_total", of(**model, reason="full")] == 1
+        assert found["windlass_shed_total", of(**of_version, reason="full")] == 1
         buckets = [
             found["windlass_request_seconds_bucket", of(**model, le=str(b))] for b in (*BUCKETS, "+Inf")
         ]
@@ -139,6 +143,42 @@ def test_what_happened_is_counted(tmp_path: Path) -> None:
         assert found["windlass_request_seconds_sum", of(**model)] == pytest.approx(2.00065)
 
     serving(tmp_path, test)
+
+
+def test_whoever_chose_the_version_is_counted_apart(tmp_path: Path) -> None:
+    """Verify that what no router assigned adds to series of its own, which are there before it comes."""
+
+    async def test(loaded: Loaded, metrics: Metrics) -> None:
+        metrics.of("", "").assigned.answered("other", 404, 0.0)
+        for route in (None, b"weights", b"arm", b"segment/match", b"Match", b"matches"):
+            loaded.requests.of(route).answered("v2", 200, 0.001)
+        chosen = {"model": "flights", "version": "3", "assigned": "false"}
+        found = samples(metrics.page([loaded]))
+        assert found["windlass_request_seconds_bucket", of(**chosen, le="+Inf")] == 0
+        for route in (b"match", b"unassigned"):
+            loaded.requests.of(route).answered("v2", 503, 0.001)
+            loaded.requests.chosen().of(b"weights").answered("v1", 200, 0.3)
+        found = samples(metrics.page([loaded]))
+        responses = {labels: n for (name, labels), n in found.items() if name == "windlass_requests_total"}
+        assert responses == {
+            of(**{**chosen, "assigned": "true"}, protocol="v2", code="200"): 6,
+            of(**chosen, protocol="v2", code="503"): 2,
+            of(**chosen, protocol="v1", code="200"): 2,
+            of(model="", version="", assigned="true", protocol="other", code="404"): 1,
+        }
+        assert found["windlass_request_seconds_bucket", of(**chosen, le="0.001")] == 2
+        assert found["windlass_request_seconds_count", of(**chosen)] == 4
+
+    serving(tmp_path, test)
+
+
+def test_what_a_router_did_not_assign_is_told_as_the_route_tells_it() -> None:
+    """Verify that the words are those of the release side: what its own evidence leaves out, and no other."""
+    kinds = [kind for kind in get_args(Kind) if route_header.read(kind) == (kind, None)]
+    assert len(kinds) == 4
+    assert {kind.encode() for kind in kinds if kind not in COUNTED} == UNASSIGNED
+    assert route_header.segment("match").encode() not in UNASSIGNED
+    assert routes.ROUTE.decode() == route_header.ROUTE_HEADER
 
 
 @pytest.mark.parametrize(
@@ -167,12 +207,13 @@ def test_the_pages_of_several_workers_add_up(tmp_path: Path) -> None:
     """Verify that any worker shows the sum of all, labels that only another has as well, and its own once."""
 
     async def test(loaded: Loaded, mine: Metrics) -> None:
-        other, model = Metrics(tmp_path), {"model": "flights", "version": "3"}
-        other.of("flights", "3").answered("v2", 200, 0.001)
-        other.of("flights", "3").answered("v1", 503, 0.001)
+        other, version = Metrics(tmp_path), {"model": "flights", "version": "3"}
+        model = {**version, "assigned": "true"}
+        other.of("flights", "3").assigned.answered("v2", 200, 0.001)
+        other.of("flights", "3").assigned.answered("v1", 503, 0.001)
         other.connections = 4
         leave_as(1, tmp_path, other, [])
-        mine.of("flights", "3").answered("v2", 200, 0.002)
+        mine.of("flights", "3").assigned.answered("v2", 200, 0.002)
         mine.connections = 3
         mine.leave([loaded])
         found = samples(mine.page([loaded]))
@@ -181,7 +222,7 @@ def test_the_pages_of_several_workers_add_up(tmp_path: Path) -> None:
         assert found["windlass_request_seconds_count", of(**model)] == 3
         assert found["windlass_request_seconds_bucket", of(**model, le="+Inf")] == 3
         assert found["windlass_connections", of()] == 7
-        assert found["windlass_predictions_total", of(**model)] == 0
+        assert found["windlass_predictions_total", of(**version)] == 0
 
     serving(tmp_path, test)
 
@@ -190,10 +231,10 @@ def test_a_worker_that_ended_is_remembered_for_what_it_did(tmp_path: Path) -> No
     """Verify that no counter falls when a worker ends, and that no gauge goes on counting what it held."""
 
     async def test(loaded: Loaded, mine: Metrics) -> None:
-        model = {"model": "flights", "version": "3"}
+        model = {"model": "flights", "version": "3", "assigned": "true"}
         for pid in (1, 2):
             other = Metrics(tmp_path)
-            other.of("flights", "3").answered("v2", 200, 0.001)
+            other.of("flights", "3").assigned.answered("v2", 200, 0.001)
             other.connections = 4
             leave_as(pid, tmp_path, other, [])
         before = samples(mine.page([loaded]))

@@ -434,16 +434,62 @@ def test_metrics_count_what_was_answered(make_bundle: MakeBundle, online_db: Onl
         for family in text_string_to_metric_families(answer.text)
         for s in family.samples
     }
-    assert samples["windlass_requests_total", ("code", "200"), ("protocol", "v1")] == 3
-    assert samples["windlass_requests_total", ("code", "400"), ("protocol", "v2")] == 1
+    assert samples["windlass_requests_total", ("assigned", "true"), ("code", "200"), ("protocol", "v1")] == 3
+    assert samples["windlass_requests_total", ("assigned", "true"), ("code", "400"), ("protocol", "v2")] == 1
     assert samples["windlass_predictions_total",] == 3
     assert samples["windlass_feature_rows_total", ("source", "online")] == 3
     assert samples["windlass_log_records_total",] == 3
     assert samples["windlass_log_dropped_total",] == 0
-    assert samples["windlass_request_seconds_count",] == 4
-    assert samples["windlass_request_seconds_bucket", ("le", "+Inf")] == 4
+    assert samples["windlass_request_seconds_count", ("assigned", "true")] == 4
+    assert samples["windlass_request_seconds_bucket", ("assigned", "true"), ("le", "+Inf")] == 4
     assert samples["process_resident_memory_bytes",] > 1e7
     assert 'model="flights",version="3"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "assigned"),
+    [
+        pytest.param("/v1/models/flights:predict", None, "true", id="nobody-says"),
+        pytest.param("/v1/models/flights:predict", "arm", "true", id="assigned"),
+        pytest.param("/v2/models/flights/infer", "segment/match", "true", id="a-segment-called-so"),
+        pytest.param("/v1/models/flights:predict", "match", "false", id="chosen"),
+        pytest.param("/v2/models/flights/infer", "match", "false", id="chosen-v2"),
+        pytest.param("/v2/models/flights/infer?", "unassigned", "false", id="without-a-unit"),
+        pytest.param("/v2/models/flights/versions/3/infer", "weights", "false", id="named-in-the-path"),
+    ],
+)
+def test_whoever_chose_the_version_is_counted_apart(
+    shared: Any, path: str, route: str | None, assigned: str
+) -> None:
+    """Verify that the router's word decides, or the version in the path, of answers as of refusals."""
+    inputs = [
+        tensor("carrier", "BYTES", ["UA"]),
+        tensor("origin", "BYTES", ["JFK"]),
+        tensor("distance", "FP32", [9.0]),
+    ]
+    good = {"instances": [INSTANCE]} if ":" in path else {"inputs": inputs}
+
+    def counted() -> dict[tuple[str, str], float]:
+        """Responses of the version by label and status."""
+        found: dict[tuple[str, str], float] = {}
+        for family in text_string_to_metric_families(shared.client.get("/metrics").text):
+            for sample in family.samples:
+                if sample.name == "windlass_requests_total" and sample.labels["model"]:
+                    key = (sample.labels["assigned"], sample.labels["code"])
+                    found[key] = found.get(key, 0) + sample.value
+        return found
+
+    before = counted()
+    for body, status in ((good, 200), ({}, 400)):
+        answer = shared.client.post(
+            path, json=body, headers={} if route is None else {"x-windlass-route": route}
+        )
+        assert answer.status_code == status, answer.text
+    added = {key: value - before.get(key, 0) for key, value in counted().items()}
+    assert {key: value for key, value in added.items() if value} == {
+        (assigned, "200"): 1,
+        (assigned, "400"): 1,
+    }
 
 
 def test_a_server_imports_nothing_heavy() -> None:

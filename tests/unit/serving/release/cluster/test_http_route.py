@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -115,9 +116,12 @@ def test_a_route_never_loses_a_place(before: str, after: str) -> None:
 
 
 def test_every_rule_says_why_a_request_is_its() -> None:
-    """Verify that no rule lets through what a caller put into the header."""
-    for traffic in ALL.values():
-        for rule in http_route.spec("flights", "prod", traffic, GATEWAY)["rules"]:
+    """Verify that no rule lets through what a caller put into the header, one that is kept for its place neither."""
+    widest = (3,) * http_route.MOST_RULES
+    for traffic, kept in itertools.product(ALL.values(), ((), widest)):
+        rules = http_route.spec("flights", "prod", traffic, GATEWAY, kept=kept)["rules"]
+        assert len(rules) >= len(kept)
+        for rule in rules:
             (told,) = [f["requestHeaderModifier"] for f in rule["filters"] if "requestHeaderModifier" in f]
             assert [item["name"] for item in told["set"]] == ["x-windlass-route"]
 

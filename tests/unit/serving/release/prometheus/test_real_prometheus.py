@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import threading
 import time
@@ -23,7 +24,7 @@ from prometheus_server import INTERVAL_S, PrometheusServer
 from serving.release.envoy import process as envoy_process
 from serving.release.prometheus.client import Prometheus
 from serving.release.prometheus.source import PrometheusSource
-from serving.release.prometheus.templates import ENVOY, RUNTIME
+from serving.release.prometheus.templates import ENVOY, RUNTIME, runtime
 from serving.runtime.metrics import Metrics
 
 VERSIONS = ("12", "13")
@@ -34,6 +35,7 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
+        self.labelled = True
         self._load()
         self.port = 0
         self.start()
@@ -50,7 +52,7 @@ class ModelServer:
                 pass
 
             def do_GET(self) -> None:
-                body = model_server.metrics.page([])
+                body = model_server.page()
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
@@ -63,6 +65,18 @@ class ModelServer:
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
         self._thread.start()
+
+    def page(self) -> bytes:
+        """What is scraped; of an older image without the label, which knew one series where there are two now."""
+        page = self.metrics.page([])
+        if self.labelled:
+            return page
+        added: dict[str, float] = {}
+        for line in page.decode().splitlines():
+            if not line.startswith("#"):
+                series, value = re.sub(r',assigned="\w+"', "", line).rsplit(" ", 1)
+                added[series] = added.get(series, 0.0) + float(value)
+        return "".join(f"{series} {value}\n" for series, value in added.items()).encode()
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -80,8 +94,16 @@ class ModelServer:
         for version in VERSIONS:
             self.metrics.of("flights", version)
 
-    def answer(self, version: str, count: int, *, failed: int = 0, seconds: float = 0.004) -> None:
-        counts = self.metrics.of("flights", version)
+    def answer(
+        self,
+        version: str,
+        count: int,
+        *,
+        failed: int = 0,
+        seconds: float = 0.004,
+        route: bytes | None = None,
+    ) -> None:
+        counts = self.metrics.of("flights", version).of(route)
         for number in range(count):
             counts.answered("v2", 503 if number < failed else 200, seconds)
 
@@ -163,6 +185,43 @@ def test_counts_are_what_happened(prometheus: PrometheusServer, model_server: Mo
     prometheus.stop()
     down = followed.evidence(VERSIONS, now())
     assert "does not answer" in down.silent["prometheus"] and down.arms["13"].requests == 105
+
+
+def test_callers_who_chose_the_version_are_told_apart(
+    prometheus: PrometheusServer, model_server: ModelServer
+) -> None:
+    """Verify what each set counts where some callers chose, where all of a version's did, and where servers have no
+    such label."""
+    prometheus.scraped(model_server.instance, time.time())
+    since, client = now(), Prometheus(prometheus.url)
+    sources = {
+        backend: PrometheusSource(
+            client, "flights", since, queries=runtime(backend), scrape_interval_s=INTERVAL_S, late_after=20.0
+        )
+        for backend in ("gateway", "kserve")
+    }
+
+    def look(backend: str) -> Any:
+        prometheus.scraped(model_server.instance, time.time())
+        seen = sources[backend].evidence(VERSIONS, now())
+        assert seen.silent == {} and seen.faults == {}
+        return {v: (arm.requests, arm.errors, arm.latencies.n) for v, arm in seen.arms.items()}
+
+    model_server.answer("13", 20, failed=20, route=b"match")
+    assert look("gateway") == {"12": (0, 0, 0), "13": (0, 0, 0)}
+    model_server.answer("12", 90, failed=2, route=b"weights")
+    model_server.answer("12", 7, failed=7, route=b"unassigned")
+    model_server.answer("13", 10, failed=1, route=b"weights")
+    assert look("gateway") == {"12": (90, 2, 90), "13": (10, 1, 10)}
+    assert look("kserve") == {"12": (97, 9, 97), "13": (30, 21, 30)}
+    # one target, whatever its counters say of a request
+    assert [len(sources["kserve"].scraped(VERSIONS)[version]) for version in VERSIONS] == [1, 1]
+
+    model_server.labelled = False
+    model_server.restart()
+    model_server.answer("13", 5, failed=5, route=b"match")
+    model_server.answer("12", 45, route=b"weights")
+    assert look("gateway") == {"12": (135, 2, 135), "13": (15, 6, 15)}
 
 
 def envoy_config(admin: int, listener: int, clusters: dict[str, int]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from serving.release.prometheus.templates import (
     Queries,
     clusters_of,
     envoy_gateway,
+    runtime,
     scraping,
     scraping_pods,
 )
-from serving.release.release import Gateway
+from serving.release.release import BACKENDS, Gateway
 from serving.release.traffic import Assignment, Match, Traffic, Unit
 
 ROUTE = "httproute/prod/windlass-flights/rule/0/backend"
@@ -35,6 +36,19 @@ GATEWAY = envoy_gateway({"12": (f"{ROUTE}/0",), "13": (f"{ROUTE}/1",)})
             "durations",
             'windlass_request_seconds_bucket{model="flights",version=~"12|13",namespace="prod"}[90500ms]',
             id="runtime-durations",
+        ),
+        pytest.param(
+            runtime("gateway"),
+            "responses",
+            'windlass_requests_total{model="flights",version=~"12|13",assigned!="false",namespace="prod"}[90500ms]',
+            id="assigned-responses",
+        ),
+        pytest.param(
+            runtime("gateway"),
+            "durations",
+            'windlass_request_seconds_bucket{model="flights",version=~"12|13",assigned!="false",namespace="prod"}'
+            "[90500ms]",
+            id="assigned-durations",
         ),
         pytest.param(
             ENVOY,
@@ -81,6 +95,13 @@ def test_scrapes_are_asked_for_by_what_all_targets_bear() -> None:
     assert scraping_pods(("f-12-", "f-13-"), {"namespace": "prod"}, 60) == (
         'up{pod=~"f-12-.*|f-13-.*",namespace="prod"}[60000ms]'
     )
+
+
+def test_only_a_route_of_ours_says_what_is_evidence() -> None:
+    """Verify that servers are asked for everything where a caller may write the header that they go by."""
+    assert {backend: runtime(backend) is RUNTIME for backend in BACKENDS} == {
+        "local": True, "gateway": False, "kserve": True, "knative": True
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
