@@ -62,7 +62,7 @@ def test_a_deadline_is_kept_while_the_model_hangs(
     server = serve([backed, stated, spinning_bundle("bare"), linear_bundle("other", [1.0, 0.0])])
     expected = {"backed": ("fallback", pytest.approx(sigmoid(-0.5))), "stated": ("static", STATIC)}
     for name in ("backed", "stated", "bare"):
-        answer = ask(server, name, [spins(1.0), 0.5], 50)
+        answer = ask(server, name, [spins(0.5), 0.5], 50)
         if name == "bare":
             assert answer.status_code == 504
             assert "bare" in answer.json()["error"]
@@ -96,10 +96,11 @@ def test_a_stuck_model_costs_nobody_its_patience(
 
     def is_stuck() -> bool:
         refused[:] = [asked_by_header(server, "bare", [0.0, 1.0], 50)]
-        return refused[0].status_code == 503
+        # until the run has taken too long it is the queue that is: 503 as well, for another reason
+        return "has not come back" in refused[0].text
 
     wait_until(is_stuck)
-    assert "has not come back" in refused[0].json()["error"]
+    assert refused[0].status_code == 503
     assert int(refused[0].headers["retry-after"]) >= 1
     # no deadline: it is the run that does not come back which is not waited for
     answered = [answer_of(server.predict("backed", [0.0, 1.0])) for _ in range(20)]
@@ -118,7 +119,7 @@ def test_what_cannot_be_asked_is_refused_while_the_model_hangs(
     backed = spinning_bundle("backed", fallback="fallback", inputs=inputs)
     linear_bundle("backed", [0.0, -1.0], at=backed / "fallback", inputs=inputs)
     server = serve([backed])
-    assert answer_of(asked_by_header(server, "backed", [spins(1.0), 0.5], 50))[0] == "fallback"
+    assert answer_of(asked_by_header(server, "backed", [spins(0.5), 0.5], 50))[0] == "fallback"
     body = b'{"instances": [[0.0, NaN]]}'
     headers = {"x-envoy-expected-rq-timeout-ms": "50"}
     refused = server.client.post("/v1/models/backed:predict", content=body, headers=headers)
@@ -245,7 +246,7 @@ def test_the_same_inputs_get_the_same_answer_for_a_while(
     linear_bundle: Bundle, serve: Serve, sigmoid: Sigmoid, wait_until: Any
 ) -> None:
     """Verify that the cache answers for its keys and its time to live, and says so."""
-    cache = {"ttl_seconds": 1.0, "keys": ["a"], "entries": 100}
+    cache = {"ttl_seconds": 3.0, "keys": ["a"], "entries": 100}
     server = serve([linear_bundle("m", [1.0, 1.0], cache=cache)])
 
     def ask(a: float, b: float) -> tuple[str, float]:

@@ -220,7 +220,7 @@ def test_a_reader_that_gives_too_few_values_has_failed(loaded: bundle.Bundle, re
 def test_an_outage_is_told_once_and_its_end_too(
     loaded: bundle.Bundle, reader: Breakable, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ladder = Ladder(loaded, reader)
+    ladder = Ladder(loaded, reader, clock=Clock())
     reader.broken = OSError("the disk is gone")
     for _ in range(BREAKER.failures - 1):
         climb(ladder, UA, NOW)

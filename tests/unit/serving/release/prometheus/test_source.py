@@ -215,7 +215,7 @@ def test_nobody_at_the_address_is_silent(answering: Any) -> None:
 def test_a_server_that_hangs_is_silent(answering: Any) -> None:
     """Verify that a look ends in its time, asked once."""
     answering.hang = True
-    prometheus = Prometheus(answering.url, timeout_s=0.05)
+    prometheus = Prometheus(answering.url, timeout_s=0.5)
     seen = PrometheusSource(prometheus, "flights", SINCE).evidence(VERSIONS, AT)
     assert "does not answer" in seen.silent["prometheus"] and len(answering.asked) == 1
 
