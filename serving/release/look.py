@@ -170,7 +170,7 @@ class _Judging:
         missing = self._arms[0].silent.get(check.metric)
         if missing is not None and verdict.outcome != "FAIL":
             # what has failed already fails whatever else is not known
-            verdict = replace(checks.silent(check, missing), n=verdict.n)
+            verdict = checks.silent(check, missing)
         if verdict.outcome == "PASS" and verdict.n < check.min_samples:
             verdict = replace(verdict, outcome="INCONCLUSIVE")
         return memory, verdict, excused

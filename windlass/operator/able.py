@@ -68,6 +68,13 @@ def _addresses(release: Release, settings: Settings, logs: str | None) -> str | 
             f"spec.strategy.type = {strategy_name(strategy)!r} {how}, which KServe's logger does not send; state "
             "payload.sender: runtime in WINDLASS_SERVING_OPTIONS (the chart: operator.serving.payload)"
         )
+    skewed = next((check for check in release.checks if check.metric == collected.SKEW), None)
+    if skewed is not None and logs != "runtime":
+        return (
+            f"check {skewed.name} ({skewed.metric}) compares the feature vectors of the online store, and KServe's "
+            "logger does not send where a vector comes from; state payload.sender: runtime in "
+            "WINDLASS_SERVING_OPTIONS (the chart: operator.serving.payload), or leave the check out"
+        )
     return None
 
 
@@ -84,12 +91,6 @@ def _strategy(release: Release) -> str | None:
 
 
 def _check(check: Check, settings: Settings) -> str | None:
-    if check.metric == "featureSkew":
-        return (
-            f"check {check.name}: featureSkew recomputes features from the offline store at each request's moment, "
-            "which the operator does not read; leave the check out and let the analyses of the collector's predictions "
-            "watch the skew, or release with `windlass up`"
-        )
     latency = METRICS[check.metric].unit == "latency" and check.bound is not None
     by_servers = settings.evidence == "runtime" or check.source == "predictions"
     if latency and by_servers and not _is_edge(check.bound or 0.0):

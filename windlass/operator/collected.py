@@ -21,6 +21,8 @@ from serving.release.state import ReleaseState
 
 #: Sources of checks that the collector speaks for.
 SOURCES = ("predictions", "feedback")
+#: The metric of checks that hold what was served to the offline rows.
+SKEW = "featureSkew"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def is_needed(release: Release) -> bool:
 
 def is_asked(check: Check) -> bool:
     """Whether the collector has what a check judges."""
-    return METRICS[check.metric].paired or check.metric == "reward"
+    return METRICS[check.metric].paired or check.metric in ("reward", SKEW)
 
 
 class Collected:
@@ -77,7 +79,11 @@ class Collected:
                 reached = dict.fromkeys(SOURCES, found.at)
             less = _less(self._known, found)
             if less is None:
-                self._known = Known(found.arms, found.pairs, {**self._known.paired, **found.paired})
+                arms = found.arms
+                if SKEW in asked:
+                    arms, lost = _compared(self._known, arms)
+                    faults.update({} if lost is None else {SKEW: lost})
+                self._known = Known(arms, found.pairs, {**self._known.paired, **found.paired})
             elif not set(SOURCES) <= set(silent):
                 faults.update(dict.fromkeys(asked, less))
         return Evidence(
@@ -123,6 +129,35 @@ def _less(known: Known, found: Evidence) -> str | None:
                 "volume, or begin the release anew"
             )
     return None
+
+
+def _compared(known: Known, arms: Mapping[str, ArmEvidence]) -> tuple[dict[str, ArmEvidence], str | None]:
+    """What was said of vectors, and why it cannot be used where fewer were compared than before: then that stands.
+
+    Fewer may differ than before. Whoever corrects offline rows, and starts the collector again, has it say what is
+    true by the corrected ones, and nobody holds a version to rows that were wrong.
+    """
+    found, lost = dict(arms), None
+    for version, arm in arms.items():
+        before = known.arms.get(version, ArmEvidence())
+        if arm.skew_checked < before.skew_checked:
+            found[version] = replace(
+                arm,
+                skew_checked=before.skew_checked,
+                skew_mismatched=before.skew_mismatched,
+                skew_by_input=before.skew_by_input,
+            )
+            # one that says why it compares none has lost nothing
+            if SKEW not in arm.silent:
+                lost = (
+                    f"the collector has compared {arm.skew_checked} vectors of version {version}, and "
+                    f"{before.skew_checked} before: its store or the offline rows have lost some; restore its volume, "
+                    "or begin the release anew"
+                )
+        elif not arm.skew_checked and SKEW not in arm.silent:
+            reason = "the collector says nothing of features; check that it is no older than the operator"
+            found[version] = replace(arm, silent={**arm.silent, SKEW: reason})
+    return found, lost
 
 
 def _question(live: ReleaseState, at: datetime) -> Question:

@@ -58,6 +58,7 @@ def release(**stated: Any) -> Any:
         pytest.param(BANDIT, id="bandit"),
         pytest.param({"checks": [ERRORS, LATE]}, id="reward"),
         pytest.param({"backend": "kserve", "checks": [ERRORS, LATE]}, id="reward-on-kserve"),
+        pytest.param({"checks": [ERRORS, SKEWED]}, id="skew"),
     ],
 )
 def test_what_can_be_done_is_not_refused(stated: dict[str, Any]) -> None:
@@ -69,7 +70,6 @@ def test_what_can_be_done_is_not_refused(stated: dict[str, Any]) -> None:
     ("stated", "words"),
     [
         pytest.param({"backend": "local"}, "windlass up", id="local"),
-        pytest.param({"checks": [ERRORS, SKEWED]}, "check skew: featureSkew recomputes", id="skew"),
         pytest.param({"strategy": {"type": "blueGreen"}}, "states no body", id="blue-green-without-a-body"),
         pytest.param(
             {"strategy": {"type": "blueGreen", "smoke": [{**SMOKE, "status": 400}]}},
@@ -91,6 +91,7 @@ def test_what_cannot_be_done_says_what_to_do_instead(stated: dict[str, Any], wor
         pytest.param(EXPERIMENT, "check late (reward)", id="experiment"),
         pytest.param(BANDIT, "check late (reward)", id="bandit"),
         pytest.param({"checks": [ERRORS, LATE]}, "check late (reward)", id="reward"),
+        pytest.param({"checks": [ERRORS, SKEWED]}, "check skew (featureSkew)", id="skew"),
         pytest.param(
             {"strategy": {"type": "shadow"}, "checks": [{**ERRORS, "source": "predictions"}]},
             "spec.strategy.type = 'shadow'",
@@ -123,6 +124,17 @@ def test_who_logs_no_units_counts_none() -> None:
         assert able.fault(release(**stated), SETTINGS, logs="runtime") is None
     for stated in (BANDIT, {"checks": [ERRORS, LATE]}, chosen):
         assert able.fault(release(**stated), SETTINGS, logs="kserve") is None
+
+
+def test_who_logs_no_vectors_is_compared_with_nothing() -> None:
+    """Verify that the check is refused under KServe's logger, whatever else a release rests on, and under no other."""
+    for strategy in (CANARY, {"type": "shadow"}):
+        checks = [SKEWED] if strategy is not CANARY else [ERRORS, SKEWED]
+        found = able.fault(release(strategy=strategy, checks=checks), SETTINGS, logs="kserve") or ""
+        assert found.startswith("check skew (featureSkew)") and "payload.sender: runtime" in found
+        assert able.fault(release(strategy=strategy, checks=checks), SETTINGS, logs="runtime") is None
+    sent = able.fault(release(checks=[ERRORS, SKEWED]), SETTINGS, logs=None) or ""
+    assert "the servers of 'flights' send none" in sent
 
 
 def test_without_a_collector_counters_are_enough_for_a_canary() -> None:

@@ -39,13 +39,13 @@ class Said(Collector):
         return self.next
 
 
-def live(**strategy: Any) -> ReleaseState:
+def live(check: dict[str, Any] = BOOKED, **strategy: Any) -> ReleaseState:
     """A release that has begun."""
     document = {
         "kind": "Release",
         "metadata": {"name": "flights-13"},
         "spec": {"model": "flights", "candidate": "13", "champion": "12", "backend": "gateway",
-                 "gateway": {"extension": "envoyGateway"}, "strategy": strategy, "checks": [ERRORS, BOOKED]},
+                 "gateway": {"extension": "envoyGateway"}, "strategy": strategy, "checks": [ERRORS, check]},
     }  # fmt: skip
     return next_step(state.initial(spec.parse(document), "12"), Evidence(START), START).state
 
@@ -214,6 +214,81 @@ def test_a_collector_that_says_less_than_before_is_not_believed(less: dict[str, 
     assert decision.action == "hold" and decision.alert is not None
     said_by.next = full
     assert found.look(begun, at).faults == {}
+
+
+SKEWED = {"name": "skew", "kind": "guardrail", "metric": "featureSkew", "source": "predictions", "bound": 2}
+
+
+def skewed(checked: int, mismatched: int = 0, why: str | None = None) -> ArmEvidence:
+    silent = {} if why is None else {"featureSkew": why}
+    by_input = {"sales": mismatched} if mismatched else {}
+    return ArmEvidence(
+        requests=400, skew_checked=checked, skew_mismatched=mismatched, skew_by_input=by_input, silent=silent
+    )
+
+
+def judged(*looks: ArmEvidence | Exception) -> tuple[Evidence, Any]:
+    """The newest evidence of a canary with the check alone, and what was decided, after one look after the other."""
+    # of several looks none is the last one
+    steps = [{"weight": 10, "minDuration": "1h" if len(looks) > 1 else "0s"}]
+    said, begun = Said(), live(SKEWED, type="canary", steps=steps)
+    found = Collected(said, Known())
+    for number, arm in enumerate(looks):
+        at = START + timedelta(seconds=5 * number)
+        said.next = arm if isinstance(arm, Exception) else Evidence(at, {"12": skewed(400), "13": arm})
+        evidence = found.look(begun, at)
+        decision = next_step(begun, evidence, at)
+        begun = decision.state
+    return evidence, decision
+
+
+def test_a_version_that_is_served_other_features_is_rolled_back() -> None:
+    """Verify the decision, that it says which input differs, and that the journal's evidence gives it again."""
+    evidence, decision = judged(skewed(100, 90))
+    assert (decision.action, decision.check) == ("roll_back", "skew")
+    assert "90 of 100" in decision.reason and "most often sales (90)" in decision.reason
+    assert evidence_json.from_json(evidence_json.to_json(evidence, {}), {}) == evidence
+    # whatever it does not know beside that
+    assert judged(skewed(100, 90, "rows are late"))[1].action == "roll_back"
+
+
+@pytest.mark.parametrize("arm", [skewed(0, why="no bundle of it"), skewed(4000, why="no bundle of it")])
+def test_what_is_not_known_of_features_holds_the_release(arm: ArmEvidence) -> None:
+    """Verify that too little is inconclusive, with the collector's words, and that other checks are judged."""
+    _, decision = judged(arm)
+    verdicts = {v.check: v for v in decision.verdicts}
+    assert decision.action == "hold"
+    assert verdicts["skew"].outcome == "INCONCLUSIVE"
+    assert verdicts["skew"].reason == "source predictions: no bundle of it"
+    assert "no bundle of it" in decision.reason
+    assert verdicts["errors"].outcome == "PASS"
+    assert {v.check: v.outcome for v in judged(skewed(4000))[1].verdicts}["skew"] == "PASS"
+
+
+def test_an_older_collector_says_nothing_of_features() -> None:
+    """Verify that nobody waits for it without a word."""
+    evidence, decision = judged(skewed(0))
+    assert "no older than the operator" in evidence.arms["13"].silent["featureSkew"]
+    assert decision.action == "hold"
+
+
+def test_fewer_vectors_than_before_are_lost_and_fewer_that_differ_are_not() -> None:
+    """Verify that what was compared stands and a person is told where it becomes less; that a collector which says why
+    it compares none holds the release without an alarm; and that corrected offline rows count."""
+    lost, decision = judged(skewed(100, 1), skewed(60))
+    assert (lost.arms["13"].skew_checked, lost.arms["13"].skew_mismatched) == (100, 1)
+    assert "60 vectors of version 13, and 100 before" in lost.faults["featureSkew"]
+    assert decision.action == "hold" and decision.alert is not None
+    assert {v.check: v.outcome for v in decision.verdicts}["errors"] == "PASS"
+    quiet, decision = judged(skewed(100, 1), skewed(0, why="rows are being made"))
+    assert (quiet.arms["13"].skew_checked, quiet.faults) == (100, {})
+    assert (decision.action, decision.alert) == ("hold", None)
+    corrected, _ = judged(skewed(100, 1), skewed(100))
+    assert (corrected.arms["13"].skew_mismatched, corrected.faults) == (0, {})
+    back, _ = judged(skewed(100, 1), skewed(60), skewed(120, 1))
+    assert (back.arms["13"].skew_checked, back.faults) == (120, {})
+    away, _ = judged(skewed(100, 1), SilentError("it is away"))
+    assert (away.arms["13"].skew_checked, away.silent["predictions"]) == (100, "it is away")
 
 
 def test_who_needs_the_collector() -> None:
