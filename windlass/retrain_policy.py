@@ -5,14 +5,13 @@ Every fault is told at once, each with its path, the value and a remedy, as of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from monitoring.retrain.signals import KINDS
-from serving.release import spec
+from serving.release import on_cluster, spec
 from serving.release.reading import Problem, Reader, SpecError
 from serving.release.spec import API_VERSION
 from windlass.contract import RetrainPolicy, Workload
@@ -21,7 +20,6 @@ from windlass.errors import UsageError
 KIND = "RetrainPolicy"
 FILE = "retrain.yaml"
 DEFAULT = RetrainPolicy()
-CLUSTER_BACKEND = "gateway"
 
 
 def load(path: Path) -> tuple[str, RetrainPolicy]:
@@ -142,18 +140,15 @@ def _new_rows(reader: Reader) -> float | None:
     return None
 
 
-def backend_on_a_cluster(release: Mapping[str, Any]) -> str:
-    """Where the release of a retrained candidate runs on a cluster: as stated, unless that is a machine's own."""
-    stated = release.get("backend")
-    return CLUSTER_BACKEND if stated in (None, "local") else str(stated)
-
-
 def _check_release(workload: str | None, release: Any, reader: Reader, cluster: bool) -> None:
     """A candidate months from now must not find out that its release cannot be meant."""
     if not isinstance(release, dict):
         reader.report("release", release, "must be a mapping with strategy and checks")
         return
-    backend = backend_on_a_cluster(release) if cluster else "local"
+    backend = "local"
+    if cluster:
+        # who states a release on a cluster states it for one: a workload's own plan is translated, this is not
+        backend = on_cluster.backend_of(release.get("backend"))
     try:
         spec.for_candidate(
             release, name="check", model=workload or "check", candidate="2", champion="1", backend=backend

@@ -28,9 +28,11 @@ from kfp_server import KfpServer
 from mounted_folder import MountedFolder
 from retrain_service import TOKEN, Served, alert, notification
 
+from components import release_request
 from monitoring.retrain import journal
 from monitoring.retrain.following import Outcome
 from pipelines import ended
+from serving.release import on_cluster, spec
 from serving.release.backend import UnreachableError
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import RELEASE, RETRAIN_POLICY
@@ -43,6 +45,7 @@ from windlass.journal import read
 from windlass.local.retraining.cluster_releases import ClusterReleases, Objects
 from windlass.operator import policy_publishing
 from windlass.operator.policy_publishing import CONFIG_MAP, NAME, Policies
+from workloads.flights.workload import WORKLOAD
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
 
@@ -257,9 +260,30 @@ def test_a_release_that_is_handed_over_again_is_found(place: Namespace, objects:
 def test_a_release_that_cannot_be_meant_on_a_cluster_is_said_and_not_made(
     place: Namespace, objects: Objects
 ) -> None:
-    said = ClusterReleases(objects, MODEL).hand_over(document(source="envoy"), "retrain-x-1")
+    wanted = document()
+    wanted["spec"]["strategy"]["steps"] = [{"weight": 50}, {"weight": 10}]
+    said = ClusterReleases(objects, MODEL).hand_over(wanted, "retrain-x-1")
     assert isinstance(said, str) and "cannot be meant on a cluster" in said
     assert place.releases() == []
+
+
+def test_a_plan_of_one_machine_becomes_a_release_that_says_what_is_another(
+    place: Namespace, objects: Objects
+) -> None:
+    """Verify what the API server makes of a translated plan: the shipped workload's, and one with another source."""
+    assert isinstance(ClusterReleases(objects, MODEL).hand_over(document(source="envoy"), "r1"), dict)
+    wanted = release_request.document(WORKLOAD, "13", "12")
+    assert isinstance(ClusterReleases(objects, "flights").hand_over(wanted, "r2"), dict)
+    made = {one["metadata"]["name"]: one for one in place.releases()}
+    assert made["r1"]["spec"]["checks"][0]["source"] == "prometheus"
+    said = made["r1"]["metadata"]["annotations"]["windlass.dev/translated"]
+    assert said == "check errors has source prometheus in place of envoy, which is a machine's access log"
+    strategy = made["r2"]["spec"]["strategy"]
+    assert (strategy["type"], strategy["percent"], strategy["minSamples"]) == ("shadow", 100, 600)
+    assert "shadow of all requests" in made["r2"]["metadata"]["annotations"]["windlass.dev/translated"]
+    # what the API server keeps is what was meant
+    kept = spec.parse({**made["r2"], "status": {}})
+    assert on_cluster.translated(kept).changes == ()
 
 
 @pytest.mark.parametrize(
@@ -493,8 +517,11 @@ def test_from_a_policy_of_the_cluster_to_a_release_of_the_cluster(place: Namespa
         assert status["lastTrigger"] == name and status["decision"]["rule"]
         place.apply(policy(cooldown="2h"))
         assert turn()["Ready"] == ("False", "NotRead")
-        assert eventually(lambda: turn()["Ready"] == ("True", "InForce"), trigger.log)
-        assert place.object("retrainpolicies", "tumours")["status"]["observedGeneration"] == 2
+        # this workload has no plan of its own: its next retraining would be in vain, and that is said now
+        assert eventually(lambda: turn()["Ready"] == ("False", "NoRelease"), trigger.log)
+        status = place.object("retrainpolicies", "tumours")["status"]
+        (ready,) = (c for c in status["conditions"] if c["type"] == "Ready")
+        assert status["observedGeneration"] == 2 and "state spec.release" in ready["message"]
         place.server.kubectl("delete", "retrainpolicy", "tumours", "-n", place.name)
         reconciler.turn(key)
         folder.put(place.published())

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 import yaml
 
+from components import release_request
+from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import ENVOY_EXTENSION_POLICY, HTTP_ROUTE
 from serving.release.journal.replay import replay
 from tests.cluster import operator_stage as stage
@@ -29,6 +31,8 @@ from tests.cluster.audience import Audience
 from tests.cluster.operator_stage import ROOT, Traffic, eventually
 from tests.cluster.operator_team import Team
 from tests.cluster.tools.build import BUILD_S
+from windlass.local.retraining.cluster_releases import ClusterReleases, Objects
+from workloads.flights.workload import WORKLOAD
 
 pytestmark = [pytest.mark.timeout(2 * BUILD_S), pytest.mark.slow]
 
@@ -188,6 +192,27 @@ def test_a_shadow_is_promoted_by_pairs(team: Team, collector: Collector, operato
     assert arms["13"]["requests"] >= 500
     assert arms["13"]["requests"] / arms["12"]["requests"] == pytest.approx(0.2, abs=0.03)
     decided_again(team, name)
+
+
+def test_the_shipped_workloads_own_plan_is_released_by_a_cluster(
+    team: Team, collector: Collector, operator: Any
+) -> None:
+    """Verify that a retrained version of somebody who has written nothing for a cluster becomes the champion there, and
+    by what its plan decides with."""
+    operator("one")
+    objects = Objects(KubernetesApi.connect(team.server.kubeconfig), team.name)
+    with shadowed(team, collector):
+        wanted = release_request.document(WORKLOAD, "13", "12")
+        done = ClusterReleases(objects, "flights").hand_over(wanted, "retrain-flights-0123456789ab")
+        assert isinstance(done, dict), done
+        ended = team.until(done["release"], "Promoted", within_s=END_S)
+    assert team.weights("flights") == {"13": 100}
+    verdicts = {check["name"]: check["verdict"] for check in ended["checks"]}
+    assert (verdicts["latency"], verdicts["brier"]) == ("PASS", "PASS")
+    assert ended["decision"]["reason"].startswith("brier: ")
+    last = evidence(team, done["release"])[-1]
+    assert last["pairs"]["n"] >= 600
+    decided_again(team, done["release"])
 
 
 def test_an_experiment_ends_with_its_winner(team: Team, collector: Collector, operator: Any) -> None:

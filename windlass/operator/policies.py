@@ -5,20 +5,25 @@ What is accepted is published for the trigger, which is asked which of it is in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from serving.release import on_cluster, spec
 from serving.release.cluster.kinds import RETRAIN_POLICY
+from serving.release.release import Release
 from windlass import retrain_policy
 from windlass.errors import UsageError
 from windlass.operator.conditions import Truth, condition, short, time
 from windlass.operator.reconciler import Object
 
 Word = Mapping[str, Any]
-"""What the trigger answers at `/policies`: `policies` by workload, `problems` by file, `unwatched`, `workloads`."""
+"""What the trigger answers at `/policies`: `policies` by workload, `problems` by file, `unwatched`, `workloads`, and
+`releases`: by workload what the Release of a retrained version would be."""
 Status = dict[str, Any]
+Fault = Callable[[Release], str | None]
+"""Why this operator cannot carry a Release out; None where it can (see `able.py`)."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,36 @@ class Judged:
         return f"{self.name}.yaml"
 
 
-def accepted(document: Mapping[str, Any]) -> tuple[str, ...]:
+def no_fault(release: Release) -> str | None:
+    """Of an operator that carries everything out."""
+    return None
+
+
+def accepted(document: Mapping[str, Any], fault: Fault = no_fault) -> tuple[str, ...]:
     """Every fault of a policy's document; empty where it can be meant."""
     try:
-        retrain_policy.parse(dict(document), cluster=True)
+        workload, policy = retrain_policy.parse(dict(document), cluster=True)
+        release = _release(workload, policy.release) if policy.release else None
     except UsageError as error:
         problems = getattr(error, "problems", ())
         return tuple(map(str, problems)) or (str(error),)
-    return ()
+    problem = None if release is None else fault(release)
+    return () if problem is None else (f"spec.release: {problem}",)
 
 
-def judge(objects: Sequence[Object], published: Mapping[str, str]) -> list[Judged]:
+def _release(workload: str, plan: Mapping[str, Any]) -> Release:
+    """A plan's Release, of versions that stand for those to come.
+
+    Raises:
+        SpecError: it is none.
+    """
+    backend = on_cluster.backend_of(plan.get("backend"))
+    return spec.for_candidate(
+        plan, name="check", model=workload, candidate="2", champion="1", backend=backend
+    )
+
+
+def judge(objects: Sequence[Object], published: Mapping[str, str], fault: Fault = no_fault) -> list[Judged]:
     """What is thought of the policies of one namespace.
 
     Args:
@@ -65,7 +89,7 @@ def judge(objects: Sequence[Object], published: Mapping[str, str]) -> list[Judge
         metadata = body["metadata"]
         workload = str((body.get("spec") or {}).get("workload", ""))
         one = Judged(metadata["name"], workload, int(metadata.get("generation", 0)))
-        problems = accepted(body)
+        problems = accepted(body, fault)
         if workload in holder:
             said = f"workload {workload} has the policy {holder[workload]} already, which is older; keep one of them"
             one = Judged(one.name, workload, one.generation, said, "AnotherPolicy")
@@ -93,7 +117,9 @@ def content(
     return data
 
 
-def status_of(body: Object, judged: Judged, word: Word | None, now: datetime) -> Status:
+def status_of(
+    body: Object, judged: Judged, word: Word | None, now: datetime, fault: Fault = no_fault
+) -> Status:
     """A policy's whole status.
 
     Args:
@@ -124,12 +150,12 @@ def status_of(body: Object, judged: Judged, word: Word | None, now: datetime) ->
         valid = ("False", judged.reason, judged.problem)
     status["conditions"] = [
         condition(was.get(kind), kind, *said, judged.generation, now)
-        for kind, said in (("Accepted", valid), ("Ready", _ready(judged, word)))
+        for kind, said in (("Accepted", valid), ("Ready", _ready(judged, word, fault)))
     ]
     return status
 
 
-def _ready(judged: Judged, word: Word | None) -> tuple[Truth, str, str]:
+def _ready(judged: Judged, word: Word | None, fault: Fault) -> tuple[Truth, str, str]:
     if judged.problem is not None:
         return "False", "NotAccepted", "this generation is not in force: it is not accepted"
     if word is None:
@@ -145,7 +171,7 @@ def _ready(judged: Judged, word: Word | None) -> tuple[Truth, str, str]:
         )
     now = (word.get("policies") or {}).get(judged.workload) or {}
     if (now.get("name"), now.get("generation")) == (judged.name, judged.generation):
-        return "True", "InForce", "the trigger decides by it"
+        return _releasable(judged, word, fault)
     other = now.get("name")
     what = f"generation {now.get('generation')} of {other}" if other else "the workload's own policy"
     return (
@@ -153,6 +179,22 @@ def _ready(judged: Judged, word: Word | None) -> tuple[Truth, str, str]:
         "NotRead",
         f"the trigger decides by {what} still; a mounted ConfigMap takes a minute or two",
     )
+
+
+def _releasable(judged: Judged, word: Word, fault: Fault) -> tuple[Truth, str, str]:
+    """Of a policy in force: whether what it trains could be released here."""
+    told = dict((word.get("releases") or {}).get(judged.workload) or {})
+    problem, changes = told.get("problem"), "; ".join(map(str, told.get("changes") or ()))
+    if not problem and told.get("spec"):
+        try:
+            problem = fault(_release(judged.workload, told["spec"]))
+        except UsageError as error:
+            problem = str(error)
+    if problem:
+        said = f"no retrained version could be released: {problem}; state spec.release"
+        return "False", "NoRelease", said
+    how = f", and a cluster releases by its plan so: {changes}" if changes else ""
+    return "True", "InForce", short(f"the trigger decides by it{how}")
 
 
 def _generation(text: str | None, workload: str) -> int | None:

@@ -16,12 +16,15 @@ import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from serving.release.cluster import serving_options
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import RETRAIN_POLICY, Kind
+from serving.release.release import Release
 from windlass.clock import Clock, SystemClock
 from windlass.errors import UsageError
+from windlass.operator import able
 from windlass.operator.composition import Context
-from windlass.operator.policies import Judged, Word, content, judge, status_of
+from windlass.operator.policies import Fault, Judged, Word, content, judge, no_fault, status_of
 from windlass.operator.reconciler import Key, Object, Watched
 
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
@@ -34,7 +37,9 @@ LOOK_S = 30.0
 ASK_S = 5.0
 
 
-def publish(api: KubernetesApi, namespace: str, objects: Sequence[Object]) -> list[Judged]:
+def publish(
+    api: KubernetesApi, namespace: str, objects: Sequence[Object], fault: Fault = no_fault
+) -> list[Judged]:
     """Judge the policies of a namespace and have the ConfigMap say what is accepted; written where it says another.
 
     Raises:
@@ -42,7 +47,7 @@ def publish(api: KubernetesApi, namespace: str, objects: Sequence[Object]) -> li
     """
     live = api.get(CONFIG_MAP, namespace, NAME)
     published = dict((live or {}).get("data") or {})
-    judged = judge(objects, published)
+    judged = judge(objects, published, fault)
     data = content(objects, judged, published)
     owners = _owners(objects, data)
     known = sorted((live or {}).get("metadata", {}).get("ownerReferences") or (), key=lambda o: str(o["uid"]))
@@ -84,15 +89,21 @@ class Policies:
 
     Args:
         word: asks the trigger of a namespace.
+        fault: of what a retrained version's Release would be.
     """
 
     name = "policy"
 
     def __init__(
-        self, api: KubernetesApi, word: Callable[[str], Word | None], clock: Clock | None = None
+        self,
+        api: KubernetesApi,
+        word: Callable[[str], Word | None],
+        clock: Clock | None = None,
+        fault: Fault = no_fault,
     ) -> None:
         self._api = api
         self._word = word
+        self._fault = fault
         self._clock = clock or SystemClock()
         self._known: dict[tuple[str, str], tuple[Any, ...]] = {}
 
@@ -120,13 +131,13 @@ class Policies:
         (namespace,) = key
         listed = self._api.all(RETRAIN_POLICY, namespace).items
         objects = [body for body in listed if "deletionTimestamp" not in body["metadata"]]
-        judged = {one.name: one for one in publish(self._api, namespace, objects)}
+        judged = {one.name: one for one in publish(self._api, namespace, objects, self._fault)}
         if not objects:
             return None
         word, now = self._word(namespace), self._clock.now()
         for body in objects:
             name = body["metadata"]["name"]
-            status = status_of(body, judged[name], word, now)
+            status = status_of(body, judged[name], word, now, self._fault)
             if status != body.get("status"):
                 self._api.apply(RETRAIN_POLICY, namespace, name, {"status": status}, subresource="status")
         return LOOK_S
@@ -142,6 +153,16 @@ def policies(context: Context) -> Policies:
         raise UsageError(
             f"{URL}={url!r} is not an address; use for example http://windlass-retrain.{{namespace}}:8080"
         )
+    settings = context.settings
+    # `composition.releases` refuses an operator that has none
+    options = None if settings.serving_options is None else serving_options.load(settings.serving_options)
+
+    def fault(release: Release) -> str | None:
+        payload = None if options is None else options.of(release.model).payload
+        return able.fault(release, settings, logs=None if payload is None else payload.sender)
+
     return Policies(
-        context.api, lambda namespace: ask(url.replace("{namespace}", namespace)) if url else None
+        context.api,
+        lambda namespace: ask(url.replace("{namespace}", namespace)) if url else None,
+        fault=fault,
     )

@@ -379,4 +379,7 @@ windlass down
 
 Before anything else, go through `request_fields` in `workload.py`: a field that is known only after the prediction
 makes a model that looks excellent and is worthless.
+
+`release` in `workload.py` is written for one machine; on a cluster a retrained version is released by what it means there
+(docs/retraining.md), unless a RetrainPolicy states another.
 """

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from components import release_request
 from serving.release.cluster.kinds import RETRAIN_POLICY
+from serving.release.release import Release
 from windlass import retrain_policy
-from windlass.operator import policies, policy_publishing
+from windlass.local.retraining import cluster_releases
+from windlass.operator import able, policies, policy_publishing
 from windlass.operator.policies import Judged
+from windlass.operator.settings import Settings
+from workloads.flights.workload import WORKLOAD
 
+ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -68,6 +76,77 @@ def test_a_release_that_no_cluster_can_carry_out_is_refused_with_the_policy() ->
     assert policies.accepted(policy(release={**plan, "checks": [{**check, "source": "prometheus"}]})) == ()
 
 
+def test_a_release_that_this_operator_cannot_carry_out_is_refused_with_the_policy() -> None:
+    """Verify that what is missing on this cluster is said when the policy is applied."""
+    check = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "prometheus", "bound": 1}
+    plan = {"strategy": {"type": "canary", "steps": [{"weight": 10, "minSamples": 500}]}, "checks": [check]}
+    skew = {"name": "skew", "kind": "guardrail", "metric": "featureSkew", "source": "predictions", "bound": 1}
+    assert policies.accepted(policy(release=plan), able_to) == ()
+    (fault,) = policies.accepted(policy(release={**plan, "checks": [check, skew]}), able_to)
+    assert fault.startswith("spec.release: check skew: featureSkew recomputes features")
+    before = published(policy(release=plan))
+    broken = policy(generation=2, release={**plan, "checks": [check, skew]})
+    (judged,) = policies.judge([broken], before, able_to)
+    assert (judged.reason, judged.kept) == ("Invalid", 1)
+
+
+def able_to(release: Release, collector: str | None = "http://c") -> str | None:
+    """As an operator of the chart's usual values is."""
+    settings = Settings(("team-a",), "team-a", "one", prometheus_url="http://p", collector_url=collector)
+    return able.fault(release, settings)
+
+
+def plan_of(release: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trigger tells of the shipped workload with that plan."""
+    workload = replace(WORKLOAD, release=release)
+    return cluster_releases.told(release_request.document(workload, "2", "1"))
+
+
+@pytest.mark.parametrize("name", ["minimal", "schedule"])
+def test_a_sample_that_states_no_release_has_the_workloads_own(name: str) -> None:
+    """Verify that all that a policy must say is enough: what a retraining makes is released, and it is said how."""
+    body = yaml.safe_load((ROOT / "manifests" / "samples" / f"retrainpolicy-{name}.yaml").read_text())
+    assert policies.accepted(body, able_to) == ()
+    body["metadata"] |= {"generation": 2, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    (judged,) = policies.judge([body], {}, able_to)
+    told = word(
+        policies={"flights": {"name": judged.name, "generation": 2}},
+        releases={"flights": plan_of(WORKLOAD.release)},
+    )
+    assert conditions(body, judged, told, able_to) == {
+        "Accepted": ("True", "Valid"),
+        "Ready": ("True", "InForce"),
+    }
+    (_, ready) = policies.status_of(body, judged, told, NOW, able_to)["conditions"]
+    assert "the canary with mirror is a shadow of all requests" in ready["message"]
+
+
+@pytest.mark.parametrize(
+    ("release", "fault", "said"),
+    [
+        pytest.param(
+            WORKLOAD.release,
+            lambda release: able_to(release, None),
+            "set WINDLASS_COLLECTOR_URL",
+            id="no-collector",
+        ),
+        pytest.param({}, able_to, "spec.strategy", id="no-plan"),
+        pytest.param(
+            {**WORKLOAD.release, "backend": "kserve"}, able_to, "cannot copy each version", id="kserve"
+        ),
+    ],
+)
+def test_a_policy_whose_retrainings_would_be_in_vain_is_not_ready(
+    release: Mapping[str, Any], fault: policies.Fault, said: str
+) -> None:
+    """Verify that it is said before a model is trained that nothing can release it."""
+    told = word(releases={"flights": plan_of(release)})
+    judged = Judged("flights", "flights", 2)
+    assert conditions(policy(generation=2), judged, told, fault)["Ready"] == ("False", "NoRelease")
+    (_, ready) = policies.status_of(policy(generation=2), judged, told, NOW, fault)["conditions"]
+    assert said in ready["message"] and "state spec.release" in ready["message"]
+
+
 def test_an_edit_that_cannot_be_meant_leaves_the_one_before_published() -> None:
     """Verify that a slip of the keyboard does not put the workload's built-in policy in force."""
     before = published(policy(generation=1))
@@ -96,9 +175,9 @@ def test_the_older_of_two_policies_of_a_workload_holds() -> None:
 
 
 def conditions(
-    body: dict[str, Any], judged: Judged, word: Any, now: datetime = NOW
+    body: dict[str, Any], judged: Judged, word: Any, fault: policies.Fault = policies.no_fault
 ) -> dict[str, tuple[str, str]]:
-    status = policies.status_of(body, judged, word, now)
+    status = policies.status_of(body, judged, word, NOW, fault)
     return {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]}
 
 

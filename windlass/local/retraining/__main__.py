@@ -24,6 +24,7 @@ from windlass import catalog, settings, telemetry
 from windlass import retrain_policy as policy
 from windlass.contract import RetrainPolicy, Workload
 from windlass.errors import UsageError, WindlassError
+from windlass.local.retraining import cluster_releases
 from windlass.local.retraining.cluster_releases import ClusterReleases, Objects
 from windlass.local.retraining.policies import Policies, PolicyFolder
 from windlass.local.retraining.surroundings import OnKubeflow, Surroundings
@@ -114,16 +115,26 @@ def workloads(configured: Settings, names: list[str], policies: list[Path]) -> l
 
 
 def policies(
-    known: list[Workload], named: list[Path], triggers: Mapping[str, Watched], environ: Mapping[str, str]
+    known: list[Workload],
+    named: list[Path],
+    triggers: Mapping[str, Watched],
+    environ: Mapping[str, str],
+    *,
+    cluster: bool = False,
 ) -> Policies:
-    """What the triggers decide under: policies of `WINDLASS_RETRAIN_POLICIES` over the workloads' own."""
+    """What the triggers decide under: policies of `WINDLASS_RETRAIN_POLICIES` over the workloads' own.
+
+    Args:
+        cluster: whether releases are custom resources, of whose plans it is to be told.
+    """
     folder = environ.get("WINDLASS_RETRAIN_POLICIES")
+    around = {
+        name: each.platform for name, each in triggers.items() if isinstance(each.platform, Surroundings)
+    }
 
     def put(name: str, found: RetrainPolicy) -> None:
         triggers[name].trigger.policy = found
-        around = triggers[name].platform
-        assert isinstance(around, Surroundings)  # noqa: S101 - `watched` makes no other
-        around.release_plan = found.release
+        around[name].release_plan = found.release
 
     return Policies(
         {w.name: w.retrain for w in known},
@@ -131,6 +142,9 @@ def policies(
         PolicyFolder(Path(folder), say) if folder else None,
         put,
         say,
+        (lambda: {name: cluster_releases.told(each.planned("2", "1")) for name, each in around.items()})
+        if cluster
+        else None,
     )
 
 
@@ -175,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         known = workloads(configured, arguments.workload, arguments.policy)
         released = objects(os.environ)
         triggers = {w.name: watched(configured, w, where, released) for w in known}
-        under = policies(known, arguments.policy, triggers, os.environ)
+        under = policies(known, arguments.policy, triggers, os.environ, cluster=released is not None)
         under.refresh()
         service = Service(
             triggers,

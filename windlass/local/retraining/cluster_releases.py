@@ -13,16 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monitoring.retrain.following import Outcome
-from serving.release import spec
+from serving.release import on_cluster
 from serving.release.cluster.api import ConflictError, KubernetesApi, Object
 from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.naming import MODEL_LABEL
 from serving.release.reading import SpecError
 from serving.release.state import FINISHED
-from windlass import retrain_policy
 
 TRIGGER = "windlass.dev/trigger"
 """Label of a Release that a retraining made."""
+TRANSLATED = "windlass.dev/translated"
+"""Annotation of one whose plan was written for one machine: what is another here, and why."""
 REFUSED = "Refused"
 OVER: tuple[str, ...] = (*FINISHED, REFUSED)
 FRESH_S = 2.0
@@ -100,15 +101,15 @@ class ClusterReleases:
 
     def hand_over(self, document: dict[str, Any], trigger: str | None) -> dict[str, Any] | str | None:
         name = document["metadata"]["name"] if trigger is None else trigger.replace("_", "-").lower()
-        stated = dict(document["spec"])
-        stated["backend"] = retrain_policy.backend_on_a_cluster(stated)
-        labels = {MODEL_LABEL: self._model} | ({} if trigger is None else {TRIGGER: trigger})
-        wanted = {"metadata": {"name": name, "labels": labels}, "spec": stated}
         try:
-            spec.parse({"kind": "Release", **wanted})
+            stated, changes = on_cluster.planned(document)
         except SpecError as error:
             return f"its release cannot be meant on a cluster: {error}"
-        if not self._objects.create(wanted):
+        labels = {MODEL_LABEL: self._model} | ({} if trigger is None else {TRIGGER: trigger})
+        annotations = {"annotations": {TRANSLATED: "; ".join(changes)}} if changes else {}
+        if not self._objects.create(
+            {"metadata": {"name": name, "labels": labels, **annotations}, "spec": stated}
+        ):
             return None
         return {"release": name, "namespace": self._objects.namespace, "backend": stated["backend"]}
 
@@ -126,6 +127,16 @@ class ClusterReleases:
             said = f"release {one['metadata']['name']}: {phase}{why}"
             return True, Outcome(phase == "Promoted" and won, said)
         return False, None
+
+
+def told(document: Mapping[str, Any]) -> dict[str, Any]:
+    """For who asks what the Release of a plan would be: `spec` without versions and `changes`, or `problem`."""
+    try:
+        stated, changes = on_cluster.planned(document)
+    except SpecError as error:
+        return {"problem": str(error)}
+    versions = ("model", "candidate", "candidates", "champion")
+    return {"spec": {k: v for k, v in stated.items() if k not in versions}, "changes": list(changes)}
 
 
 def _phase(one: Object) -> str:

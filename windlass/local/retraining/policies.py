@@ -133,6 +133,7 @@ class Policies:
         named: workloads whose policy was named at the start: the folder does not change it.
         folder: None where there is none.
         put: called with what is in force, when it is another.
+        releases: what the Release of a retrained candidate would be, by workload; None where no cluster has it.
     """
 
     def __init__(
@@ -142,12 +143,14 @@ class Policies:
         folder: PolicyFolder | None,
         put: Callable[[str, RetrainPolicy], None],
         say: Callable[[str], None],
+        releases: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._own = {name: InForce(policy) for name, policy in own.items()}
         self._named = named
         self._folder = folder
         self._put = put
         self._say = say
+        self._releases = releases
         self._now = dict(self._own)
         self._strange: frozenset[str] = frozenset()
 
@@ -175,4 +178,5 @@ class Policies:
             "policies": {name: found.said() for name, found in sorted(self._now.items())},
             "problems": problems,
             "unwatched": sorted(self._strange),
+            **({} if self._releases is None else {"releases": self._releases()}),
         }

@@ -123,14 +123,17 @@ class Surroundings:
         withheld = self.withheld(version)
         if withheld is not None:
             return withheld
-        planned = replace(self._workload, release=self.release_plan or self._workload.release)
-        document = release_request.document(planned, version, champion)
-        done = self._releases.hand_over(document, result.get("run_id"))
+        done = self._releases.hand_over(self.planned(version, champion), result.get("run_id"))
         if isinstance(done, str):
             return f"version {version}: {done}"
         if done is not None:
             self.handed_over[version] = done
         return None
+
+    def planned(self, version: str, champion: str) -> dict[str, Any]:
+        """The Release document that a candidate asks for: by the policy in force, else by the workload's own plan."""
+        stated = replace(self._workload, release=self.release_plan or self._workload.release)
+        return release_request.document(stated, version, champion)
 
     def withheld(self, version: str) -> str | None:
         """Why a candidate is not released again without a person; None where nothing speaks against it.
