@@ -78,7 +78,7 @@ class Beginning:
             if held is None:
                 return 0.0
             seen = held
-            waits = self._waits(release, in_force)
+            waits = self._waits(seen, release, in_force)
             if waits is not None:
                 self._work.show(seen, waits)
                 return SERVERS_S
@@ -116,12 +116,12 @@ class Beginning:
                 self._work.chosen.use(former)
             raise
 
-    def _waits(self, release: Release, in_force: str | None) -> View | None:
+    def _waits(self, seen: Seen, release: Release, in_force: str | None) -> View | None:
         """What is told while servers are waited for; None once all are there, or the release will be refused anyhow."""
         champion = release.champion or in_force
-        if champion is None or in_force not in (None, champion):
+        if champion is None or in_force not in (None, champion) or champion in release.candidates:
             return None
-        waits = self._work.place.waits(release, (champion, *release.candidates))
+        waits = self._work.place.waits(release, (champion, *release.candidates), made_for=seen.uid)
         if waits is None:
             return None
         view = View(release=release, reason="WaitingForServers", message=waits.reason)

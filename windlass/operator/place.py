@@ -87,16 +87,27 @@ class Place:
     def store(self) -> ClusterStore:
         return self.journals.store
 
-    def waits(self, release: Release, versions: Sequence[str]) -> Waits | None:
+    def waits(
+        self, release: Release, versions: Sequence[str], *, made_for: str | None = None
+    ) -> Waits | None:
         """Start the servers of `versions`; None once all answer, else what is waited for.
 
         KServe's own ways have one InferenceService for all versions, which the backend changes.
+
+        Args:
+            made_for: the uid of an object whose release has not begun: servers of candidates that are made here go with
+                it (`retire_made`).
 
         Raises:
             UsageError: a version cannot have servers by its name.
             UnreachableError: nobody can be asked.
         """
-        return self._waits(release, versions, self.servers.ensure)
+
+        def made(model: str, version: str) -> Readiness:
+            of = made_for if version in release.candidates else None
+            return self.servers.ensure(model, version, made_for=of)
+
+        return self._waits(release, versions, made)
 
     def answers(self, release: Release, version: str) -> Waits | None:
         """None once the servers of `version` answer as they stand, else what is waited for; see `waits`.
@@ -149,11 +160,22 @@ class Place:
         Raises:
             UnreachableError: it is to be tried again.
         """
+        self._retire(release, versions, self.servers.retire)
+
+    def retire_made(self, release: Release, versions: Iterable[str]) -> None:
+        """The same for those alone that were made for a release which had not begun.
+
+        Raises:
+            UnreachableError: it is to be tried again.
+        """
+        self._retire(release, versions, self.servers.retire_made)
+
+    def _retire(self, release: Release, versions: Iterable[str], retire: Callable[[str, str], None]) -> None:
         if release.backend != "gateway":
             return
         for version in versions:
             try:
-                self.servers.retire(release.model, version)
+                retire(release.model, version)
             except (RejectedError, UsageError) as error:
                 self.log(
                     f"release {self.namespace}/{release.name}: version {version} keeps its servers: {error}"

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from serving.release import spec
+from serving.release.backend import UnreachableError
 from serving.release.decision import Decision
 from serving.release.release import Release
 from serving.release.state import ReleaseState
-from windlass.errors import UsageError
+from windlass.errors import UsageError, WindlassError
 from windlass.operator.backends import Chosen
+from windlass.operator.fenced_api import DeposedError
 from windlass.operator.place import Place
 from windlass.operator.seen import Seen
 from windlass.operator.status import View
@@ -68,7 +70,8 @@ class Work:
         return {v for other in self.left() if other.name != name for v in self.versions_of(other)}
 
     def retire_unused(self, release: Release, newest: ReleaseState | None) -> None:
-        """Take away the servers of a release that has not begun and never will.
+        """Take away the servers that were made for a release which has not begun and never will; where nobody says who
+        the champion is, they stay.
 
         Raises:
             UnreachableError: it is to be tried again.
@@ -76,7 +79,20 @@ class Work:
         keep = self.needed(release.name)
         if newest is not None:
             keep |= {newest.champion, *newest.weights, *(newest.candidates if newest.live else ())}
-        self.place.retire(release, [v for v in release.candidates if v not in keep])
+        unused = [v for v in release.candidates if v not in keep]
+        if release.backend != "gateway" or not unused:
+            return
+        try:
+            champion = self.place.champions.of(self.model, self.place.backends.of(release))
+        except (DeposedError, UnreachableError):
+            raise
+        except WindlassError as error:
+            self.place.log(
+                f"release {self.place.namespace}/{release.name}: versions {', '.join(unused)} keep their servers, "
+                f"since the champion is not known: {error}"
+            )
+            return
+        self.place.retire_made(release, [version for version in unused if version != champion])
 
     def show(self, seen: Seen, view: View) -> Seen:
         """Write the status where it says something new; the object as it is then."""

@@ -11,7 +11,14 @@ from typing import Any
 
 from serving.release.backend import RejectedError
 from serving.release.cluster import inference_service, naming, readiness
-from serving.release.cluster.api import HTTP_ROUTE, INFERENCE_SERVICE, Kind, KubernetesApi, Object
+from serving.release.cluster.api import (
+    FIELD_MANAGER,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    Kind,
+    KubernetesApi,
+    Object,
+)
 from serving.release.cluster.inference_service import POD_DISRUPTION_BUDGET, POD_LABEL
 from serving.release.cluster.readiness import Readiness
 from serving.release.cluster.serving_options import ServingOptions
@@ -19,6 +26,11 @@ from serving.release.cluster.serving_options import ServingOptions
 DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 KNATIVE_SERVICE = Kind("serving.knative.dev", "v1", "services", "Service")
 POD = Kind("", "v1", "pods", "Pod")
+
+#: On servers that were made for a release which had not begun: whose. It stays for as long as they do, since KServe
+#: copies annotations to pods, and one that came or went would start them anew.
+MADE_FOR = "windlass.dev/made-for"
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 class Servers:
@@ -34,10 +46,13 @@ class Servers:
         self._namespace = namespace
         self._options = options
 
-    def ensure(self, model: str, version: str) -> Readiness:
+    def ensure(self, model: str, version: str, *, made_for: str | None = None) -> Readiness:
         """Make the version's servers what the options say, where they are not, and tell how far they are.
 
         What stands as it should is only read. The change of a running version is a rolling one.
+
+        Args:
+            made_for: for whom they are made where there are none yet; see `retire_made`.
 
         Raises:
             UsageError: the names cannot be those of a Service.
@@ -49,7 +64,7 @@ class Servers:
         if live is not None and "deletionTimestamp" in live["metadata"]:
             return Readiness(None, "the former servers of this version are still being deleted")
         if live is None or not holds(wanted, live):
-            live = self._apply(INFERENCE_SERVICE, wanted)
+            live = self._apply(INFERENCE_SERVICE, _marked(wanted, live, made_for))
             if not others:
                 self._api.delete(POD_DISRUPTION_BUDGET, self._namespace, wanted["metadata"]["name"])
         for other in others:
@@ -90,7 +105,8 @@ class Servers:
                 whole when its Service goes. Or the InferenceService is not ours, or Kubernetes refuses.
             UsageError, UnreachableError: see `ensure`.
         """
-        if self._live(model, version) is None:
+        live = self._live(model, version)
+        if live is None:
             return
         service = naming.predictor(model, version)
         routes = [
@@ -105,8 +121,21 @@ class Servers:
                 "traffic away first"
             )
         name = naming.inference_service(model, version)
-        self._api.delete(INFERENCE_SERVICE, self._namespace, name)
+        self._api.delete(INFERENCE_SERVICE, self._namespace, name, uid=live["metadata"]["uid"])
         self._api.delete(POD_DISRUPTION_BUDGET, self._namespace, name)
+
+    def retire_made(self, model: str, version: str) -> None:
+        """Take the version's servers away if they were made for a release that had not begun, and for nobody else.
+
+        What stood before any release asked for it may answer to people who never heard of releases; so may what
+        somebody else declares as well, by another apply over ours.
+
+        Raises:
+            UsageError, RejectedError, UnreachableError: see `retire`.
+        """
+        live = self._live(model, version)
+        if live is not None and _mark(live) is not None and not _declared_by_others(live):
+            self.retire(model, version)
 
     def known(self, model: str) -> tuple[str, ...]:
         """The versions of which there are servers of their own, of whatever state.
@@ -177,6 +206,32 @@ def _is_ready(live: Object) -> bool:
     """KServe's word."""
     conditions = live.get("status", {}).get("conditions", ())
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _marked(wanted: Object, live: Object | None, made_for: str | None) -> Object:
+    mark = made_for if live is None else _mark(live)
+    if mark is None:
+        return wanted
+    metadata = wanted["metadata"]
+    return {
+        **wanted,
+        "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), MADE_FOR: mark}},
+    }
+
+
+def _mark(live: Object) -> str | None:
+    return (live["metadata"].get("annotations") or {}).get(MADE_FOR)
+
+
+def _declared_by_others(live: Object) -> bool:
+    """Whether somebody else applies the object: by server-side apply, or as kubectl does without it."""
+    metadata = live["metadata"]
+    appliers = {
+        each.get("manager")
+        for each in metadata.get("managedFields") or ()
+        if each.get("operation") == "Apply" and not each.get("subresource")
+    }
+    return bool(appliers - {FIELD_MANAGER}) or _LAST_APPLIED in (metadata.get("annotations") or {})
 
 
 def holds(wanted: Any, live: Any) -> bool:

@@ -18,7 +18,7 @@ from serving.release.people.exporter import Exporter, Families
 from serving.release.release import Gateway, Release
 from serving.release.traffic import Traffic
 from windlass.clock import ManualClock
-from windlass.errors import UsageError
+from windlass.errors import UsageError, WindlassError
 from windlass.operator.backends import Backends, Remembered
 from windlass.operator.champions import Alias, Champions
 from windlass.operator.fenced_api import FencedApi
@@ -87,9 +87,12 @@ class Running(Servers):
         super().__init__(api, "team", OPTIONS)
         self.made: set[str] = set()
         self.starting: set[str] = set()
+        self._made_for: dict[str, str | None] = {}
 
-    def ensure(self, model: str, version: str) -> Readiness:
+    def ensure(self, model: str, version: str, *, made_for: str | None = None) -> Readiness:
         naming.inference_service(model, version)  # raises where it can have none
+        if version not in self.made:
+            self._made_for[version] = made_for
         self.made.add(version)
         return Readiness(None, "no pods yet") if version in self.starting else Readiness(True, "")
 
@@ -99,6 +102,10 @@ class Running(Servers):
     def retire(self, model: str, version: str) -> None:
         naming.inference_service(model, version)
         self.made.discard(version)
+
+    def retire_made(self, model: str, version: str) -> None:
+        if self._made_for.get(version) is not None:
+            self.retire(model, version)
 
     def known(self, model: str) -> tuple[str, ...]:
         return tuple(sorted(self.made))
@@ -111,8 +118,11 @@ class Registry(Alias):
         super().__init__("http://mlflow")
         self.champion: str | None = "12"
         self.unknown: set[str] = set()
+        self.away = False
 
     def get(self, model: str) -> str | None:
+        if self.away:
+            raise WindlassError("MLflow does not answer")
         return self.champion
 
     def set(self, model: str, version: str) -> None:
