@@ -56,7 +56,7 @@ def translated(release: Release) -> Translated:
     """What `release` means on a cluster; one that states a cluster's own ways stays as it is."""
     changes: list[str] = []
     found = replace(release, backend=backend_of(release.backend))
-    found = _without_skew(_strategy(found, changes), changes)
+    found = _strategy(found, changes)
     checks = tuple(_counted(check, found, changes) for check in found.checks)
     return Translated(replace(found, checks=checks), tuple(changes))
 
@@ -78,20 +78,6 @@ def _strategy(release: Release, changes: list[str]) -> Release:
         "that has a share"
     )
     return replace(release, strategy=Shadow(percent=100, min_samples=samples, min_duration=lasts))
-
-
-def _without_skew(release: Release, changes: list[str]) -> Release:
-    """Leave out what no operator can recompute, where another guardrail stays."""
-    skewed = [check for check in release.checks if check.metric == "featureSkew"]
-    rest = tuple(check for check in release.checks if check not in skewed)
-    if not skewed or not any(check.kind == "guardrail" for check in rest):
-        return release
-    changes += [
-        f"check {check.name} (featureSkew) is left out: the operator does not read the offline store; the analyses of "
-        "the collector's predictions watch the skew"
-        for check in skewed
-    ]
-    return replace(release, checks=rest)
 
 
 def _counted(check: Check, release: Release, changes: list[str]) -> Check:

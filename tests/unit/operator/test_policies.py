@@ -80,12 +80,18 @@ def test_a_release_that_this_operator_cannot_carry_out_is_refused_with_the_polic
     """Verify that what is missing on this cluster is said when the policy is applied."""
     check = {"name": "errors", "kind": "guardrail", "metric": "errorRate", "source": "prometheus", "bound": 1}
     plan = {"strategy": {"type": "canary", "steps": [{"weight": 10, "minSamples": 500}]}, "checks": [check]}
-    skew = {"name": "skew", "kind": "guardrail", "metric": "featureSkew", "source": "predictions", "bound": 1}
+    slow = {
+        "name": "slow",
+        "kind": "guardrail",
+        "metric": "latencyP99",
+        "source": "prometheus",
+        "bound": "77ms",
+    }
     assert policies.accepted(policy(release=plan), able_to) == ()
-    (fault,) = policies.accepted(policy(release={**plan, "checks": [check, skew]}), able_to)
-    assert fault.startswith("spec.release: check skew: featureSkew recomputes features")
+    (fault,) = policies.accepted(policy(release={**plan, "checks": [check, slow]}), able_to)
+    assert fault.startswith("spec.release: check slow: how many answers are slower than 77 ms")
     before = published(policy(release=plan))
-    broken = policy(generation=2, release={**plan, "checks": [check, skew]})
+    broken = policy(generation=2, release={**plan, "checks": [check, slow]})
     (judged,) = policies.judge([broken], before, able_to)
     assert (judged.reason, judged.kept) == ("Invalid", 1)
 

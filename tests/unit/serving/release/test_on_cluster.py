@@ -54,10 +54,10 @@ def test_a_plan_that_nobody_wrote_for_a_cluster_is_carried_out_there(plan: dict[
     before = spec.parse(document(plan)).decision
     assert release.decision == before and before is not None and before.metric == "brier"
     assert {check.name: check.source for check in release.checks} == {
-        "errors": "predictions", "latency": "predictions", "brier": "feedback",
+        "errors": "predictions", "latency": "predictions", "feature-skew": "predictions", "brier": "feedback",
     }  # fmt: skip
     said = "; ".join(changes)
-    assert "shadow of all requests" in said and "check feature-skew (featureSkew) is left out" in said
+    assert "shadow of all requests" in said and "feature-skew" not in said
     assert "check errors has source predictions in place of envoy" in said
 
 
@@ -86,14 +86,6 @@ def test_a_mirror_that_no_check_rests_on_is_left_out_and_the_steps_stay() -> Non
     assert rules.contradictions(found.release) == []
     # and KServe's own ways can do it as well
     assert rules.contradictions(translated(plan, backend="kserve").release) == []
-
-
-def test_a_skew_that_is_the_only_guardrail_is_not_left_out() -> None:
-    """Verify that nothing is released without a guardrail: the operator says what it lacks instead."""
-    plan = {**PLANS["flights"], "checks": checks("feature-skew", "brier")}
-    found = translated(plan).release
-    assert [check.metric for check in found.checks] == ["featureSkew", "brier"]
-    assert "featureSkew" in (able.fault(found, OPERATOR) or "")
 
 
 @pytest.mark.parametrize(
