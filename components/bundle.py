@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any
 
 from components import cache, signing
 from serving.runtime.manifest import Form
-from windlass.atomic import sync_directory
+from windlass.atomic import replacing_folder
 from windlass.contract import Workload
 from windlass.errors import UsageError
 from windlass.features import ondemand
@@ -101,7 +98,7 @@ def publish(
     Raises:
         UsageError: the source's signature does not hold, or the keys cannot be used.
     """
-    with _placing(bundles_dir / model / version) as folder:
+    with replacing_folder(bundles_dir / model / version) as folder:
         shutil.copytree(source, folder)
         if (folder / signing.SIGNATURE).exists():
             if keys is not None:
@@ -122,7 +119,7 @@ def restore(bundles_dir: Path, model: str, version: str, source: Path, keys: sig
     Raises:
         UsageError: its signature does not hold, or it is another version's bundle.
     """
-    with _placing(bundles_dir / model / version) as folder:
+    with replacing_folder(bundles_dir / model / version) as folder:
         shutil.copytree(source, folder)
         signing.verify(folder, keys.public, name=f"model {model!r} version {version!r} in the registry")
         document = json.loads((folder / MANIFEST).read_text())
@@ -133,20 +130,3 @@ def restore(bundles_dir: Path, model: str, version: str, source: Path, keys: sig
                 "register the version again"
             )
     return bundles_dir / model / version
-
-
-@contextlib.contextmanager
-def _placing(place: Path) -> Iterator[Path]:
-    """Yield where to write a folder; on success it is durable and takes the place of what is at `place`."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as name:
-        folder = Path(name) / "bundle"
-        yield folder
-        for path in folder.rglob("*"):
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-        if place.exists():
-            place.rename(Path(name) / "replaced")
-        folder.rename(place)
-        sync_directory(place.parent)

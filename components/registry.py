@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from components import bundle, signing
+from components.published import Published
 from windlass import atomic, telemetry
 from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
@@ -162,13 +163,26 @@ class Registry:
                 kept = mlflow.artifacts.download_artifacts(
                     run_id=registered.run_id, artifact_path=f"{BUNDLES}/{version}", dst_path=name
                 )
-            except (mlflow.exceptions.MlflowException, OSError) as error:
+            except Exception as error:  # what an object store's client raises passes through mlflow as it is
                 raise WindlassError(
                     f"the bundle of version {version} of model {model!r} cannot be fetched: {error}; a version that "
                     f"`windlass train` did not register has none: move the alias {CHAMPION} to one that it did"
                 ) from error
             keys = signing.keys(self._settings)
             return bundle.restore(self._settings.bundles_dir, model, str(version), Path(kept), keys)
+
+    def place(self, model: str, version: str) -> Path:
+        """Have a version's bundle where model servers load it: in this home and, where one is set, in the object store.
+
+        Returns:
+            Its folder in this home.
+
+        Raises:
+            WindlassError: the registry does not have it, its signature does not hold, or it cannot be written.
+        """
+        folder = self.fetch_bundle(model, version)
+        self._share(model, version, folder)
+        return folder
 
     def fetch_model(self, uri: str, place: Path) -> tuple[Path, str, str]:
         """Bring the MLflow model that `uri` names into `place`; return its folder, its name and its version.
@@ -220,6 +234,7 @@ class Registry:
         """
         model, run = submission.model, submission.tags["run"]
         client = self._client()
+        self._reach(model)
         with self._writing():
             found = [v for v in self._ask(model) if v.tags.get("run") == run and "copied_from" not in v.tags]
             version = found[-1].version if found else self._create(submission)
@@ -241,6 +256,7 @@ class Registry:
         original = self.info(model, version)
         folder = self.fetch_bundle(model, original.version)
         client = self._client()
+        self._reach(model)
         # the source of a version is looked up where mlflow points, not where the client does
         self._point_mlflow_here()
         with self._writing():
@@ -261,11 +277,21 @@ class Registry:
         return copied
 
     def _publish(self, model: str, version: str, source: Path) -> None:
-        """Write a version's signed bundle, here and, as it is, among the registry's artifacts."""
+        """Write a version's signed bundle: here, and as it is to the registry's artifacts and the object store."""
         keys = signing.keys(self._settings)
         place = bundle.publish(self._settings.bundles_dir, model, version, source, keys)
         run_id = self._client().get_model_version(model, version).run_id
         self._client().log_artifacts(run_id, str(place), f"{BUNDLES}/{version}")
+        self._share(model, version, place)
+
+    def _reach(self, model: str) -> None:
+        """Fail before a version is made, and in words of ours: mlflow hands on what an object store's client raises."""
+        if self._settings.object_store is not None:
+            Published(self._settings).reach(model)
+
+    def _share(self, model: str, version: str, folder: Path) -> None:
+        if self._settings.object_store is not None:
+            Published(self._settings).put(model, version, folder, signing.keys(self._settings).public)
 
     def _create(self, submission: Submission) -> str:
         import mlflow

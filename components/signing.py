@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving.runtime.trust import public_key
 from windlass.atomic import sync_directory
 from windlass.errors import UsageError
 from windlass.settings import Settings
 
 SIGNATURE = "model.sig"
 SIGNING_KEY = "WINDLASS_SIGNING_KEY"
-VERIFY_KEY = "WINDLASS_VERIFY_KEY"
+VERIFY_KEY = public_key.VARIABLE
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-MOUNTED = Path("/etc/windlass/signing")
-"""Where a pod finds `verify.pem`, and where it may sign `signing.pem`, unless the environment names others."""
+MOUNTED = public_key.MOUNTED
 PASSWORD = "WINDLASS_SIGNING_KEY_PASSWORD"  # noqa: S105 - the variable's name
 
 

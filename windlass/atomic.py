@@ -51,6 +51,23 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing_folder(place: Path) -> Iterator[Path]:
+    """Yield where to write a folder; on success it is durable and takes the place of what is at `place`."""
+    make_directory(place.parent)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as name:
+        folder = Path(name) / "folder"
+        yield folder
+        for path in folder.rglob("*"):
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        if place.exists():
+            place.rename(Path(name) / "replaced")
+        folder.rename(place)
+        sync_directory(place.parent)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace the content of `path` by `data`, all or nothing."""
     with replacing(path) as temporary:

@@ -16,6 +16,13 @@ from windlass.errors import UsageError, WindlassError
 from windlass.settings import Settings
 
 ABSENT = ("404", "NoSuchKey", "NotFound")
+BUNDLES = "models"
+"""Where the serving bundles of registered versions lie: `models/<model>/<version>/…`; the chart says the same."""
+
+
+def bundle_prefix(model: str, version: str) -> str:
+    """Where all of a version's bundle lies, with the slash: without it version 1 would begin the keys of version 12."""
+    return f"{BUNDLES}/{model}/{version}/"
 
 
 class ObjectStore:
@@ -87,6 +94,11 @@ class ObjectStore:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin with `prefix`, in order."""
+        for key, _ in self.sizes(prefix):
+            yield key
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the keys that begin with `prefix`, in order, each with its object's bytes."""
         start = f"{self._prefix}/" if self._prefix else ""
         with self._explained("list", prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -94,7 +106,7 @@ class ObjectStore:
             )
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield str(item["Key"]).removeprefix(start)
+                    yield str(item["Key"]).removeprefix(start), int(item["Size"])
 
     def sync_up(self, folder: Path, prefix: str) -> int:
         """Upload every file of a folder that is not there in the same size; return how many were uploaded."""
@@ -159,7 +171,10 @@ def _remedy(error: Exception) -> str:
         word in text
         for word in ("Credential", "Denied", "Forbidden", "SignatureDoesNotMatch", "InvalidAccessKey")
     ):
-        return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to an account that may read and write there"
+        return (
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to an account that may read and write there; a pipeline's "
+            "pods have them from the Secret windlass-s3 of their namespace"
+        )
     if "NoSuchBucket" in text:
         return "create the bucket, or name another in WINDLASS_OBJECT_STORE"
     if "EndpointConnection" in text or "Connect" in text or "Timeout" in text:

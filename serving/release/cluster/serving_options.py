@@ -167,7 +167,12 @@ class ServingOptions:
         return self.models.get(model, self)
 
     def storage_uri(self, model: str, version: str) -> str:
-        return self.storage.replace("{model}", model).replace("{version}", version)
+        """The bundle's address; that of objects ends with a slash.
+
+        KServe fetches every key that begins with it: without the slash version 1 would come with all of version 12.
+        """
+        uri = self.storage.replace("{model}", model).replace("{version}", version)
+        return f"{uri.rstrip('/')}/" if uri.startswith("s3://") else uri
 
 
 def load(path: Path) -> ServingOptions:

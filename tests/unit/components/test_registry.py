@@ -8,14 +8,18 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
 from components import bundle, cache, estimator, export
+from components.published import Published
 from components.registry import Registry, Submission
+from tests.support import s3_server
 from windlass.errors import UsageError, WindlassError
+from windlass.objectstore import ObjectStore
 from windlass.settings import Settings
 
 
@@ -250,42 +254,93 @@ def test_a_database_half_made_by_a_killed_process_is_not_taken_for_one(tmp_path:
     assert Registry(Settings(home=home, project=home)).champion("m") is None
 
 
-def test_artifacts_lie_in_the_object_store_where_one_is_set(
-    empty: Path, tmp_path: Path, submission: Submission, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import boto3
-    from moto.server import ThreadedMotoServer
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with s3_server.running() as address:
+        yield address
 
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "x"),
-        ("AWS_SECRET_ACCESS_KEY", "x"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
+
+@pytest.fixture
+def stored(empty: Path, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home with an object store."""
     monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="models")
-        home = tmp_path / "s3-home"
-        shutil.copytree(empty, home)
-        settings = Settings(
-            home=home, project=tmp_path, object_store="s3://models/team", s3_endpoint=endpoint
-        )
-        registry = Registry(settings)
-        registry.register(submission, state="champion", champion=True)
-        keys = [o["Key"] for o in client.list_objects_v2(Bucket="models")["Contents"]]
-        assert all(k.startswith("team/registry/") for k in keys)
-        assert {k.rsplit("/", 1)[1] for k in keys} >= {"model.onnx", "serving.json", "reference.json"}
-        assert not (settings.registry_dir / "artifacts").exists()
-        before = (settings.bundles_dir / "m" / "1" / "model.onnx").read_bytes()
-        shutil.rmtree(settings.bundles_dir)
-        assert (registry.fetch_bundle("m", "1") / "model.onnx").read_bytes() == before
-    finally:
-        server.stop()
+    s3_server.make_bucket(endpoint, "registered", monkeypatch)
+    home = tmp_path / "s3-home"
+    shutil.copytree(empty, home)
+    where = f"s3://registered/{tmp_path.name}"
+    return Settings(home=home, project=tmp_path, object_store=where, s3_endpoint=endpoint)
+
+
+def keys_of(settings: Settings) -> list[str]:
+    return list(ObjectStore(settings).keys())
+
+
+def test_artifacts_and_bundles_lie_in_the_object_store_where_one_is_set(
+    stored: Settings, submission: Submission
+) -> None:
+    registry = Registry(stored)
+    registry.register(submission, state="champion", champion=True)
+    names = {"model.onnx", "serving.json", "reference.json", "model.sig"}
+    assert {k for k in keys_of(stored) if k.startswith("models/")} == {f"models/m/1/{n}" for n in names}
+    assert names <= {k.rsplit("/", 1)[1] for k in keys_of(stored) if k.startswith("registry/")}
+    assert not (stored.registry_dir / "artifacts").exists()
+    before = (stored.bundles_dir / "m" / "1" / "model.onnx").read_bytes()
+    shutil.rmtree(stored.bundles_dir)
+    assert (registry.fetch_bundle("m", "1") / "model.onnx").read_bytes() == before
+    copied = registry.copy("m", "1", {"why": "once more"})
+    assert json.loads(ObjectStore(stored).read(f"models/m/{copied}/serving.json"))["version"] == copied
+
+
+def test_a_version_of_which_the_store_has_no_bundle_is_not_seen(
+    stored: Settings, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify an upload that fails after the version was made, and that the same run makes it whole under its number."""
+    import boto3
+
+    bucket = boto3.resource("s3", endpoint_url=stored.s3_endpoint).Bucket("registered")
+    put = Published.put
+
+    def without_bucket(self: Published, *words: Any) -> None:
+        bucket.objects.all().delete()
+        bucket.delete()
+        put(self, *words)
+
+    registry = Registry(stored)
+    with monkeypatch.context() as patch:
+        patch.setattr(Published, "put", without_bucket)
+        with pytest.raises(
+            WindlassError, match=r"s3://registered/.*/models/m/1/.*NoSuchBucket.*create the bucket"
+        ):
+            registry.register(submission, state="candidate", champion=False)
+    assert registry.versions("m") == ()
+    bucket.create()
+    assert registry.register(submission, state="candidate", champion=False).version == "1"
+    assert [v.version for v in registry.versions("m")] == ["1"]
+    assert "models/m/1/model.sig" in keys_of(stored)
+
+
+def test_a_store_that_cannot_be_written_is_found_before_a_version_is_made(
+    stored: Settings, submission: Submission
+) -> None:
+    registry = Registry(replace(stored, object_store="s3://nobody-made-it/x"))
+    with pytest.raises(WindlassError, match=r"NoSuchBucket.*create the bucket, or name another"):
+        registry.register(submission, state="candidate", champion=False)
+    assert registry._client().search_registered_models() == []
+
+
+def test_a_bundle_is_placed_where_model_servers_load_it(stored: Settings, submission: Submission) -> None:
+    """Verify it for a version whose run put it into the registry alone, as pods without the store's address do."""
+    registry = Registry(stored)
+    registry.register(submission, state="candidate", champion=False)
+    store = ObjectStore(stored)
+    for key in [k for k in keys_of(stored) if k.startswith("models/")]:
+        store.remove(key)
+    shutil.rmtree(stored.bundles_dir)
+    folder = registry.place("m", "1")
+    assert folder == stored.bundles_dir / "m" / "1" and (folder / "model.sig").is_file()
+    assert {k for k in keys_of(stored) if k.startswith("models/")} == {
+        f"models/m/1/{p.name}" for p in folder.iterdir()
+    }
 
 
 def test_who_holds_the_alias_is_the_champion_whoever_moved_it(

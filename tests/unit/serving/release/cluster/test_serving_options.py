@@ -31,7 +31,8 @@ def test_a_model_may_be_served_differently() -> None:
     assert (flights.scaling.min_replicas, flights.scaling.max_replicas, flights.workers) == (3, 12, 2)
     assert (other.scaling.max_replicas, other.online) == (9, None)
     assert flights.online == serving_options.SecretKey("redis", "url")
-    assert flights.storage_uri("flights", "12") == "s3://models/flights/12"
+    # without the slash KServe would fetch version 120 with it
+    assert flights.storage_uri("flights", "12") == "s3://models/flights/12/"
 
 
 @pytest.mark.parametrize(
