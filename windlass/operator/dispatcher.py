@@ -49,6 +49,11 @@ class Dispatcher:
             return
         self._due[key] = min(self._due.get(key, now), now)
 
+    def begin(self) -> None:
+        """Take turns from now on: what was due while nobody took any is due now, and not late by that."""
+        now = self._clock()
+        self._due = {key: max(at, now) for key, at in self._due.items()}
+
     def take(self, most: int) -> list[Due]:
         """Up to `most` keys whose turn has come, the longest due first; they run from now on."""
         if most <= 0 or not self._due:

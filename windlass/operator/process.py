@@ -135,6 +135,7 @@ class Process:
             self._metrics.leads(leads)
             if leads and not led:
                 led = True
+                self._dispatcher.begin()
                 LOG.info("this replica leads")
                 for name in self._by_name:
                     self._dispatcher.wake((name,))

@@ -38,6 +38,20 @@ def test_the_longest_due_comes_first_and_no_more_than_are_wanted(dispatcher: Dis
     assert dispatcher.take(9) == [] and dispatcher.running == 3
 
 
+def test_what_was_due_while_nobody_took_turns_is_not_late(dispatcher: Dispatcher, time: Time) -> None:
+    """Verify that the days of a standby are in no measure of its turns, and that the future stays where it is."""
+    dispatcher.wake(A)
+    dispatcher.take(1)
+    dispatcher.done(A, 300_000.0)
+    dispatcher.wake(B)
+    time.now += 200_000
+    dispatcher.begin()
+    time.now += 1
+    assert [(due.key, due.late_s) for due in dispatcher.take(9)] == [(B, 1.0)]
+    time.now += 100_001
+    assert [due.key for due in dispatcher.take(9)] == [A]
+
+
 def test_who_is_woken_while_it_runs_is_late_from_then_on(dispatcher: Dispatcher, time: Time) -> None:
     """Verify that waiting for one's own turn to end counts."""
     dispatcher.wake(A)
