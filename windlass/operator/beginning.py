@@ -34,7 +34,13 @@ class Beginning:
         while queued is not None:
             seen = self._work.named(queued.name)
             if seen is not None and not seen.deleting and not seen.over:
-                return self._begin(controller, seen, queued, queued=True)
+                # what it asks for now: the document in the queue may be that of an object which is gone
+                read = self._work.read(seen)
+                if isinstance(read, Release):
+                    return self._begin(controller, seen, read, queued=True)
+                self._refuse(seen, "InvalidSpec", str(read))
+            elif seen is None and not self._work.place.gone(self._work.model, queued.name):
+                return SERVERS_S  # after a start, other objects of the model may have been heard of first
             controller.drop_queued(queued)
             queued = self._next_queued(controller)
         for seen in self._work.left():
@@ -153,6 +159,8 @@ class Beginning:
     def wait(self, controller: ReleaseController) -> bool:
         """Queue or refuse what comes while another release is live; whether any waits."""
         live, waits = controller.live(self._work.model), False
+        if live is not None:
+            self._drop_gone()
         for seen in self._work.left():
             if live is None or seen.name == live.release.name or seen.deleting or seen.over:
                 continue
@@ -177,6 +185,13 @@ class Beginning:
             message = f"waits for release {live.release.name} to end"
             self._work.show(seen, View(phase="Queued", reason="Queued", message=message, release=read))
         return waits
+
+    def _drop_gone(self) -> None:
+        """Take out of the queue whose object is gone: nothing holds one that waits, and its name may come again."""
+        place, model = self._work.place, self._work.model
+        for name, _ in place.store.queued(model):
+            if self._work.named(name) is None and place.gone(model, name):
+                place.store.dequeue(model, name)
 
 
 def _agree(release: Release, champion: str | None, wire: Traffic | None) -> None:

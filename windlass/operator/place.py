@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from serving.release.backend import RejectedError
+from serving.release.cluster.kinds import RELEASE
 from serving.release.cluster.readiness import Readiness
 from serving.release.cluster.servers import Servers
 from serving.release.cluster.store import ClusterStore
@@ -209,6 +210,15 @@ class Place:
         self.journals.forget()
         self.teller.forget_all()
         self.exporter.forget()
+
+    def gone(self, model: str, name: str) -> bool:
+        """Whether there is no Release of that model and name, whatever was heard of it.
+
+        Raises:
+            UnreachableError, RejectedError.
+        """
+        live = self.api.get(RELEASE, self.namespace, name)
+        return live is None or live["spec"].get("model") != model
 
     def log(self, line: str) -> None:
         LOG.warning("%s", line)

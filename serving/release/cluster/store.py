@@ -136,13 +136,16 @@ class ClusterStore:
     def enqueue(self, model: str, name: str, document: Record, at: datetime) -> None:
         self._index()
         queue = self._queues.setdefault(model, {})
-        if name in queue:
-            return
+        waits = queue.get(name)
         content = journal_parts.waiting(model, name, document, at)
+        if waits is not None:
+            if waits.document == content["spec"]["queue"]["document"]:
+                return
+            content["spec"]["queue"]["at"] = waits.at
         try:
             made: Object | None = self._api.create(RELEASE_JOURNAL, self._namespace, content)
         except ConflictError:
-            # what stands there was never acknowledged
+            # what stands there waited under that name, or was never acknowledged
             operations = [{"op": "add", "path": "/spec", "value": content["spec"]}]
             made = self._api.patch(RELEASE_JOURNAL, self._namespace, content["metadata"]["name"], operations)
         if made is None:

@@ -53,7 +53,7 @@ class Store(Protocol):
         ...
 
     def enqueue(self, model: str, name: str, document: Record, at: datetime) -> None:
-        """Keep a document for later; the same name again changes nothing."""
+        """Keep a document for later; another one of a name that waits already takes its place in the line."""
         ...
 
     def queued(self, model: str) -> list[tuple[str, Record]]:
@@ -96,9 +96,12 @@ class DiskStore:
         self._open[entry].append(record)
 
     def enqueue(self, model: str, name: str, document: Record, at: datetime) -> None:
-        if self._waiting(model, name) is None:
+        path = self._waiting(model, name)
+        if path is None:
             path = self.directory / model / "queue" / f"{at:%Y%m%dT%H%M%S.%f}-{name}.json"
-            atomic.write_text(path, json.dumps(document))
+        elif path.read_text() == json.dumps(document):
+            return
+        atomic.write_text(path, json.dumps(document))
 
     def queued(self, model: str) -> list[tuple[str, Record]]:
         paths = sorted((self.directory / model / "queue").glob("[!.]*.json"))

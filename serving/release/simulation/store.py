@@ -76,7 +76,9 @@ class MemoryStore:
         def write() -> None:
             self._require()
             queue = self._disk.queues.setdefault(model, [])
-            if name not in {known for known, _ in queue}:
+            if name in {known for known, _ in queue}:
+                queue[:] = [(known, json.dumps(document) if known == name else text) for known, text in queue]
+            else:
                 queue.append((name, json.dumps(document)))
 
         self._boundaries.cross("enqueue", write)

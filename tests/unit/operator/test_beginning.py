@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from serving.release.cluster import inference_service
-from serving.release.cluster.api import INFERENCE_SERVICE
+from serving.release.cluster.kinds import INFERENCE_SERVICE, RELEASE
 from serving.release.cluster.servers import Servers
-from tests.unit.operator.model_stage import OPTIONS, Stage
+from tests.unit.operator.model_stage import KEY, OPTIONS, Stage
 
 PATCHED = {"managedFields": [{"manager": "argocd-controller", "operation": "Apply"}]}
 
@@ -56,7 +57,7 @@ def test_a_release_that_is_deleted_while_it_waits_leaves_servers_that_it_did_not
     assert stage.phase("flights-13") == "Pending"
     stage.delete("flights-13")
     stage.model.turn()
-    assert served(stage) == ["12", "13"] and stage.objects.of(("team", "flights")) == []
+    assert served(stage) == ["12", "13"] and stage.objects.of(KEY) == []
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["the-same-process", "another-one"])
@@ -113,4 +114,58 @@ def test_servers_stay_where_nobody_knows_the_champion() -> None:
     stage.registry.away = True
     stage.delete("flights-13")
     stage.model.turn()
-    assert served(stage) == ["12", "13"] and stage.objects.of(("team", "flights")) == []
+    assert served(stage) == ["12", "13"] and stage.objects.of(KEY) == []
+
+
+def queueing() -> Stage:
+    """A stage where release flights-13 is live and next-14 waits for its end."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.apply("next-14", onConflict="queue")
+    stage.model.turn()
+    assert stage.phase("next-14") == "Queued"
+    return stage
+
+
+@pytest.mark.parametrize("noticed", [True, False], ids=["a-turn-between", "no-turn-between"])
+@pytest.mark.parametrize("restarted", [False, True], ids=["the-same-process", "another-one"])
+def test_a_queued_release_that_is_applied_anew_is_the_new_one(noticed: bool, restarted: bool) -> None:
+    """Verify that a candidate which a person took back gets no traffic when its name's turn comes."""
+    stage = queueing()
+    stage.delete("next-14")
+    if noticed:
+        stage.model.turn()
+        assert stage.place.store.queued("flights") == []
+    stage.apply("next-14", candidate="15", onConflict="queue")
+    stage.model.turn()
+    if restarted:
+        stage.restarted()
+    stage.command("flights-13", "promote")
+    stage.model.turn()
+    assert stage.router().weights == {"13": 90, "15": 10}
+    assert stage.release("next-14")["status"]["candidates"] == ["15"]
+    assert stage.conditions("next-14")["Degraded"] == ("False", "Well")
+    assert all("14" not in weights for weights in stage.router().told) and "14" not in stage.servers.made
+
+
+@pytest.mark.parametrize("another_model", [False, True], ids=["deleted", "its-name-is-another-models"])
+def test_a_queued_release_that_is_deleted_waits_no_longer(another_model: bool) -> None:
+    """Verify that the next one begins, and that one whose object was not heard of yet keeps its place."""
+    stage = queueing()
+    stage.clock.advance_to(stage.clock.now() + timedelta(minutes=1))
+    stage.apply("later-15", onConflict="queue", created="2026-03-01T11:01:00Z")
+    stage.model.turn()
+    unheard = next(seen for seen in stage.objects.of(KEY) if seen.name == "next-14")
+    stage.objects.drop(unheard)
+    stage.command("flights-13", "promote")
+    assert stage.model.turn() is not None
+    assert stage.router().weights == {"13": 100}
+    if another_model:
+        live = stage.release("next-14")
+        stage.state.put(RELEASE.path("team", "next-14"), {**live, "spec": {**live["spec"], "model": "taxis"}})
+    else:
+        stage.state.remove(RELEASE.path("team", "next-14"))
+    stage.model.turn()
+    assert stage.router().weights == {"13": 90, "15": 10}
+    assert stage.place.store.queued("flights") == []

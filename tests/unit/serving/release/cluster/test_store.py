@@ -132,13 +132,14 @@ def test_who_comes_after_goes_on(reopened: Open) -> None:
 
 
 def test_documents_wait_in_the_order_of_their_coming(reopened: Open) -> None:
-    """Verify that the same name waits once, that the longest waiting comes first, and that who is out stays out."""
+    """Verify that the same name waits once, with what it said last, that the longest waiting comes first, and that who
+    is out stays out."""
     store = reopened()
     store.enqueue("flights", "second", {"n": 2}, START + timedelta(microseconds=1))
     store.enqueue("flights", "first", {"n": 1}, START)
     store.enqueue("flights", "first", {"n": 9}, START + timedelta(days=1))
     store.enqueue("taxis", "first", {"n": 3}, START)
-    assert reopened().queued("flights") == [("first", {"n": 1}), ("second", {"n": 2})]
+    assert reopened().queued("flights") == [("first", {"n": 9}), ("second", {"n": 2})]
     store.dequeue("flights", "first")
     store.dequeue("flights", "never")
     assert store.queued("flights") == reopened().queued("flights") == [("second", {"n": 2})]
