@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from serving.release.backend import UnconfirmedError
+from serving.release.cluster import naming
+from serving.release.cluster.kinds import HTTP_ROUTE
 from serving.release.cluster.store import OvertakenError
 from serving.release.controller import ReleaseController
 from serving.release.decision import Decision
 from serving.release.release import Release
-from serving.release.traffic import Traffic
 from windlass.errors import UsageError, WindlassError
-from windlass.operator import able
+from windlass.operator import able, wire
 from windlass.operator.backends import Remembered
 from windlass.operator.fenced_api import DeposedError
 from windlass.operator.seen import REFUSED, Seen
@@ -20,6 +21,10 @@ from windlass.operator.work import Work
 
 #: Seconds until servers that start are looked at again.
 SERVERS_S = 2.0
+_UNKNOWN = (
+    "who answers the callers of {release.model} is not known: its route says what no release writes; have it send all "
+    "of the traffic to the champion"
+)
 
 
 class Beginning:
@@ -78,7 +83,13 @@ class Beginning:
         try:
             backend = place.backends.of(release)
             in_force = place.champions.of(self._work.model, backend)
-            _agree(release, in_force, backend.traffic(self._work.model))
+            versions = self._answering(release, backend)
+            if versions is None:
+                message = _UNKNOWN.format(release=release)
+                view = View(release=release, reason="TrafficUnknown", message=message, trouble=message)
+                self._work.show(seen, replace(view, trouble_reason="TrafficUnknown"))
+                return SERVERS_S
+            wire.agree(release, release.champion or in_force, versions)
             # before its servers are there: who deletes it would leave them to nobody
             held = place.teller.hold(seen)
             if held is None:
@@ -108,6 +119,15 @@ class Beginning:
         if state is not None:
             self._work.show(seen, View(state=state, decision=decision, in_force=True))
         return 0.0
+
+    def _answering(self, release: Release, backend: Remembered) -> frozenset[str] | None:
+        """The versions that answer the model's callers, none where it has no route; None where that is not known."""
+        place, model = self._work.place, self._work.model
+        found = backend.traffic(model)
+        route = None
+        if found is not None and not found.weights and release.backend == "gateway":
+            route = place.api.get(HTTP_ROUTE, place.namespace, naming.route(model))
+        return wire.answering(found, route, model, place.namespace)
 
     def _start(
         self, controller: ReleaseController, release: Release, backend: Remembered, in_force: str | None
@@ -192,19 +212,3 @@ class Beginning:
         for name, _ in place.store.queued(model):
             if self._work.named(name) is None and place.gone(model, name):
                 place.store.dequeue(model, name)
-
-
-def _agree(release: Release, champion: str | None, wire: Traffic | None) -> None:
-    """Let no release begin beside a champion that has no traffic: its first step would move all but a share of it to
-    a version that no check has seen.
-
-    Raises:
-        UsageError: another version has all of the traffic.
-    """
-    serving = [] if wire is None else [version for version, weight in wire.weights.items() if weight]
-    if champion is not None and len(serving) == 1 and serving != [champion]:
-        raise UsageError(
-            f"release {release.name!r}: version {champion} of {release.model!r} is called champion, and version "
-            f"{serving[0]} has all of the traffic; move the champion's alias back to {serving[0]}, and release "
-            f"{champion} by a release of its own"
-        )

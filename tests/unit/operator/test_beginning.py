@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from serving.release.cluster import inference_service
-from serving.release.cluster.kinds import INFERENCE_SERVICE, RELEASE
+from serving.release.cluster import http_route, inference_service
+from serving.release.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, RELEASE
 from serving.release.cluster.servers import Servers
+from serving.release.release import Gateway
+from serving.release.traffic import all_to
 from tests.unit.operator.model_stage import KEY, OPTIONS, Stage
+from windlass.operator import wire
+from windlass.operator.backends import Backends
 
 PATCHED = {"managedFields": [{"manager": "argocd-controller", "operation": "Apply"}]}
 
@@ -169,3 +173,91 @@ def test_a_queued_release_that_is_deleted_waits_no_longer(another_model: bool) -
     stage.model.turn()
     assert stage.router().weights == {"13": 90, "15": 10}
     assert stage.place.store.queued("flights") == []
+
+
+def by_hand(*versions: str, rules: int = 1) -> dict[str, Any]:
+    """A route that a release wrote for version 13, and that a person has pointed elsewhere since."""
+    kept = (len(versions),) * rules
+    route = http_route.manifest("flights", "team", all_to("13"), Gateway(), kept=kept)
+    for rule in route["spec"]["rules"]:
+        for version, ref in zip(versions, rule["backendRefs"], strict=True):
+            ref["name"] = f"flights-{version}-predictor"
+    return route
+
+
+def routed(route: dict[str, Any], champion: str) -> Stage:
+    """A stage with the real backend over a route."""
+    stage = Stage()
+    stage.registry.champion = champion
+    stage.place = replace(stage.place, backends=Backends(stage.api, "team", Gateway(), OPTIONS))
+    stage.restarted()
+    stage.state.put(HTTP_ROUTE.path("team", "windlass-flights"), route)
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        (by_hand("12"), "version 12 has all of the traffic"),
+        (by_hand("12", rules=2), "version 12 has all of the traffic"),
+        (by_hand("12", "13"), "12, 13 share the traffic"),
+    ],
+    ids=["one-rule", "two-rules", "shared"],
+)
+def test_no_release_undoes_what_a_person_did_to_the_route(route: dict[str, Any], words: str) -> None:
+    """Verify that an emergency rollback by hand stays where the alias still calls the bad version champion."""
+    stage = routed(route, champion="13")
+    before = stage.state.objects[HTTP_ROUTE.path("team", "windlass-flights")]["spec"]
+    stage.apply("flights-14", candidate="14")
+    stage.model.turn()
+    assert stage.phase("flights-14") == "Refused"
+    assert words in stage.release("flights-14")["status"]["message"]
+    assert stage.state.objects[HTTP_ROUTE.path("team", "windlass-flights")]["spec"] == before
+
+
+def test_a_route_that_nobody_would_write_so_is_taken_where_it_goes_to_the_champion() -> None:
+    """Verify that a hand-made route is no obstacle, as long as its callers get the champion."""
+    stage = routed(by_hand("12", rules=2), champion="12")
+    stage.apply("flights-14", candidate="14")
+    stage.model.turn()
+    refs = stage.state.objects[HTTP_ROUTE.path("team", "windlass-flights")]["spec"]["rules"][0]["backendRefs"]
+    assert {ref["name"]: ref["weight"] for ref in refs} == {
+        "flights-12-predictor": 90,
+        "flights-14-predictor": 10,
+    }
+
+
+def test_a_release_waits_where_nobody_knows_who_answers() -> None:
+    """Verify that what reads as nothing holds the release up, makes no servers, and that it begins once it is known."""
+    stage = Stage()
+    stage.router().now = http_route.FOREIGN
+    stage.apply("flights-13")
+    assert stage.model.turn() is not None
+    assert stage.phase("flights-13") == "Pending" and not stage.servers.made
+    assert stage.conditions("flights-13")["Degraded"] == ("True", "TrafficUnknown")
+    stage.router().now = all_to("12")
+    stage.model.turn()
+    assert stage.router().weights == {"12": 90, "13": 10}
+    assert stage.conditions("flights-13")["Degraded"] == ("False", "Well")
+
+
+def test_what_is_no_version_is_no_champion() -> None:
+    """Verify that a share of another Service, another namespace or another kind is named as what it is."""
+    refs = [
+        {"name": "flights-12-predictor", "weight": 50},
+        {"name": "flights-13-predictor", "weight": 0},
+        {"name": "sorry", "weight": 30},
+        {"name": "flights-12-predictor", "namespace": "other"},
+        {"name": "flights-12-predictor", "kind": "Backend"},
+    ]
+    route = {"spec": {"rules": [{"backendRefs": refs}, {}]}}
+    assert wire.answering(http_route.FOREIGN, route, "flights", "team") == {
+        *(
+            "12",
+            "Service team/sorry",
+            "Service other/flights-12-predictor",
+            "Backend team/flights-12-predictor",
+        )
+    }
+    assert wire.answering(http_route.FOREIGN, {"spec": {"rules": [{}]}}, "flights", "team") is None
+    assert wire.answering(None, None, "flights", "team") == frozenset()
