@@ -20,8 +20,8 @@ from monitoring.release_evidence.vectors import ONLINE, Vector
 from windlass.errors import WindlassError
 
 WHOLE = 4096
-#: vectors that are compared at once
-BATCH = 256
+#: vectors that are compared at once: reading rows takes most of the half second that flights' take
+BATCH = 512
 #: rows are computed every hour as a rule: what waits for longer has missed two turns
 WAIT_S = 3 * 3600.0
 #: inputs that are named
@@ -139,6 +139,9 @@ class FeatureSkew:
         reason = self._standing.lacking.get(name) or version.failed
         if reason is not None:
             return reason
+        ready = sum(vector.at <= self._standing.reach for vector in version.waiting)
+        if ready and self._standing.build is not None:
+            return f"{ready} vectors of version {name} wait for their turn to be compared"
         if version.waiting and (not version.checked or at - version.waiting[0].received > WAIT_S):
             return (
                 f"{len(version.waiting)} vectors of version {name} wait for offline rows that reach their moments, "

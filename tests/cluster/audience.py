@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,7 +115,8 @@ class Audience:
         collector: its address; what it does not take is sent again.
         earns: version, or version and device, -> chance that a request has a good end; 0.5 of others.
         scores: version -> what it answers; 0.3 of others.
-        tells: what users tell beside the label: made of version and label.
+        served: what a version logs of a request beside its answer, made of the request's number, the version and the
+            time; a vector of one value where it is None.
         per_turn: requests at once.
         each: requests of one user, one after another.
         pause_s: between two turns.
@@ -131,6 +132,7 @@ class Audience:
     per_turn: int = 40
     each: int = 2
     pause_s: float = 0.1
+    served: Callable[[int, str, float], Object] | None = None
 
     def __post_init__(self) -> None:
         self._proxy = Proxy(self.model)
@@ -174,15 +176,18 @@ class Audience:
             for version, copied in ((way.version, False), (way.copy_to, True)):
                 if version is not None:
                     self.traffic.count(self.controllers.place, self.model, version)
-                    lines.append(self._logged(request_id, version, way.headers, copied))
+                    lines.append(self._logged(number, request_id, version, way.headers, copied))
             told.append(self._told(request_id, way.version, sent["x-device"]))
             self.asked += 1
         self._waiting.append(("/predictions", b"\n".join(json.dumps(line).encode() for line in lines)))
         self._waiting.append(("/feedback", json.dumps(told).encode()))
 
-    def _logged(self, request_id: str, version: str, headers: Mapping[str, str], copied: bool) -> Object:
+    def _logged(
+        self, number: int, request_id: str, version: str, headers: Mapping[str, str], copied: bool
+    ) -> Object:
+        at = time.time()
         found: Object = {
-            "at": time.time(),
+            "at": at,
             "mirrored": copied,
             "answered_by": "model",
             "latency_ms": 3.0,
@@ -195,6 +200,8 @@ class Audience:
             "score": self.scores.get(version, 0.3),
             "source": "online",
         }
+        if self.served is not None:
+            found |= self.served(number, version, at)
         if ROUTE_HEADER in headers:
             found["route"] = headers[ROUTE_HEADER]
             if found["route"] == "arm":

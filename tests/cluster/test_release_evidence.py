@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import os
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shop_features
 import yaml
 
 from components import release_request
@@ -50,8 +52,9 @@ def server(api_server: ApiServer) -> ApiServer:
 class Collector:
     """A process `python -m monitoring.collector`, whose store outlives it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, project: Path = ROOT) -> None:
         self._home = home
+        self._project = project
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port: int = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +68,8 @@ class Collector:
                    "--home", str(self._home), "--consolidate-s", "1"]  # fmt: skip
         self._home.mkdir(parents=True, exist_ok=True)
         with (self._home / "collector.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            env = os.environ | {"WINDLASS_PROJECT": str(self._project)}
+            self._process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
         eventually(self._healthy, "the collector answers")
         return self
 
@@ -357,6 +361,75 @@ def test_a_canary_is_promoted_by_what_it_earns(team: Team, collector: Collector,
     ]
     assert counts == sorted(counts) and counts[-1] <= evidence(team, name)[-1]["arms"]["13"]["requests"] + 60
     decided_again(team, name)
+
+
+SKEWED: dict[str, Any] = {
+    "name": "features", "kind": "guardrail", "metric": "featureSkew", "source": "predictions", "bound": 2,
+    "minSamples": 60,
+}  # fmt: skip
+
+
+def test_what_versions_are_served_is_held_to_the_offline_rows(team: Team, tmp_path: Path) -> None:
+    """Verify that a canary waits for the first offline rows and says so, that an honest one is promoted once they are
+    there, and that one which is served other values is rolled back, with the input's name; over a restart of both the
+    collector and the operator in between."""
+    shop = shop_features.make(tmp_path / "shop", time.time() - 1800)
+    for version in ("12", "13", "14"):
+        shop.publish(version)
+
+    def served(number: int, version: str, at: float) -> dict[str, Any]:
+        found = shop.served(number, at)
+        if version == "14" and number % 3 == 0:
+            # another shop's
+            found["features"][0] += 1000.0
+        return found
+
+    def canary(candidate: str, champion: str) -> dict[str, Any]:
+        document = sample("release-canary-decision", steps=[{"weight": 50, "minSamples": 60}])
+        document["metadata"]["name"] = f"shop-{candidate}"
+        document["spec"] |= {"model": "shop", "candidate": candidate, "champion": champion}
+        document["spec"]["checks"] = [document["spec"]["checks"][0], SKEWED]
+        return document
+
+    def skew(name: str) -> dict[str, Any]:
+        return next(
+            (dict(check) for check in team.status(name).get("checks", ()) if check["name"] == "features"),
+            {"reason": "", "verdict": ""},
+        )
+
+    collector = Collector(shop.settings.home, shop.settings.project)
+    with contextlib.ExitStack() as stack:
+        stack.callback(collector.kill)
+        collector.start()
+        operator = team.operator("one", WINDLASS_COLLECTOR_URL=collector.url)
+        stack.enter_context(Audience(team.controllers, team.traffic, collector.url, "shop", served=served))
+        team.apply(canary("13", "12"))
+        eventually(
+            lambda: "no finished offline rows of 'shop'" in skew("shop-13")["reason"], "it is told", END_S
+        )
+        assert skew("shop-13")["verdict"] == "INCONCLUSIVE"
+        assert team.status("shop-13")["phase"] == "Progressing"
+        # every moment of this test is known in advance, to the rows as to the servers
+        shop.build(int(time.time()) + 3600)
+        team.until("shop-13", "Promoted", within_s=END_S)
+        assert skew("shop-13")["reason"].startswith("rows that differ from the point-in-time features 0 of ")
+        last = evidence(team, "shop-13")[-1]["arms"]["13"]
+        assert last["skew"][0] >= 60 and last["skew"][1] == 0
+        collector.kill()
+        operator.kill()
+        collector.start()
+        operator.start()
+        team.apply(canary("14", "13"))
+        done = team.until("shop-14", "RolledBack", within_s=END_S)
+        assert done["decision"]["reason"].startswith("features: rows that differ")
+        assert "most often sales (" in done["decision"]["reason"]
+        assert team.weights("shop") == {"13": 100}
+    checked, mismatched = evidence(team, "shop-14")[-1]["arms"]["14"]["skew"]
+    assert mismatched / checked == pytest.approx(1 / 3, abs=0.15)
+    # the transformation is made of the wrong value, and differs where it divides by no zero
+    assert set(evidence(team, "shop-14")[-1]["arms"]["14"]["skewByInput"]) <= {"sales", "per_visit"}
+    for name in ("shop-13", "shop-14"):
+        decided_again(team, name)
 
 
 def test_a_shadow_outlives_its_leader(team: Team, collector: Collector, operator: Any) -> None:

@@ -349,25 +349,33 @@ def test_what_waits_stays_small_and_counts_as_what_is_held() -> None:
 
 
 def test_comparing_takes_its_turns(shop: Shop, store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verify that a question is answered in time while much waits to be compared, and that it goes on meanwhile."""
+    """Verify that a question is answered in time while much waits to be compared, that the check is silent until it is,
+    and that it goes on meanwhile."""
     shop.build(BEGAN + EVERY_S)
     serve(shop, store, range(400))
     store.consolidate_until(BEGAN + 60)
     whole = opened(shop).answer(asked())
     monkeypatch.setattr(skew, "BATCH", 8)
-    ticks = iter(range(10_000))
-    releases = opened(shop, clock=lambda: next(ticks) * live.PATIENCE_S / 7)
-    told = 0
-    for _ in range(1000):
-        try:
-            found = releases.answer(asked())
-            break
-        except live.WaitError as error:
-            told += "comparing the features" in str(error)
-            assert releases.work()
-    assert told
-    assert found == whole
-    assert not releases.work()
+    now = [0.0]
+    compare = Recomputing.compare
+
+    def slowly(self: Recomputing, *arguments: Any) -> Any:
+        now[0] += live.PATIENCE_S / 3
+        return compare(self, *arguments)
+
+    monkeypatch.setattr(Recomputing, "compare", slowly)
+    releases = opened(shop, clock=lambda: now[0])
+    found = releases.answer(asked())
+    assert arm(found, "1")["skew"] == [32, 0]
+    assert arm(found, "1")["silent"] == {
+        "featureSkew": "128 vectors of version 1 wait for their turn to be compared"
+    }
+    assert "silent" not in found
+    turns = 0
+    while releases.work():
+        turns += 1
+    assert turns == (320 - 32) / 8 + 1  # the last one finds nothing
+    assert releases.answer(asked()) == whole
 
 
 def test_a_bandits_champion_is_compared_as_well(shop: Shop, store: EventStore) -> None:
