@@ -105,7 +105,7 @@ def taken(server: ApiServer, document: dict[str, Any], namespace: str = NAMESPAC
 @pytest.mark.parametrize("stated", serving_variants.STATED.values(), ids=serving_variants.STATED)
 def test_kserves_crd_takes_every_field_that_is_rendered(server: ApiServer, stated: dict[str, Any]) -> None:
     """Verify that no field is unknown to KServe 0.20, and that none is dropped or changed."""
-    for document in inference_service.render("flights", "12", parse(stated)):
+    for document in inference_service.render("flights", "12", parse(stated), namespace=NAMESPACE):
         assert holds(document, taken(server, document))
 
 
@@ -158,7 +158,7 @@ def test_the_samples_are_taken(server: ApiServer, sample: Path) -> None:
 def pod_of(server: ApiServer, tmp_path: Path, stated: dict[str, Any]) -> dict[str, Any]:
     """The pod that KServe makes of a runtime and an InferenceService: both are merged strategically, by kubectl here
     as by the same code there, and the arguments of one follow those of the other."""
-    wanted = inference_service.render("flights", "12", parse(stated))[0]
+    wanted = inference_service.render("flights", "12", parse(stated), namespace=NAMESPACE)[0]
     predictor = wanted["spec"]["predictor"]
     runtimes = {document["metadata"]["name"]: document for document in serving_runtime.documents()}
     runtime = runtimes[predictor["model"]["runtime"]]["spec"]

@@ -43,7 +43,7 @@ def read(python: Path, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def documents() -> list[dict[str, Any]]:
     """Everything of KServe's that we render or show."""
     rendered = [
-        inference_service.render("flights", "12", parse(stated))[0]
+        inference_service.render("flights", "12", parse(stated), namespace="prod")[0]
         for stated in serving_variants.STATED.values()
     ]
     samples = [

@@ -31,7 +31,7 @@ KEDA: dict[str, Any] = {
     "metric": "concurrency",
     "prometheus": "http://prometheus.monitoring:9090",
     "authentication": "prometheus",
-    "labels": {"namespace": "prod"},
+    "labels": {"cluster": "east"},
 }
 
 STATED: dict[str, dict[str, Any]] = {

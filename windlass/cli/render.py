@@ -34,6 +34,10 @@ def register(subparsers: Any) -> None:
         "--backend", choices=("gateway", "kserve", "knative"), default="gateway",
         help="of the model's releases: kserve and knative have one InferenceService for all versions",
     )  # fmt: skip
+    parser.add_argument(
+        "--namespace", metavar="NAME",
+        help="where the objects will be; needed where KEDA scales by concurrency, since its query names it",
+    )  # fmt: skip
     parser.add_argument("--image", metavar="IMAGE", help="with --runtimes: image of the model server")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write a file for each object instead of printing"
@@ -66,6 +70,8 @@ def _documents(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if arguments.runtimes:
         if arguments.model is not None:
             raise UsageError("a model and --runtimes: the runtimes are the same for all; leave one out")
+        if arguments.namespace is not None:
+            raise UsageError("--namespace and --runtimes: these belong to the cluster; leave one out")
         return serving_runtime.documents(arguments.image or serving_runtime.IMAGE)
     if arguments.image is not None:
         raise UsageError("--image is for --runtimes; a version's image is stated in the options as `image`")
@@ -77,9 +83,10 @@ def _documents(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         options = serving_options.parse({"storage": arguments.storage}, "--storage")
     else:
         raise UsageError("nothing says where bundles are; give --options FILE or --storage ADDRESS")
+    model, version, namespace = arguments.model, arguments.version, arguments.namespace
     if arguments.backend == "gateway":
-        return inference_service.render(arguments.model, arguments.version, options)
-    return inference_service.for_all_versions(arguments.model, arguments.version, options, arguments.backend)
+        return inference_service.render(model, version, options, namespace=namespace)
+    return inference_service.for_all_versions(model, version, options, arguments.backend, namespace=namespace)
 
 
 def _text(documents: list[dict[str, Any]]) -> str:

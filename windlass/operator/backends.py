@@ -54,7 +54,7 @@ class Backends:
         return None if payload is None else payload.sender
 
     def _predictor(self, model: str, version: str) -> dict[str, Any]:
-        return inference_service.predictor(model, version, self._options)
+        return inference_service.predictor(model, version, self._options, namespace=self._namespace)
 
 
 class Remembered:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.release.cluster.serving_options import ServingOptions
+from windlass.errors import UsageError
 
 AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
 
@@ -36,8 +37,15 @@ class Autoscaling:
     predictor: dict[str, Any] = field(default_factory=dict)
 
 
-def autoscaling(model: str, version: str, options: ServingOptions) -> Autoscaling:
-    """How one version's replicas are scaled."""
+def autoscaling(model: str, version: str, options: ServingOptions, namespace: str | None) -> Autoscaling:
+    """How one version's replicas are scaled.
+
+    Args:
+        namespace: where they are; None where nobody knows.
+
+    Raises:
+        UsageError: their requests could not be told from those of a model of the same name in another namespace.
+    """
     scaling = options.scaling
     between = {"minReplicas": scaling.min_replicas, "maxReplicas": scaling.max_replicas}
     if options.mode == "Serverless":
@@ -48,7 +56,8 @@ def autoscaling(model: str, version: str, options: ServingOptions) -> Autoscalin
     if scaler == "none":
         fixed = {"minReplicas": scaling.min_replicas, "maxReplicas": scaling.min_replicas}
         return Autoscaling({AUTOSCALER_CLASS: "none"}, fixed)
-    metric = _resource(options) if _metric(options) != "concurrency" else _external(model, version, options)
+    counted = _metric(options) == "concurrency"
+    metric = _external(model, version, options, namespace) if counted else _resource(options)
     return Autoscaling({AUTOSCALER_CLASS: scaler}, {**between, "autoScaling": {"metrics": [metric]}})
 
 
@@ -72,9 +81,14 @@ def _resource(options: ServingOptions) -> dict[str, Any]:
     return {"type": "Resource", "resource": {"name": _metric(options), "target": wanted}}
 
 
-def _external(model: str, version: str, options: ServingOptions) -> dict[str, Any]:
+def _external(model: str, version: str, options: ServingOptions, namespace: str | None) -> dict[str, Any]:
     scaling = options.scaling
-    labels = {"model": model, "version": version, **(scaling.labels or {})}
+    labels = {"model": model, "version": version, "namespace": namespace, **(scaling.labels or {})}
+    if labels["namespace"] is None:
+        raise UsageError(
+            f"scaler keda of model {model}: its query must name the namespace, or a model of the same name in another "
+            "one would scale it too; give --namespace, or name it in scaling.labels"
+        )
     external: dict[str, Any] = {
         "metric": {
             "backend": "prometheus",

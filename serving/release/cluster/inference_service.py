@@ -49,39 +49,62 @@ _MEMORY_WORKER_MI = 384
 _CPU_WORKER_M = 500
 
 
-def render(model: str, version: str, options: ServingOptions) -> list[Document]:
+def render(
+    model: str, version: str, options: ServingOptions, *, namespace: str | None = None
+) -> list[Document]:
     """The objects of one version, without a namespace: the InferenceService, and a PodDisruptionBudget of its pods.
 
+    Args:
+        namespace: where they will be; needed where replicas follow what Prometheus counted.
+
     Raises:
-        UsageError: model and version cannot name a Service.
+        UsageError: model and version cannot name a Service; see also `autoscaling`.
     """
     options = options.of(model)
-    documents = [_inference_service(model, version, options)]
+    documents = [_inference_service(model, version, options, namespace)]
     budget = _disruption_budget(naming.inference_service(model, version), labels(model, version), options)
     return documents if budget is None else [*documents, budget]
 
 
 def predictor(
-    model: str, version: str, options: ServingOptions, mode: Literal["Standard", "Serverless"] | None = None
+    model: str,
+    version: str,
+    options: ServingOptions,
+    mode: Literal["Standard", "Serverless"] | None = None,
+    *,
+    namespace: str | None = None,
 ) -> Document:
     """The `predictor` alone, for one InferenceService that has all versions and is called like the model.
 
     Args:
         mode: of that InferenceService, `Standard` for the backend `kserve`, `Serverless` for `knative`; None takes the
             options'. Where it is another than theirs, replicas follow that mode's default.
+        namespace: see `render`.
+
+    Raises:
+        UsageError: see `autoscaling`.
     """
     options = _in_mode(options.of(model), mode)
-    return {**autoscaling(model, version, options).predictor, **_predictor(model, model, version, options)}
+    scaled = autoscaling(model, version, options, namespace)
+    return {**scaled.predictor, **_predictor(model, model, version, options)}
 
 
 def for_all_versions(
-    model: str, champion: str, options: ServingOptions, backend: Literal["kserve", "knative"]
+    model: str,
+    champion: str,
+    options: ServingOptions,
+    backend: Literal["kserve", "knative"],
+    *,
+    namespace: str | None = None,
 ) -> list[Document]:
     """The objects that a model has before its first release by KServe's own backends, which change the InferenceService
     later; KServe makes the route.
 
+    Args:
+        namespace: see `render`.
+
     Raises:
-        UsageError: model and version cannot name a Service.
+        UsageError: model and version cannot name a Service; see also `autoscaling`.
     """
     naming.inference_service(model, champion)
     mode: Literal["Standard", "Serverless"] = "Standard" if backend == "kserve" else "Serverless"
@@ -97,10 +120,10 @@ def for_all_versions(
             "annotations": {
                 DEPLOYMENT_MODE: _MODES[mode],
                 **version,
-                **autoscaling(model, champion, options).annotations,
+                **autoscaling(model, champion, options, namespace).annotations,
             },
         },
-        "spec": {"predictor": {**named, **predictor(model, champion, options)}},
+        "spec": {"predictor": {**named, **predictor(model, champion, options, namespace=namespace)}},
     }
     budget = _disruption_budget(model, {**naming.MANAGED_BY, naming.MODEL_LABEL: model}, options)
     return [document] if budget is None else [document, budget]
@@ -127,9 +150,9 @@ def labels(model: str, version: str) -> dict[str, str]:
     return {**naming.MANAGED_BY, naming.MODEL_LABEL: model, naming.VERSION_ANNOTATION: version}
 
 
-def _inference_service(model: str, version: str, options: ServingOptions) -> Document:
+def _inference_service(model: str, version: str, options: ServingOptions, namespace: str | None) -> Document:
     name = naming.inference_service(model, version)
-    scaled = autoscaling(model, version, options)
+    scaled = autoscaling(model, version, options, namespace)
     document: Document = {
         "apiVersion": INFERENCE_SERVICE.api_version,
         "kind": INFERENCE_SERVICE.kind,

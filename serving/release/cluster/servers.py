@@ -59,7 +59,7 @@ class Servers:
             RejectedError: there is an InferenceService of that name which is not ours, or Kubernetes refuses.
             UnreachableError: the API server does not answer.
         """
-        wanted, *others = inference_service.render(model, version, self._options)
+        wanted, *others = inference_service.render(model, version, self._options, namespace=self._namespace)
         live = self._live(model, version)
         if live is not None and "deletionTimestamp" in live["metadata"]:
             return Readiness(None, "the former servers of this version are still being deleted")

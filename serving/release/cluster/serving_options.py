@@ -51,7 +51,7 @@ class Scaling:
     prometheus: str | None = text("URL that KEDA asks for the concurrency", default=None)
     authentication: str | None = text("TriggerAuthentication that it asks with", default=None)
     labels: Mapping[str, str] | None = anything(
-        "labels of the series beside model and version, where one Prometheus has several teams'", default=None
+        "labels of the series beside model, version and namespace", default=None
     )
 
 

@@ -91,7 +91,7 @@ def _check_scaling(options: ServingOptions, reader: Reader) -> None:
         reader.report(
             "scaling.labels",
             scaling.labels,
-            "give a mapping of Prometheus' labels to values, namespace: prod",
+            "give a mapping of Prometheus' labels to values, cluster: east",
         )
     if scaling.scaler == "keda" and scaling.metric == "concurrency" and scaling.prometheus is None:
         reader.report(

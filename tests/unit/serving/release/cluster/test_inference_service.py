@@ -26,7 +26,7 @@ def options(**stated: Any) -> ServingOptions:
 
 
 def service(version: str = "12", **stated: Any) -> dict[str, Any]:
-    return inference_service.render("flights", version, options(**stated))[0]
+    return inference_service.render("flights", version, options(**stated), namespace="prod")[0]
 
 
 def predictor(**stated: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def test_secrets_are_named_and_never_written() -> None:
                     "scaler": "keda",
                     "metric": "concurrency",
                     "prometheus": "http://p:9090",
-                    "labels": {"namespace": "prod"},
+                    "labels": {"cluster": "east"},
                 }
             },
             {"serving.kserve.io/autoscalerClass": "keda"},
@@ -135,7 +135,7 @@ def test_secrets_are_named_and_never_written() -> None:
                                     "backend": "prometheus",
                                     "serverAddress": "http://p:9090",
                                     "query": 'sum(rate(windlass_request_seconds_sum{model="flights",'
-                                    'version="12",namespace="prod"}[1m]))',
+                                    'version="12",namespace="prod",cluster="east"}[1m]))',
                                 },
                                 "target": {"type": "Value", "value": "4"},
                             },
@@ -171,6 +171,32 @@ def test_replicas_follow_the_load(
     assert {
         key: made["spec"]["predictor"][key] for key in scaling if key in made["spec"]["predictor"]
     } == fields
+
+
+@pytest.mark.parametrize(
+    ("namespace", "labels", "selector"),
+    [
+        pytest.param("prod", {}, 'namespace="prod"', id="where-it-is"),
+        pytest.param(None, {"namespace": "prod"}, 'namespace="prod"', id="stated"),
+        pytest.param(
+            "prod", {"namespace": "", "ns": "prod"}, 'namespace="",ns="prod"', id="called-otherwise"
+        ),
+    ],
+)
+def test_a_model_of_the_same_name_elsewhere_scales_nobody(
+    namespace: str | None, labels: dict[str, str], selector: str
+) -> None:
+    """Verify that KEDA's query names the namespace, for every kind of InferenceService."""
+    scaling = {"scaler": "keda", "metric": "concurrency", "prometheus": "http://p:9090", "labels": labels}
+    stated = options(scaling=scaling)
+    whole = {"predictor": inference_service.predictor("flights", "12", stated, namespace=namespace)}
+    for made in (
+        inference_service.render("flights", "12", stated, namespace=namespace)[0]["spec"],
+        inference_service.for_all_versions("flights", "12", stated, "kserve", namespace=namespace)[0]["spec"],
+        whole,
+    ):
+        (metric,) = made["predictor"]["autoScaling"]["metrics"]
+        assert f'{{model="flights",version="12",{selector}}}' in metric["external"]["metric"]["query"]
 
 
 def test_knative_is_asked_for_nothing_that_it_refuses() -> None:
@@ -286,6 +312,12 @@ def test_a_sample_is_what_its_first_line_prints(
         pytest.param(["--runtimes", "--options", "x.yaml"], "not allowed with", id="options-of-the-runtimes"),
         pytest.param(
             ["f", "1", "--storage", STORAGE, "--image", "i:1"], "in the options", id="image-of-a-version"
+        ),
+        pytest.param(["--runtimes", "--namespace", "prod"], "belong to the cluster", id="runtimes-somewhere"),
+        pytest.param(
+            ["f", "1", "--options", str(ROOT / "manifests/serving-options/keda.yaml")],
+            "give --namespace",
+            id="scaled-by-everybody",
         ),
     ],
 )
