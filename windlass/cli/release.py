@@ -20,7 +20,7 @@ Handler = Callable[[argparse.Namespace], int]
 
 
 def register(subparsers: Any) -> None:
-    from windlass.cli import release_after, release_before
+    from windlass.cli import release_after, release_before, release_on_cluster
 
     parser = subparsers.add_parser(
         "release",
@@ -28,7 +28,8 @@ def register(subparsers: Any) -> None:
         description="A release moves traffic to a new version as far as its checks allow.",
         epilog="example: windlass release plan -f release.yaml\n"
         "         windlass release apply -f release.yaml && windlass release wait flights --timeout 1h\n"
-        "         windlass release rollback flights",
+        "         windlass release rollback flights\n"
+        "on a cluster: windlass release rollback flights --namespace windlass",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(metavar="ACTION", title="actions", required=True)
@@ -44,6 +45,7 @@ def register(subparsers: Any) -> None:
         action = add(actions, name, text, _command, f"windlass release {name} flights")
         action.set_defaults(command=name)
         action.add_argument("model", help="the registered model's name")
+        release_on_cluster.options(action, waits=True)
         if name == "promote":
             action.add_argument("--version", help="the candidate, where there are several")
     rollback = add(
@@ -55,6 +57,7 @@ def register(subparsers: Any) -> None:
     )
     rollback.add_argument("model", help="the registered model's name")
     rollback.add_argument("--to", metavar="VERSION", help="version to go back to (default: the previous one)")
+    release_on_cluster.options(rollback, waits=True)
 
 
 def add(actions: Any, name: str, text: str, handler: Handler, example: str) -> Any:
@@ -86,19 +89,20 @@ def platform(configured: Settings) -> Platform:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    from windlass.cli import release_on_cluster
+
+    version = getattr(arguments, "version", None)
+    if release_on_cluster.is_meant(arguments):
+        return release_on_cluster.command(arguments, _with(arguments.command, version))
     from serving.release.people import operations
     from windlass import settings
     from windlass.clock import SystemClock
 
     configured = settings.load()
-    done = operations.command(
-        configured,
-        arguments.model,
-        arguments.command,
-        SystemClock(),
-        getattr(arguments, "version", None),
-        platform(configured),
-    )
+    with release_on_cluster.hinted(configured, arguments.command):
+        done = operations.command(
+            configured, arguments.model, arguments.command, SystemClock(), version, platform(configured)
+        )
     when = (
         "at the platform's next look"
         if done["platform_runs"]
@@ -111,7 +115,15 @@ def _command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _with(command: str, version: str | None) -> str:
+    return command if version is None else f"{command}:{version}"
+
+
 def _rollback(arguments: argparse.Namespace) -> int:
+    from windlass.cli import release_on_cluster
+
+    if release_on_cluster.is_meant(arguments):
+        return release_on_cluster.command(arguments, _with("rollback", arguments.to))
     # not by way of `operations`: what is needed at three in the morning imports nothing else
     from serving.release import rollback
     from windlass import settings
@@ -119,7 +131,10 @@ def _rollback(arguments: argparse.Namespace) -> int:
     from windlass.local.plane import DataPlane
 
     configured = settings.load()
-    done = rollback.rollback(configured, arguments.model, arguments.to, SystemClock(), DataPlane(configured))
+    with release_on_cluster.hinted(configured, "rollback"):
+        done = rollback.rollback(
+            configured, arguments.model, arguments.to, SystemClock(), DataPlane(configured)
+        )
     when = (
         f"after {done['seconds']:.3f} s" if done["serving"] else "once `windlass up` runs, nothing serves now"
     )

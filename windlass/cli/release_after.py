@@ -18,11 +18,12 @@ ANOTHER_CLOCK = timedelta(days=7)
 
 
 def register(actions: Any) -> None:
-    from windlass.cli import release_replay
+    from windlass.cli import release_on_cluster, release_replay
     from windlass.cli.release import add
 
     status = add(actions, "status", "where releases stand", _status, "windlass release status flights --json")
     status.add_argument("model", nargs="?", help="the registered model's name (default: all)")
+    release_on_cluster.options(status, waits=False)
     watch = add(
         actions,
         "watch",
@@ -81,6 +82,10 @@ def _duration(text: str) -> timedelta:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from windlass.cli import release_on_cluster
+
+    if release_on_cluster.is_meant(arguments):
+        return release_on_cluster.status(arguments)
     from serving.release.people import operations
     from windlass import settings
     from windlass.cli.release import NO_ENGINE, platform, show

@@ -134,6 +134,7 @@ class KubernetesApi:
         namespace: str,
         *,
         labels: str = "",
+        fields: str = "",
         limit: int = 500,
         metadata_only: bool = False,
         kept: Callable[[Object], Object] = lambda found: found,
@@ -142,6 +143,7 @@ class KubernetesApi:
 
         Args:
             labels: a label selector; empty for all.
+            fields: a field selector; empty for all.
             limit: objects in one page.
             metadata_only: spec and status stay where they are.
             kept: what is kept of an object; the memory of all pages together is what this makes of it.
@@ -154,6 +156,7 @@ class KubernetesApi:
         for _ in range(_LISTS):
             items: list[Object] = []
             query = [("limit", str(limit))] + ([("labelSelector", labels)] if labels else [])
+            query += [("fieldSelector", fields)] if fields else []
             try:
                 while True:
                     page = self._request("GET", kind, namespace, query=query, accept=accept, expires=True)
