@@ -206,20 +206,21 @@ class _Judging:
         except ValueError as error:
             return str(error)
         fault = counts.fault_of("candidate", found.candidate) or counts.fault_of("champion", found.champion)
-        if fault is not None or self.state.rules == 1:
+        # offline rows may be corrected, and fewer vectors differ from them then
+        if fault is not None or self.state.rules == 1 or self.check.metric == "featureSkew":
             return fault
         return counts.backwards(memory.comparison.seen, found)
 
     def _rates(self, memory: Memory) -> tuple[Memory, Verdict, bool]:
         check, now = self.check, self._counts()
-        comparable = check.metric != "featureSkew"
-        if comparable and (check.relative_to_champion or self.state.rules > 1):
+        if check.metric == "featureSkew":
+            return self._skew(memory)
+        if check.relative_to_champion or self.state.rules > 1:
             memory = replace(memory, comparison=checks.compare(check, memory.comparison, now))
         if check.relative_to_champion:
             return *self._relative(memory, now), False
-        if not comparable or self.state.rules == 1:
-            verdict = checks.judge_rate(check, now.candidate, self.alpha)
-            return memory, checks.with_inputs(verdict, self._arms[0].skew_by_input), False
+        if self.state.rules == 1:
+            return memory, checks.judge_rate(check, now.candidate, self.alpha), False
         # what was answered while all versions failed says nothing of a version, then or later
         new = now - memory.last
         memory = replace(memory, last=now, excused=memory.excused + new if self.outage else memory.excused)
@@ -228,6 +229,23 @@ class _Judging:
         alone = self.outage and checks.harms(memory.comparison, self.alpha)
         verdict = checks.judge_rate(check, now.candidate if alone else judged.candidate, self.alpha)
         excused = checks.shared_fault(check, verdict, judged.champion, memory.comparison, outage=self.outage)
+        return memory, excused, excused is not verdict
+
+    def _skew(self, memory: Memory) -> tuple[Memory, Verdict, bool]:
+        """Vectors that differ; versions read one online store, so that a stale one is no fault of the candidate's."""
+        check, champion, arms = self.check, self.state.champion, self.evidence.arms
+        ours = arms.get(self.version, _NO_ARM)
+        others = (champion,) if self.version != champion else self.state.release.candidates
+        theirs = [counts.of_arm(check, arms.get(version, _NO_ARM), None) for version in others]
+        now = ArmCounts(counts.of_arm(check, ours, None), functools.reduce(operator.add, theirs))
+        verdict = checks.judge_rate(check, now.candidate, self.alpha)
+        verdict = checks.with_inputs(verdict, ours.skew_by_input)
+        if self.state.rules == 1 or not now.champion.n:
+            return memory, verdict, False
+        if counts.backwards(memory.comparison.seen, now) is not None:
+            memory = Memory()
+        memory = replace(memory, comparison=checks.compare(check, memory.comparison, now))
+        excused = checks.shared_fault(check, verdict, now.champion, memory.comparison)
         return memory, excused, excused is not verdict
 
     def _relative(self, memory: Memory, now: ArmCounts) -> tuple[Memory, Verdict]:

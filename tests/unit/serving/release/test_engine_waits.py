@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -247,3 +248,83 @@ def test_a_winner_that_waits_for_the_stated_time_is_no_lack_of_progress():
     decisions = [told.look(24 * day, won) for day in range(1, 7)]
     assert [decision.alert for decision in decisions] == [None] * 6
     assert told.look(24 * 7, won).action == "promote"
+
+
+STAYS = {"type": "canary", "steps": [{"weight": 50, "minSamples": 100_000}]}
+
+
+def compared(checked, mismatched, **more):
+    return arm(100, skew_checked=checked, skew_mismatched=mismatched, **more)
+
+
+def test_an_online_store_that_is_stale_for_all_versions_is_no_candidates_fault():
+    """Verify that a release holds, and a person is told, where the champion's vectors differ as much; and that a
+    candidate whose vectors differ far more goes back all the same."""
+    told = Told(STAYS, [SKEW])
+    for k in range(1, 10):
+        decision = told.look(k, {"12": compared(50 * k, 10 * k), "13": compared(50 * k, 10 * k)})
+        assert decision.action == "hold"
+    assert "both versions fail it alike" in decision.reason
+    told = Told(STAYS, [SKEW])
+    decision = told.look(1, {"12": compared(100, 10), "13": compared(100, 80, skew_by_input={"sales": 80})})
+    assert (decision.action, decision.check) == ("roll_back", "skew")
+    assert "most often sales (80)" in decision.reason
+    told = Told(STAYS, [SKEW])
+    assert told.look(1, {"12": compared(100, 0), "13": compared(100, 20)}).action == "roll_back"
+
+
+def test_a_bandits_versions_are_not_taken_out_for_a_store_that_is_stale():
+    told = Told(BANDIT, [SKEW, REWARD], ("13", "14"))
+    for k in range(1, 6):
+        arms = {v: compared(50 * k, 10 * k, bought=20 * k) for v in ("12", "13", "14")}
+        assert told.look(k / 100, arms).action == "hold"
+    arms = {v: compared(500, 100, bought=100) for v in ("13", "14")} | {"12": compared(500, 300, bought=100)}
+    decision = told.look(0.1, arms)
+    assert decision.action == "drop" and "12" not in decision.weights
+
+
+def test_offline_rows_that_are_corrected_are_evidence():
+    """Verify that fewer vectors that differ are no fault, and are bet on anew."""
+    told = Told(STAYS, [SKEW])
+    told.look(1, {"12": compared(100, 10), "13": compared(100, 10)})
+    decision = told.look(2, {"12": compared(120, 0), "13": compared(120, 0)})
+    verdict = next(v for v in decision.verdicts if v.check == "skew")
+    assert verdict.outcome == "INCONCLUSIVE" and " 0 of 120 " in verdict.reason
+    decision = told.look(3, {"12": compared(140, 0), "13": compared(220, 90)})
+    assert (decision.action, decision.check) == ("roll_back", "skew")
+
+
+def test_what_is_not_known_of_a_version_holds_that_one_alone():
+    """Verify that a metric of which too little is known is inconclusive with its reason, that the others of its source
+    are judged, and that a failure counts whatever else is not known."""
+    told = Told(CANARY, [SKEW, {**BOUNDED, "source": "prometheus"}])
+    unknown = {"featureSkew": "no bundle of it"}
+    decision = told.look(1, {"12": compared(900, 0), "13": arm(900, skew_checked=900, silent=unknown)})
+    assert decision.action == "hold" and decision.alert is None
+    verdicts = {v.check: v for v in decision.verdicts}
+    assert (verdicts["skew"].outcome, verdicts["skew"].reason) == (
+        "INCONCLUSIVE",
+        "source predictions: no bundle of it",
+    )
+    assert verdicts["errors"].outcome == "PASS"
+    late = {"12": compared(900, 0), "13": compared(900, 800, silent=unknown)}
+    assert told.look(2, late).action == "roll_back"
+
+
+def test_an_experiment_whose_winner_is_not_known_well_enough_has_not_ended():
+    """Verify that the planned end waits for the features of a version that was shown to be better."""
+    told = Told(EXPERIMENT, [SKEW, REWARD])
+    told.look(0.1, {"12": arm(0, bought=0), "13": arm(0, bought=0)})
+    unknown = {"featureSkew": "rows are late"}
+    arms = {
+        "12": compared(900, 0, bought=500),
+        "13": compared(900, 0, bought=900, silent=unknown),
+    }
+    for version in arms:
+        arms[version] = replace(
+            arms[version], outcomes=arm(10_000, bought=500 + 400 * (version == "13")).outcomes
+        )
+    decision = told.look(24 * 60, arms)
+    assert decision.action == "hold"
+    assert decision.alert == "the planned time is over and skew cannot be judged"
+    assert "rows are late" in decision.reason
