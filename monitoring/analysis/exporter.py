@@ -1,4 +1,4 @@
-"""The newest analyses as metrics, read from their files whenever somebody scrapes.
+"""The newest analyses as metrics, and when features were last materialized, read from their files at each scrape.
 
 What is unknown has no series: a zero would be a claim. A file that is damaged costs its workload's series and nobody
 else's, and shows by `windlass_analysis_last_success_timestamp_seconds` that stands still or is gone.
@@ -19,6 +19,7 @@ from monitoring.analysis import store
 from monitoring.verdict import Verdict
 from windlass import metrics_page
 from windlass.errors import WindlassError
+from windlass.features import filling
 from windlass.settings import Settings
 
 WORST_SLICES = 10
@@ -47,6 +48,8 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "windlass_label_age_seconds": ("Time since the newest label at the end of the window", ("model",)),
     "windlass_slice_loss": ("Loss of the worst slices", ("model", "version", "slice")),
     "windlass_skew_mismatch_ratio": ("Share of served vectors that differ", ("model", "version")),
+    "windlass_features_materialized_timestamp_seconds": ("When the online store was last filled", ("model",)),
+    "windlass_features_stale_after_seconds": ("For how long that is good", ("model",)),
     "windlass_slo_budget_remaining_ratio": ("Share of the error budget that is left", ("model", "slo")),
 }
 """Every metric, what it says and its labels."""
@@ -66,6 +69,9 @@ class AnalysisCollector(Collector):
         for workload in store.workloads(self._settings):
             # a file that is damaged at its end must not leave half of what it says beside a fresh success
             for name, labels, value in _readable(self._settings, workload):
+                families[name].add_metric(labels, value)
+        for workload in filling.workloads(self._settings):
+            for name, labels, value in _filled(self._settings, workload):
                 families[name].add_metric(labels, value)
         yield from families.values()
 
@@ -92,6 +98,20 @@ def _readable(settings: Settings, workload: str) -> list[Series]:
             _model(put, workload, found)
     except (WindlassError, OSError, KeyError, TypeError, AttributeError):
         return []
+    return series
+
+
+def _filled(settings: Settings, workload: str) -> list[Series]:
+    """When the features of a workload were materialized; nothing where the note of it cannot be read."""
+    try:
+        found = filling.newest(settings, workload)
+    except WindlassError:
+        return []
+    if found is None:
+        return []
+    series: list[Series] = [("windlass_features_materialized_timestamp_seconds", (workload,), found.ended)]
+    if found.stale_after is not None:
+        series.append(("windlass_features_stale_after_seconds", (workload,), found.stale_after))
     return series
 
 

@@ -23,6 +23,8 @@ _FIRST = "70m"
 #: What has to be judged sooner or later of every model. Not skew, which a model without online features never has, nor
 #: volume, which knows nothing for its first weeks.
 _JUDGED = "featureDrift|predictionDrift|labelDrift|dataQuality|performanceDecay"
+#: Who schedules a run says how long it is good for.
+_STALE_AFTER = "windlass_features_stale_after_seconds"
 #: A verdict holds for an hour, until the next analysis: so often a week is looked at, and not at each scrape of it.
 _STEP = "1h"
 
@@ -129,6 +131,19 @@ def _data(objectives: Objectives) -> tuple[Alert, ...]:
             f"{VERSION}: it is served other feature values than it would be trained on",
             "Logged online vectors differ from their point-in-time recomputation beyond the tolerated share. Next: "
             "`windlass features check {{ $labels.model }}`.",
+        ),
+        Alert(
+            "WindlassFeaturesStale",
+            # too old; or shown today and no longer
+            "time() - max by (namespace, model) (windlass_features_materialized_timestamp_seconds) "
+            f"> max by (namespace, model) ({_STALE_AFTER})\n"
+            f"or max by (namespace, model) (max_over_time({_STALE_AFTER}[1d])) "
+            f"unless on (namespace, model) {_STALE_AFTER}",
+            "15m",
+            "ticket",
+            MODEL + ": its online features are no longer kept fresh",
+            "No run has filled the online store for as long as its last one is good. It is served what was known then, "
+            "and what outlives its time to live is missing. Next: `windlass features materialize {{ $labels.model }}`.",
         ),
         Alert(
             "WindlassDataStale",

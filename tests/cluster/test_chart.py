@@ -175,7 +175,7 @@ def test_every_pod_is_bounded_and_may_do_little(name: str) -> None:
         assert spec["automountServiceAccountToken"] is (called in talks), called
         assert spec["serviceAccountName"] != "default"
         assert spec["securityContext"]["runAsUser"] > 0
-        for container in spec["containers"]:
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
             assert {"cpu", "memory"} <= set(container["resources"]["requests"]), called
             assert "memory" in container["resources"]["limits"], called
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -249,6 +249,37 @@ def test_the_metrics_of_the_analyses_are_served() -> None:
     arguments = _parser().parse_args(container["args"])
     assert (arguments.serve, arguments.address) == (container["ports"][0]["containerPort"], "0.0.0.0")  # noqa: S104
     assert spec["volumes"][0]["persistentVolumeClaim"]["readOnly"] is True
+
+
+def test_features_are_kept_fresh_where_skew_is_looked_for() -> None:
+    """Verify that rows are written into the collector's home, one run at a time, and the online store of all is filled."""
+    text = render(EVERYTHING)
+    found, started = documents(text), pods(text)
+    crons = {k.name: d for k, d in found.items() if k.kind == "CronJob" and "-materialize-" in k.name}
+    assert set(crons) == {"windlass-materialize-flights", "windlass-materialize-payments"}
+    (collector,) = started["windlass-collector"]["spec"]["containers"]
+    (home,) = (v for v in started["windlass-collector"]["spec"]["volumes"] if v["name"] == "home")
+    (server,) = (
+        e for e in started["windlass-features"]["spec"]["containers"][0]["env"] if "REDIS" in e["name"]
+    )
+    for name, cron in crons.items():
+        job, pod = cron["spec"]["jobTemplate"]["spec"], started[name]["spec"]
+        assert cron["spec"]["concurrencyPolicy"] == "Forbid" and pod["restartPolicy"] == "Never"
+        assert job["activeDeadlineSeconds"] < 3600 and home in pod["volumes"]
+        assert pod["priorityClassName"] == "windlass-batch"
+        # a volume that one node at a time may mount
+        (term,) = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        chosen = term["labelSelector"]["matchLabels"].items()
+        assert chosen <= started["windlass-collector"]["metadata"]["labels"].items()
+        for container in (*pod["initContainers"], *pod["containers"]):
+            assert server in container["env"] and collector["env"][0] in container["env"]
+            assert collector["volumeMounts"][0] in container["volumeMounts"]
+
+
+def test_with_a_volume_for_many_nodes_features_are_computed_on_any() -> None:
+    """Verify that nothing binds the jobs to the collector's node then."""
+    spec = pods(render(EVERYTHING, settings=["collector.volume.accessMode=ReadWriteMany"]))
+    assert "affinity" not in spec["windlass-materialize-flights"]["spec"]
 
 
 def test_every_service_and_policy_selects_pods_that_there_are() -> None:

@@ -57,6 +57,8 @@ def test_lint_finds_nothing(name: str) -> None:
         pytest.param("operator.image.digest=abc", "'abc' does not match pattern", id="no-digest"),
         pytest.param("mlflow.url=mlflow:5000", "'mlflow:5000' does not match pattern", id="no-address"),
         pytest.param("analysis.workloads[0].name=flights", "missing property 'schedule'", id="missing"),
+        pytest.param("features.workloads[0].name=flights", "missing properties", id="missing-of-features"),
+        pytest.param("features.workloads[0].until=April", "'April' does not match pattern", id="no-time"),
         pytest.param("models.verifyKey=secret", "does not match pattern", id="no-public-key"),
     ],
 )
@@ -87,6 +89,15 @@ def test_a_value_that_cannot_be_meant_is_refused(setting: str, said: str) -> Non
             ["featureServer.enabled=true", "redis.enabled=true"],
             "needs featureServer.registry",
             id="no-registry",
+        ),
+        pytest.param(
+            [
+                "features.workloads[0].name=a",
+                "features.workloads[0].schedule=@hourly",
+                "features.workloads[0].staleAfter=3h",
+            ],
+            "features.workloads needs an online store",
+            id="fresh-nowhere",
         ),
         pytest.param(["models.volume.name="], "nobody says where bundles lie", id="no-storage"),
     ],

@@ -51,6 +51,7 @@ MAY = {
     "windlass-test": TEST,
     "windlass-collector": NOTHING,
     "windlass-analysis": NOTHING,
+    "windlass-materialize": NOTHING,
     "windlass-analysis-metrics": NOTHING,
     "windlass-mlflow": NOTHING,
     "windlass-redis": NOTHING,

@@ -148,6 +148,18 @@ spec:
 {{ .Values.collector.volume.existingClaim | default (printf "%s-monitoring-home" (include "windlass.fullname" .)) }}
 {{- end -}}
 
+{{/* Affinity of a job that mounts that store: the collector's node, where one node at a time may. */}}
+{{- define "windlass.besideCollector" -}}
+{{- if and .Values.collector.enabled (eq .Values.collector.volume.accessMode "ReadWriteOnce") }}
+podAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels:
+          {{- include "windlass.selector" (dict "root" . "name" "collector") | nindent 10 }}
+{{- end }}
+{{- end -}}
+
 {{- define "windlass.mlflow" -}}
 {{- if .Values.mlflow.enabled -}}
 http://{{ include "windlass.fullname" . }}-mlflow:5000

@@ -71,6 +71,11 @@
 {{- include "windlass.egress.data" . }}
 {{- end }}
 
+{{- define "windlass.materialize.egress" }}
+{{- include "windlass.egress.onlineStore" . }}
+{{- include "windlass.egress.data" . }}
+{{- end }}
+
 {{- define "windlass.retrain.ingress" }}
 # Alertmanager sends, Prometheus scrapes; who sends events is among the callers; a pipeline's last task tells its end
 - from:

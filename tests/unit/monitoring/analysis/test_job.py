@@ -292,6 +292,25 @@ def test_an_alert_goes_on_while_nobody_can_tell(home: Settings) -> None:
     assert [(labels["kind"], value) for labels, value in found["windlass_drift_alarm"]] == [("feature", 1.0)]
 
 
+def test_when_features_were_materialized_is_shown(tmp_path: Path) -> None:
+    """Verify that the note of a run shows with its bound, and that a damaged one costs its own workload alone."""
+    home = Settings(home=tmp_path, project=tmp_path)
+    home.materialized_dir.mkdir(parents=True)
+    note = {"ended": 1000.5, "since": 0.0, "until": 500.0, "rows": {"a": 3}, "stale_after": 10800.0}
+    for name, content in (
+        ("flights", note),
+        ("payments", {**note, "stale_after": None}),
+        ("broken", {**note, "rows": 3}),
+    ):
+        (home.materialized_dir / f"{name}.json").write_text(json.dumps(content))
+    found = scraped(home)
+    assert found["windlass_features_materialized_timestamp_seconds"] == [
+        ({"model": "flights"}, 1000.5),
+        ({"model": "payments"}, 1000.5),
+    ]
+    assert found["windlass_features_stale_after_seconds"] == [({"model": "flights"}, 10800.0)]
+
+
 def test_no_home_no_series(tmp_path: Path) -> None:
     found = scraped(Settings(home=tmp_path, project=tmp_path))
     assert set(found) == set(FAMILIES)

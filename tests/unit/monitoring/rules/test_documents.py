@@ -26,6 +26,7 @@ OTHERS = {
     "WindlassLabelDrift",
     "WindlassEstimatedDecay",
     "WindlassDataStale",
+    "WindlassFeaturesStale",
     "WindlassVolumeAnomaly",
     "WindlassSkew",
     "WindlassLabelsMissing",
