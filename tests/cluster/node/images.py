@@ -127,6 +127,18 @@ def _build(name: str, dockerfile: Path, path: Path) -> None:
     for old in PLACE.glob(f"{name}-*.tar"):
         old.unlink()
     partial.rename(path)
+    _tidy()
+
+
+def _tidy() -> None:
+    """Take out of the storage what the build left behind: layers of the former image, and of builds that were killed.
+
+    For who builds alone; what today's images are made of stays, so that the next build finds it.
+    """
+    for command in (["rm", "--all"], ["rmi", "--prune"]):  # an image that a container holds cannot go
+        done = _run([*_command(), *command], check=False)
+        if done.returncode:  # the image is made all the same
+            print(f"the storage of images keeps what it had: {done.stderr.strip()}", file=sys.stderr)
 
 
 @contextmanager
