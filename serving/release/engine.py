@@ -33,6 +33,7 @@ def next_step(state: ReleaseState, evidence: Evidence, now: datetime) -> Decisio
     if state.phase == "Pending":
         return strategy.begin(replace(state, phase="Progressing", started_at=now), now)
     seen = look(state, evidence, now)
+    seen = replace(seen, verdicts=(*seen.verdicts, *_down(seen)))
     failed = _failed(seen, "guardrail")
     if failed:
         return _reject(seen, failed)
@@ -123,7 +124,22 @@ def refused(state: ReleaseState, reason: str, failures: int, now: datetime) -> D
     return Decision("abort", said, now, gone, BACKEND, (verdict,), alert=said)
 
 
+#: The built-in check that a candidate with traffic has a server that answers.
+SERVERS = "servers"
+
+
 # --- rules that hold for every strategy
+
+
+def _down(seen: Look) -> list[Verdict]:
+    """A candidate whose servers are all down fails every caller that it is given, whoever counts them."""
+    rule = "a candidate with traffic has a server that answers"
+    found = []
+    for version in seen.state.candidates:
+        arm = seen.evidence.arms.get(version)
+        if arm is not None and arm.down and seen.state.weights.get(version):
+            found.append(Verdict(SERVERS, "guardrail", "FAIL", 0, rule, arm.down, version=version))
+    return found
 
 
 def _failed(seen: Look, kind: str) -> list[Verdict]:

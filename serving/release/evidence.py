@@ -32,6 +32,7 @@ class ArmEvidence:
         periods: check -> the same sums by period of exposure, oldest first, for the novelty check.
         contexts: check -> value of the bandit's context header -> sums over the finished requests.
         silent: metric -> why too little is known of this version to be relied on; other metrics of its source may be.
+        down: since when and why none of its servers answers; empty where one does, or nobody looks.
     """
 
     requests: int = 0
@@ -45,6 +46,7 @@ class ArmEvidence:
     periods: Mapping[str, tuple[Moments, ...]] = field(default_factory=dict)
     contexts: Mapping[str, Mapping[str, Moments]] = field(default_factory=dict)
     silent: Mapping[str, str] = field(default_factory=dict)
+    down: str = ""
 
 
 @dataclass(frozen=True)

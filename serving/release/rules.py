@@ -59,7 +59,7 @@ def _problem(path: str, value: object, remedy: str) -> Problem:
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 #: Names of checks that the engine adds itself, and a key of its own.
-RESERVED = ("requests", "sampleRatio", "novelty", "smoke", "backend")
+RESERVED = ("requests", "sampleRatio", "novelty", "smoke", "servers", "backend")
 
 
 def _names(release: Release) -> Found:

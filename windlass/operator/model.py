@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from serving.release.backend import UnconfirmedError
 from serving.release.cluster.store import OvertakenError
@@ -25,6 +26,7 @@ from windlass.operator.beginning import SERVERS_S, Beginning
 from windlass.operator.ending import Ending
 from windlass.operator.fenced_api import DeposedError
 from windlass.operator.journalled import Journalled
+from windlass.operator.outages import Outages
 from windlass.operator.place import Place
 from windlass.operator.seen import Seen
 from windlass.operator.status import View
@@ -58,6 +60,7 @@ class ModelReleases:
         self._trouble: dict[str, str] = {}
         self._next_servers = 0.0
         self._missing: str | None = None
+        self._outages = Outages(place.servers, model, time.monotonic)
         self._unconfirmed = False
         self._command_waits: str | None = None
 
@@ -197,6 +200,7 @@ class ModelReleases:
         in_force: bool | None
         try:
             evidence = self._watching.evidence(live, self._work.place.clock.now())
+            evidence = replace(evidence, arms=self._outages.told(evidence.arms, self._missing))
             decision = controller.observe(self._work.model, evidence)
             self._work.last[live.release.name] = decision
             refused = decision.check == "backend" and controller.live(self._work.model) is not None
@@ -244,6 +248,10 @@ class ModelReleases:
             self._missing = str(error)
         else:
             self._missing = None if waits is None else waits.reason
+        if self._missing is None:
+            self._outages.forget()
+        elif live.release.backend == "gateway":
+            self._outages.look(live.candidates)
         self._next_servers = _next_servers() if self._missing is None else now + MISSING_EVERY_S
         return self._missing
 
@@ -257,6 +265,7 @@ class ModelReleases:
         )
 
     def _watch_no_more(self) -> None:
+        self._outages.forget()
         if self._watching is not None:
             self._watching.close()
             self._watching = None

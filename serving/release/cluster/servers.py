@@ -97,6 +97,23 @@ class Servers:
             return Readiness(False, f"InferenceService {self._name(model, version)} is being deleted")
         return self._readiness(live, model, version)
 
+    def answering(self, model: str, version: str) -> bool | None:
+        """Whether any pod of the version is ready; None where none is wanted, as of one that is scaled to zero.
+
+        KServe calls a version not ready where one of two pods is missing: that is no outage.
+
+        Raises:
+            UsageError, UnreachableError: see `ensure`.
+        """
+        if self._options.of(model).mode == "Serverless":
+            return None
+        workload = self._api.get(DEPLOYMENT, self._namespace, naming.predictor(model, version))
+        if workload is None:
+            return False
+        if workload.get("spec", {}).get("replicas", 1) == 0:
+            return None
+        return bool(workload.get("status", {}).get("readyReplicas"))
+
     def retire(self, model: str, version: str) -> None:
         """Take the version's servers away; fine where there are none.
 

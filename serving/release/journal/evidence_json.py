@@ -83,6 +83,8 @@ def _arm(arm: ArmEvidence) -> dict[str, Any]:
         }
     if arm.silent:
         plain["silent"] = dict(arm.silent)
+    if arm.down:
+        plain["down"] = arm.down
     return plain
 
 
@@ -107,6 +109,7 @@ def _read_arm(plain: Mapping[str, Any]) -> ArmEvidence:
             for name, cells in plain.get("contexts", {}).items()
         },
         silent=dict(plain.get("silent", {})),
+        down=plain.get("down", ""),
     )
 
 

@@ -81,12 +81,13 @@ class Routers(Backends):
 
 
 class Running(Servers):
-    """Servers that answer at once, but those that are named in `starting`."""
+    """Servers that answer at once, but those that are named in `starting`, and in `down`, where none is left."""
 
     def __init__(self, api: FencedApi) -> None:
         super().__init__(api, "team", OPTIONS)
         self.made: set[str] = set()
         self.starting: set[str] = set()
+        self.down: set[str] = set()
         self._made_for: dict[str, str | None] = {}
 
     def ensure(self, model: str, version: str, *, made_for: str | None = None) -> Readiness:
@@ -94,7 +95,10 @@ class Running(Servers):
         if version not in self.made:
             self._made_for[version] = made_for
         self.made.add(version)
-        return Readiness(None, "no pods yet") if version in self.starting else Readiness(True, "")
+        return Readiness(None, "no pods yet") if version in self.starting | self.down else Readiness(True, "")
+
+    def answering(self, model: str, version: str) -> bool | None:
+        return version not in self.down
 
     def standing(self, model: str, version: str) -> Readiness:
         return self.ensure(model, version)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from serving.release.cluster import naming
 from serving.release.cluster.kinds import HTTP_ROUTE, RELEASE
 from tests.unit.operator.model_stage import KEY, SETTINGS, Stage
 from windlass.errors import WindlassError
+from windlass.operator import model
 from windlass.operator.marks import FINALIZER
 from windlass.operator.model import CONFIRM_EVERY_S
 from windlass.operator.releases import Releases
@@ -390,6 +393,45 @@ def test_a_rollback_waits_for_nobodys_word_on_what_it_takes_back() -> None:
     assert stage.phase("flights-13") == "RolledBack" and stage.registry.champion == "12"
     assert stage.release("flights-13")["status"]["handledCommand"] == "rollback"
     assert not {"CommandIgnored", "CommandRefused"} & set(stage.events())
+
+
+def test_a_candidate_without_a_server_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that it is after two minutes, that one which is only short of pods is not, and what is said of it."""
+    now = [1000.0]
+    monkeypatch.setattr(model, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.servers.starting = {"13"}  # it lacks a pod and has another
+    for _ in range(30):
+        now[0] += 10.0
+        stage.model.turn()
+    assert stage.router().weights == {"12": 90, "13": 10}
+    stage.servers.down = {"13"}
+    for _ in range(12):
+        now[0] += 10.0
+        stage.model.turn()
+        assert stage.router().weights == {"12": 90, "13": 10}
+    now[0] += 10.0
+    stage.model.turn()
+    assert stage.router().weights == {"12": 100}
+    assert stage.phase("flights-13") == "RolledBack"
+    assert "none of its servers has answered for 120 s" in stage.release("flights-13")["status"]["message"]
+
+
+def test_a_server_that_comes_back_in_time_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify that the time counts from the newest outage, and that the champion is not judged."""
+    now = [1000.0]
+    monkeypatch.setattr(model, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    for down in ({"13"}, set(), {"13"}, {"12"}, {"12"}):
+        stage.servers.starting, stage.servers.down = {"12"}, down
+        for _ in range(11):
+            now[0] += 10.0
+            stage.model.turn()
+    assert stage.router().weights == {"12": 90, "13": 10}
 
 
 def test_a_command_that_was_carried_out_and_comes_again_is_ignored() -> None:

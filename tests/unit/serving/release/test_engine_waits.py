@@ -10,6 +10,7 @@ import pytest
 from serving.release import spec, state
 from serving.release.engine import next_step, obey
 from serving.release.evidence import ArmEvidence, Evidence, Smoke
+from serving.release.journal import evidence_json
 from serving.release.statistics.histogram import Histogram
 from serving.release.statistics.moments import Moments
 
@@ -328,3 +329,35 @@ def test_an_experiment_whose_winner_is_not_known_well_enough_has_not_ended():
     assert decision.action == "hold"
     assert decision.alert == "the planned time is over and skew cannot be judged"
     assert "rows are late" in decision.reason
+
+
+DOWN = "none of its servers has answered for 120 s"
+
+
+def test_a_candidate_that_is_down_is_taken_back_however_little_was_counted():
+    """Verify that a source which says nothing of it keeps nobody from that, that the journal has it, and that a
+    champion which is down too is no reason to give the candidate anything."""
+    told = Told({"type": "canary", "steps": [{"weight": 10}, {"weight": 50}]}, [BOUNDED])
+    assert told.look(1, {"12": arm(900), "13": arm(100)}).action != "roll_back"
+    before = told.state
+    arms = {"12": arm(900, down=DOWN), "13": arm(100, down=DOWN)}
+    decision = told.look(1.1, arms, silent={"envoy": "late"})
+    assert (decision.action, decision.check) == ("roll_back", "servers") and DOWN in decision.reason
+    assert told.state.weights == {"12": 100}
+    plain = evidence_json.to_json(decision.evidence, {})
+    again = next_step(before, evidence_json.from_json(plain, {}), decision.at)
+    assert again == decision
+
+
+def test_of_several_candidates_the_one_that_is_down_goes():
+    """Verify that the others stay, and that one without traffic is not judged by its servers."""
+    bandit = {"type": "bandit", "policy": "thompson", "maxDuration": "7d", "update": "1h"}
+    told = Told(bandit, [BOUNDED, REWARD], candidates=("13", "14"))
+    arms = {version: arm(500, bought=100) for version in ("12", "13", "14")}
+    decision = told.look(1, {**arms, "14": arm(500, bought=100, down=DOWN)})
+    assert (decision.action, decision.check) == ("drop", "servers")
+    assert "14" not in told.state.candidates and "13" in told.state.candidates
+    shadow = Told(
+        {"type": "shadow", "percent": 50, "minSamples": 1000}, [{**BOUNDED, "source": "predictions"}]
+    )
+    assert shadow.look(1, {"12": arm(500), "13": arm(500, down=DOWN)}).action == "hold"

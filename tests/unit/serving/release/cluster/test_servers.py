@@ -244,3 +244,24 @@ def test_servers_that_are_gone_are_made_to_go_back_to(server: KubernetesServer, 
     servers = Servers(api, "prod", options)
     assert servers.standing("flights", "12").ready is None
     assert servers.known("flights") == ("12",)
+
+
+@pytest.mark.parametrize(
+    ("workload", "answers"),
+    [
+        pytest.param({"spec": {"replicas": 2}, "status": {"readyReplicas": 1}}, True, id="one-of-two"),
+        pytest.param(
+            {"spec": {"replicas": 2}, "status": {"unavailableReplicas": 2}}, False, id="none-of-two"
+        ),
+        pytest.param({"spec": {"replicas": 0}}, None, id="none-is-wanted"),
+        pytest.param(None, False, id="no-deployment"),
+    ],
+)
+def test_whether_anything_of_a_version_answers(
+    server: KubernetesServer, api: KubernetesApi, workload: dict[str, Any] | None, answers: bool | None
+) -> None:
+    """Verify that one of two pods is an answer, which KServe calls not ready."""
+    servers = Servers(api, "prod", serving_options.parse({"storage": "s3://models/{model}/{version}"}))
+    if workload is not None:
+        server.put("/apis/apps/v1/namespaces/prod/deployments/flights-13-predictor", workload)
+    assert servers.answering("flights", "13") is answers
