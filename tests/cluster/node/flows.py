@@ -30,12 +30,14 @@ NAMED: Mapping[str, frozenset[str]] = {
     "redis": frozenset(),
     "training": frozenset({"registry", "redis"}),
     "analysis": frozenset({"Prometheus"}),
+    "features": frozenset({"redis"}),
     "stranger": frozenset(),
     "foreigner": frozenset({"API server", "Prometheus", "outside"}),
     "gateway": frozenset({"model server", "API server", "Prometheus", "outside"}),
     "Prometheus": frozenset({"model server", "operator", "collector", "trigger", "API server", "outside"}),
 }
-_ANALYSIS = "windlass-analysis-flights"
+#: Of each CronJob a Pod with its labels.
+_JOBS = {"analysis": "windlass-analysis-flights", "features": "windlass-materialize-flights"}
 _SERVERS = "serving.kserve.io/inferenceservice"
 _PROXIES = "gateway.envoyproxy.io/owning-gateway-name=windlass"
 _SETTLES_S = 60.0
@@ -81,7 +83,7 @@ class Flows:
         served: the InferenceService of a version that stays while it is asked.
 
     Callers that no part runs all the time are Pods of its own, with the labels that such a part has: `training`,
-    `analysis`. `stranger` is a Pod in the namespace that has no label, `foreigner` one in another namespace.
+    `analysis`, `features`. `stranger` is a Pod in the namespace without a label, `foreigner` one in another namespace.
     """
 
     def __init__(self, node: Node, served: str) -> None:
@@ -90,21 +92,21 @@ class Flows:
 
     def __enter__(self) -> Flows:
         job = yaml.safe_load((team.KIND / "train-flights.yaml").read_text())
-        cron = json.loads(self._get("-n", team.NAMESPACE, "get", f"cronjob/{_ANALYSIS}", "-o", "json"))
-        analysis = cron["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
-        training = job["spec"]["template"]["metadata"]["labels"]
+        labels: dict[str, dict[str, str]] = {
+            "stranger": {},
+            "training": job["spec"]["template"]["metadata"]["labels"],
+        }
+        for name, cron in _JOBS.items():
+            found = json.loads(self._get("-n", team.NAMESPACE, "get", f"cronjob/{cron}", "-o", "json"))
+            labels[name] = found["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
         platform.apply_objects(
             self._node,
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ELSEWHERE}},
-            _idle(team.NAMESPACE, "stranger", {}),
-            _idle(team.NAMESPACE, "training", training),
-            _idle(team.NAMESPACE, "analysis", analysis),
+            *(_idle(team.NAMESPACE, name, found) for name, found in labels.items()),
             _idle(ELSEWHERE, "foreigner", {}),
         )
-        for namespace, names in (
-            (team.NAMESPACE, ("stranger", "training", "analysis")),
-            (ELSEWHERE, ("foreigner",)),
-        ):
+        self._idle = tuple(labels)
+        for namespace, names in ((team.NAMESPACE, self._idle), (ELSEWHERE, ("foreigner",))):
             pods = [f"pod/{name}" for name in names]
             self._node.kubectl("-n", namespace, "wait", *pods, "--for=condition=Ready", "--timeout=120s")
         part = "app.kubernetes.io/component="
@@ -115,9 +117,7 @@ class Flows:
             "collector": self._one(team.NAMESPACE, f"{part}collector"),
             "registry": self._one(team.NAMESPACE, f"{part}mlflow"),
             "redis": self._one(team.NAMESPACE, f"{part}redis"),
-            "training": Caller(team.NAMESPACE, "training"),
-            "analysis": Caller(team.NAMESPACE, "analysis"),
-            "stranger": Caller(team.NAMESPACE, "stranger"),
+            **{name: Caller(team.NAMESPACE, name) for name in self._idle},
             "foreigner": Caller(ELSEWHERE, "foreigner"),
             "gateway": self._one(platform.GATEWAY_NAMESPACE, _PROXIES, "envoy"),
             "Prometheus": self._one("monitoring", "app=prometheus"),
@@ -143,8 +143,7 @@ class Flows:
     def __exit__(self, *error: object) -> None:
         self._outside.close()
         self._node.kubectl("delete", "namespace", ELSEWHERE, "--wait=false")
-        pods = ("pod", "stranger", "training", "analysis", "--grace-period=1")
-        self._node.kubectl("-n", team.NAMESPACE, "delete", *pods)
+        self._node.kubectl("-n", team.NAMESPACE, "delete", "pod", *self._idle, "--grace-period=1")
 
     @property
     def all(self) -> dict[str, frozenset[str]]:

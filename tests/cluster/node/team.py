@@ -168,6 +168,9 @@ def values(node: Node, **more: Any) -> Path:
         "monitoring": {"serviceMonitors": False, "rules": False, "interval": SCRAPED_EVERY},
         # nobody else's pods are on the node, and it has two cores
         "mlflow": {"resources": {"requests": {"cpu": "50m", "memory": "512Mi"}, "limits": {"memory": "4Gi"}}},
+        "features": {
+            "resources": {"requests": {"cpu": "50m", "memory": "512Mi"}, "limits": {"memory": "3Gi"}}
+        },
         **more,
     }
     file = node.folder / "values.yaml"
@@ -200,6 +203,23 @@ def train(node: Node, name: str, first: str, last: str) -> str:
     trains = job["spec"]["template"]["spec"]["initContainers"][0]
     trains["args"] = ["--from", first, "--to", last, "--trials", "2", "--run-id", name, "--json"]
     return _version(node, name, job)
+
+
+def begin_features(node: Node, name: str, workload: str) -> None:
+    """Start a Job as the chart's CronJob would, at its next time."""
+    cron = f"--from=cronjob/windlass-materialize-{workload}"
+    node.kubectl("-n", NAMESPACE, "create", "job", name, cron)
+
+
+def features(node: Node, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the two containers of such a Job said: of the offline rows, and of the online store."""
+    wait(lambda: _done(node, name), f"the Job {name} ends", 300)
+    said = (
+        node.kubectl("-n", NAMESPACE, "logs", f"job/{name}", "-c", container).stdout.strip().splitlines()[-1]
+        for container in ("build", "materialize")
+    )
+    built, filled = map(json.loads, said)
+    return built, filled
 
 
 def slow_version(node: Node, name: str, model: str, version: str) -> str:

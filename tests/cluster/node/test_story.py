@@ -87,14 +87,33 @@ def _told(node: Node, step: Steps) -> None:
         node.helm("test", "windlass", "--namespace", team.NAMESPACE, "--timeout", "5m")
     with step("two versions trained"):
         first = team.train(node, "train-one", "2013-01-01", "2013-02-20")
+        team.begin_features(node, "features-now", MODEL)
         good = team.train(node, "train-two", "2013-01-01", "2013-03-15")
         assert (first, good, champion(node)) == ("1", "2", "1")
+    with step("features are fresh"):
+        _features_are_kept_fresh(node)
     with team.Discovery(node):
         _a_good_version_is_promoted(node, step, values, good)
         _a_slow_version_is_rolled_back(node, step, good)
     _nothing_flows_but_what_a_policy_names(node, step, good)
     _a_canary_that_kserve_gives_no_traffic_ends_as_an_error(node, step)
     _nothing_is_left_but_what_the_page_says(node, step)
+
+
+def _features_are_kept_fresh(node: Node) -> None:
+    """By the chart's own job, beside the training: rows lie in the collector's volume, whose page says when."""
+    built, filled = team.features(node, "features-now")
+    assert min(built["rows"].values()) > 0 and filled["until"] == "2013-04-01T00:00:00+00:00"
+    rows = {
+        path.parent.name for path in (node.folder / "volumes").glob("*/features/offline/*/2013-03.parquet")
+    }
+    assert rows == set(filled["rows"]) and min(filled["rows"].values()) > 0
+    page = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8088/metrics').read().decode())"
+    collector = ("-n", team.NAMESPACE, "exec", "statefulset/windlass-collector", "--", "python3", "-c", page)
+    assert (
+        f'windlass_features_materialized_timestamp_seconds{{model="{MODEL}"}}'
+        in node.kubectl(*collector).stdout
+    )
 
 
 def _a_good_version_is_promoted(node: Node, step: Steps, values: Path, good: str) -> None:
