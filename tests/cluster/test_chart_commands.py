@@ -202,6 +202,7 @@ def test_the_feature_server_reads_the_redis_of_the_secret(containers: dict[str, 
         pass
 
 
+@pytest.mark.slow
 def test_features_are_kept_fresh_by_the_jobs_containers(containers: dict[str, Any], tmp_path: Path) -> None:
     """Verify that a run leaves offline rows in the collector's home, and in the online store what they say then, that
     the next one computes nothing anew and changes nothing, and that the collector shows when it was."""
@@ -269,7 +270,7 @@ def _served(
     (model.parent / bundles.MANIFEST).write_text(json.dumps({**document, "version": "1"}))
     reader = RedisReader(url, load_bundle(model.parent), budget_s=5.0)
     try:
-        rows = asked[list(workload.entities)].to_dict("records")
-        return np.array([reader.read(keys, at.timestamp()) for keys in rows])
+        rows = asked[list(workload.entities)].astype(str).to_dict("records")
+        return np.array([reader.read({str(k): v for k, v in keys.items()}, at.timestamp()) for keys in rows])
     finally:
         reader.close()

@@ -1,7 +1,7 @@
 """Feast's feature store: opening it, and training frames through it.
 
-Feast is imported by this module, `definitions`, `stream`, and `wal_store`, which Feast itself loads by name; each calls
-`feast_import.load` before.
+Feast is imported by this module, `definitions`, `stream`, and by `wal_store` and `registry_file`, which Feast itself
+loads by name; each calls `feast_import.load` before.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,7 +139,7 @@ def _spans(settings: Settings, view: str) -> list[tuple[datetime, datetime]]:
     return list(_opened(settings).get_feature_view(view).materialization_intervals)
 
 
-def _opened(settings: Settings) -> object:
+def _opened(settings: Settings) -> Any:
     """As `store.open_store`, whose lock a test may hold."""
     from feast import FeatureStore
 
