@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring.rules.watch import watching
 from serving.release.backend import UnreachableError
 from serving.release.cluster import naming
 from serving.release.cluster.api import KubernetesApi
@@ -365,18 +363,6 @@ def test_a_kind_that_is_not_there_is_told_at_once(
     said = refused("restore", file, "--cluster", "--kubeconfig", server.kubeconfig, capsys=capsys)
     assert "1 copperpots" in said and "knows no example.test/v1 CopperPot: nothing was written" in said
     assert objects(api, place) == {}
-
-
-@pytest.fixture(scope="module")
-def traffic() -> Traffic:
-    return Traffic()
-
-
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory, traffic: Traffic) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("prometheus")
-    with traffic.served() as page, watching(folder, {"windlass-serving": [page]}, groups=()) as watch:
-        yield watch.prometheus
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def test_a_stuck_model_costs_nobody_its_patience(
 
     def is_stuck() -> bool:
         refused[:] = [asked_by_header(server, "bare", [0.0, 1.0], 50)]
-        # until the run has taken too long it is the queue that is: 503 as well, for another reason
+        # before that it is the queue that is too long: 503 as well
         return "has not come back" in refused[0].text
 
     wait_until(is_stuck)

@@ -31,6 +31,18 @@ def champion() -> dict[str, Any]:
     }
 
 
+def at_ten_percent(server: KubernetesServer, backend: Asking) -> None:
+    """A canary whose first step was confirmed."""
+    server.put(SERVICE, champion())
+    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+
+
+def ask_for_half(backend: Asking) -> None:
+    """Tell the next step, which Knative has not done yet."""
+    with pytest.raises(UnconfirmedError):
+        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+
+
 class Knative:
     """The status that KServe and Knative write: a revision for each model, and traffic by the rules of both.
 
@@ -114,8 +126,7 @@ def test_a_new_version_starts_without_traffic(
     server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that after an aborted release the bad version gets nothing while the next one starts."""
-    server.put(SERVICE, champion())
-    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    at_ten_percent(server, backend)
     backend.set_traffic("flights", all_to("12"))
     server.asked.clear()
     backend.set_traffic("flights", Traffic({"12": 95, "14": 5}))
@@ -187,8 +198,7 @@ def test_a_second_try_gives_no_more_than_the_first(
     server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that a version which did not come up in time is waited for at every try, and never gets the share."""
-    server.put(SERVICE, champion())
-    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    at_ten_percent(server, backend)
     backend.set_traffic("flights", all_to("12"))
     knative.broken.add("14")
     for _ in range(3):
@@ -203,8 +213,7 @@ def test_a_promotion_that_overtakes_the_first_step_waits_as_well(
     server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that a person's promotion gives a version everything only once its revision is ready."""
-    server.put(SERVICE, champion())
-    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    at_ten_percent(server, backend)
     backend.set_traffic("flights", all_to("12"))
     knative.broken.add("14")
     for traffic in (Traffic({"12": 90, "14": 10}), all_to("14")):
@@ -220,11 +229,9 @@ def test_what_overtakes_an_unconfirmed_percentage_brings_back_what_was_confirmed
     server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that a step which nobody obeys ends at the last confirmed split."""
-    server.put(SERVICE, champion())
-    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    at_ten_percent(server, backend)
     server.controllers.clear()
-    with pytest.raises(UnconfirmedError):
-        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    ask_for_half(backend)
     with pytest.raises(RejectedError, match="put back"):
         backend.set_traffic("flights", Traffic({"12": 80, "13": 20}))
     assert server.objects[SERVICE]["spec"]["predictor"]["canaryTrafficPercent"] == 10
@@ -234,8 +241,7 @@ def test_a_way_back_that_is_late_stays_told(
     server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that a rollback which Knative does not do in time is not undone."""
-    server.put(SERVICE, champion())
-    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    at_ten_percent(server, backend)
     server.controllers.clear()
     with pytest.raises(RejectedError, match=r"\(waited 5 s\); it stays told"):
         backend.set_traffic("flights", all_to("12"))
@@ -251,11 +257,9 @@ def test_a_percentage_that_nobody_confirmed_is_not_put_back(
     slept: list[float],
 ) -> None:
     """Verify that after a restart a percentage which Knative does not do is not said to be what was before."""
-    server.put(SERVICE, champion())
-    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    at_ten_percent(server, backend)
     server.controllers.clear()
-    with pytest.raises(UnconfirmedError):
-        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    ask_for_half(backend)
     second = Asking(KnativeBackend(api, "prod", predictor, patience=patience), slept)
     with pytest.raises(RejectedError, match="what was before is not known, so it stays told"):
         second.set_traffic("flights", Traffic({"12": 50, "13": 50}))
@@ -265,11 +269,9 @@ def test_what_could_not_be_put_back_is_put_back_at_the_next_call(
     server: KubernetesServer, knative: Knative, backend: Asking, slept: list[float]
 ) -> None:
     """Verify that an outage at the end of the time does not begin it anew."""
-    server.put(SERVICE, champion())
-    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    at_ten_percent(server, backend)
     server.controllers.clear()
-    with pytest.raises(UnconfirmedError):
-        backend.backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
+    ask_for_half(backend)
     slept.append(60.0)
     down = Scripted(503, b'{"message": "down"}')
 
@@ -290,8 +292,7 @@ def test_a_percentage_that_nobody_obeys_is_caught(
     server: KubernetesServer, knative: Knative, backend: Asking
 ) -> None:
     """Verify that what Knative says counts, and that the percentage is put back."""
-    server.put(SERVICE, champion())
-    backend.set_traffic("flights", Traffic({"12": 90, "13": 10}))
+    at_ten_percent(server, backend)
     server.controllers.clear()
     with pytest.raises(RejectedError, match=r"Knative says \{'13': 10, '12': 90\}, not .*put back"):
         backend.set_traffic("flights", Traffic({"12": 50, "13": 50}))
