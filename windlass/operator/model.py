@@ -21,7 +21,7 @@ from serving.release.journal.store import Entry, Record
 from serving.release.people import events as journal_events
 from serving.release.state import ReleaseState
 from windlass.errors import WindlassError
-from windlass.operator import obeying
+from windlass.operator import obeying, unreadable
 from windlass.operator.beginning import SERVERS_S, Beginning
 from windlass.operator.ending import Ending
 from windlass.operator.fenced_api import DeposedError
@@ -101,7 +101,13 @@ class ModelReleases:
         todo = self._work.left()
         if not todo and not unfinished and self._controller is None:
             return None
-        controller = self._opened()
+        try:
+            controller = self._opened()
+        except Exception as error:
+            if not unreadable.is_unreadable(error):
+                raise
+            self._controller = None
+            raise unreadable.stand_in(self._work, error) from error
         disobeyed = self._obey(controller, todo)
         live = controller.live(self._work.model)
         if live is not None:
@@ -192,13 +198,12 @@ class ModelReleases:
             return
         if seen.deleting:
             return  # it is let go
-        if self._watching is None or self._watching.release != live.release:
-            self._watch_no_more()
-            self._watching = Watching(self._work.place, live, self._work.chosen)
-        assert self._watching is not None  # noqa: S101 - just made
         trouble, awaited, self._unconfirmed = None, self._unconfirmed, False
         in_force: bool | None
         try:
+            if self._watching is None or self._watching.release != live.release:
+                self._watch_no_more()
+                self._watching = Watching(self._work.place, live, self._work.chosen)
             evidence = self._watching.evidence(live, self._work.place.clock.now())
             evidence = replace(evidence, arms=self._outages.told(evidence.arms, self._missing))
             decision = controller.observe(self._work.model, evidence)

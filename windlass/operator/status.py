@@ -95,6 +95,17 @@ def of(seen: Seen, view: View, now: datetime) -> Status:
     return found
 
 
+def degraded(before: Mapping[str, Any], reason: str, message: str, generation: int, now: datetime) -> Status:
+    """A status with what a person must look at, where no state of the release is known."""
+    known = {c.get("type"): c for c in before.get("conditions") or ()}
+    said: dict[str, tuple[Truth, str, str]] = {
+        "Available": ("Unknown", reason, "what was decided last is not known"),
+        "Degraded": ("True", reason, message),
+    }
+    said_of = {kind: condition(known.get(kind), kind, *said[kind], generation, now) for kind in said}
+    return {**before, "message": short(message), "conditions": list({**known, **said_of}.values())}
+
+
 def _traffic(state: ReleaseState) -> Status:
     """Who gets what, as far as it can be said in a few words."""
     traffic = state.traffic

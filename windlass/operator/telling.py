@@ -67,6 +67,23 @@ class Teller:
         self._written[seen.uid] = (now, wanted)
         return of_object(body)
 
+    def degraded(self, seen: Seen, reason: str, message: str) -> None:
+        """Say what a person must look at, and that what the router does is not known; all else of the status stays.
+
+        Raises:
+            UnreachableError, RejectedError.
+        """
+        _, before = self._written.get(seen.uid, (0.0, seen.status))
+        wanted = status.degraded(before, reason, message, seen.generation, self._clock.now())
+        if not status.says_more(wanted, before):
+            return
+        body = self._apply(seen, {"status": wanted}, subresource="status")
+        if body is None:
+            return
+        self._learn(body)
+        self._written[seen.uid] = (self._monotonic(), wanted)
+        self.say(seen, reason, message)
+
     def handled(self, seen: Seen, command: str) -> None:
         """Note a command in the status and leave all else of it."""
         _, before = self._written.get(seen.uid, (0.0, seen.status))
