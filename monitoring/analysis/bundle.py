@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from monitoring import bundles
 from monitoring import reference as references
 from monitoring.analysis import evaluation
 from monitoring.analysis.evaluation import AT, Evaluation
@@ -16,6 +17,7 @@ from monitoring.detection import baseline as baselines
 from monitoring.detection.baseline import Baseline
 from monitoring.reference import SAMPLE, STATISTICS, Reference
 from windlass.errors import WindlassError
+from windlass.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,14 @@ class Trained:
     reference: Reference | None = None
     nothing: str = ""
     problems: tuple[str, ...] = ()
+
+
+def of_version(settings: Settings, model: str, version: str) -> Trained:
+    """Read a version's bundle, brought from the object store where the home has none; else as `read`."""
+    try:
+        return read(bundles.bring(settings, model, version))
+    except WindlassError as error:
+        return Trained(None, None, nothing=str(error), problems=(str(error),))
 
 
 def read(bundle: Path) -> Trained:

@@ -117,8 +117,7 @@ def _version(
     rows, every = _rows(answers, version, since, _behind(end), policy.most_rows)
     history = _known(rows, moment.now.timestamp())
     window = take(history, history.at > start)
-    folder = settings.bundles_dir / workload.name / version
-    trained = bundle.read(folder)
+    trained = bundle.of_version(settings, workload.name, version)
     warnings += [f"version {version}: {said}" for said in trained.problems]
     memory = memories.load(settings, workload.name, version)
     if memory.looked is not None and memory.looked > end:

@@ -55,13 +55,17 @@ class Names:
         return () if workload is None else workload.model_inputs
 
 
-@lru_cache(maxsize=256)
 def bundled(bundles: Path, model: str, version: str) -> tuple[str, ...]:
-    """Names of the inputs that a version's bundle states; empty where it has none, or is not here."""
+    """Names of the inputs that a version's bundle states; empty where it has none, or is not here yet."""
     if not MODEL.fullmatch(model) or not MODEL.fullmatch(version):
         return ()
     try:
-        document = orjson.loads((bundles / model / version / "serving.json").read_bytes())
-        return tuple(str(given["name"]) for given in document.get("inputs") or ())
+        return _stated(bundles / model / version / "serving.json")
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         return ()
+
+
+# what raises is not remembered: a bundle may come after its version's first event
+@lru_cache(maxsize=256)
+def _stated(path: Path) -> tuple[str, ...]:
+    return tuple(str(given["name"]) for given in orjson.loads(path.read_bytes()).get("inputs") or ())

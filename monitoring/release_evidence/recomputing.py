@@ -139,7 +139,7 @@ class Recomputing:
         return workload
 
     def _unbrought(self, model: str, version: str) -> str | None:
-        """Why a bundle that is to come from the object store did not; asked again after a while, for it may come later."""
+        """Why a bundle that is to come from the object store did not; it is asked for again after a while."""
         failed = self._failed.get((model, version))
         if failed is not None and self._clock() < failed[0]:
             return failed[1]
@@ -158,7 +158,7 @@ class Recomputing:
         if not (folder / "serving.json").is_file():
             return (
                 f"the collector finds no bundle of version {version} in {folder}, and does not know its inputs; mount "
-                "the bundles there (the chart: models.volume)"
+                "the bundles there (the chart: collector.mountModels, or a models.volume that is ReadWriteMany)"
             )
         inputs = [given.name for given in parity.inputs_of(workload, self._settings, version)]
         there = list(stored.get(version, ()))

@@ -34,6 +34,7 @@ GROUPS = (
     "train",
     "pipeline",
     "export",
+    "fetch",
     "features",
     "data",
     "release",

@@ -43,7 +43,11 @@ class OnThisMachine:
 
 
 class OnKubeflow:
-    """Runs of Kubeflow Pipelines; what they registered is asked of the registry."""
+    """Runs of Kubeflow Pipelines; what they registered is asked of the registry.
+
+    A run's pods write neither our home nor, with another address, our object store: it has ended for us once the
+    bundle of its version is where model servers load it, because a release begins them at once.
+    """
 
     def __init__(self, settings: Settings, workload: Workload, runs: KfpRuns) -> None:
         self._settings = settings
@@ -67,6 +71,8 @@ class OnKubeflow:
             )
         registered = made[0]
         passed = registered.state != REJECTED
+        if passed:
+            registry.place(self._workload.name, registered.version)
         result = {
             "run_id": trigger,
             "version": registered.version,
