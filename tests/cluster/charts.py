@@ -1,8 +1,9 @@
-"""The chart for its tests: what it is rendered from, helm, and the pods in what it renders."""
+"""The chart for its tests: what it is rendered from, helm, the pods in what it renders, and who selects them."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,15 @@ def pods(text: str) -> dict[str, dict[str, Any]]:
                 template = template[part]
             found[name] = template
     return found
+
+
+def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether a label selector selects a pod."""
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        {
+            "In": lambda e: labels.get(e["key"]) in e["values"],
+            "NotIn": lambda e: labels.get(e["key"]) not in e["values"],
+            "Exists": lambda e: e["key"] in labels,
+        }[expression["operator"]](expression)
+        for expression in selector.get("matchExpressions", ())
+    )

@@ -60,6 +60,15 @@ def test_lint_finds_nothing(name: str) -> None:
         pytest.param("features.workloads[0].name=flights", "missing properties", id="missing-of-features"),
         pytest.param("features.workloads[0].until=April", "'April' does not match pattern", id="no-time"),
         pytest.param("models.verifyKey=secret", "does not match pattern", id="no-public-key"),
+        pytest.param(
+            r"commonLabels.app\.kubernetes\.io/name=a",
+            "/commonLabels/app.kubernetes.io~1name': false schema",
+            id="label-of-ours",
+        ),
+        pytest.param("commonLabels.team=a b", "'a b' does not match pattern", id="no-label"),
+        pytest.param(
+            "networkPolicies.apiServer.cidrs={10.0.0.0/33}", "'10.0.0.0/33' does not match", id="no-range"
+        ),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(setting: str, said: str) -> None:
@@ -100,6 +109,27 @@ def test_a_value_that_cannot_be_meant_is_refused(setting: str, said: str) -> Non
             id="fresh-nowhere",
         ),
         pytest.param(["models.volume.name="], "nobody says where bundles lie", id="no-storage"),
+        pytest.param(
+            ["fullnameOverride=a-name-of-thirty-five-characters-abc"],
+            "CronJob a-name-of-thirty-five-characters-abc-analysis-flights would have a name of 53 characters, "
+            "and Kubernetes takes 52",
+            id="name-of-a-cron-job",
+        ),
+        pytest.param(
+            [
+                "redis.enabled=true",
+                "features.workloads[0].name=a-workload-of-thirty-two-letters",
+                "features.workloads[0].schedule=@hourly",
+                "features.workloads[0].staleAfter=3h",
+            ],
+            "windlass-materialize-a-workload-of-thirty-two-letters would have a name of 53 characters",
+            id="name-of-features-cron-job",
+        ),
+        pytest.param(
+            ["collector.volume.accessMode=ReadWriteOncePod"],
+            "collector.volume.accessMode ReadWriteOncePod lets no pod but the collector's mount its store",
+            id="store-of-one-pod",
+        ),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(settings: list[str], said: str) -> None:

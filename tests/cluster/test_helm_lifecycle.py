@@ -42,12 +42,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield found
 
 
-def helm(server: ApiServer, *words: str | Path) -> str:
+def helm(server: ApiServer, *words: str | Path, where: str = NAMESPACE) -> str:
     command: list[str | Path] = [
         tool("helm"),
         *words,
         "--namespace",
-        NAMESPACE,
+        where,
         "--kubeconfig",
         server.kubeconfig,
     ]
@@ -78,13 +78,16 @@ def test_a_release_comes_changes_goes_back_and_goes(server: ApiServer) -> None:
 
     helm(
         server, "upgrade", "windlass", CHART, "--values", DEV,
-        "--set", "retrain.volume.keep=true,operator.replicas=3,redis.enabled=false,operator.image.tag=0.2.0",
+        "--set", "retrain.volume.keep=true,operator.replicas=3,operator.image.tag=0.2.0",
+        "--set", "redis.enabled=false,features.enabled=false",
     )  # fmt: skip
     upgraded = ours(server)
     assert upgraded[operator]["spec"]["replicas"] == 3
     assert {key for key in installed if key not in upgraded} == {
         (kind, "windlass-redis") for kind in ("Deployment", "Service", "ServiceAccount", "NetworkPolicy")
-    } | {("Secret", "windlass-online-store")}
+    } | {("Secret", "windlass-online-store"), ("CronJob", "windlass-materialize-flights")} | {
+        (kind, "windlass-materialize") for kind in ("ServiceAccount", "NetworkPolicy")
+    }
     # what did not change is not touched, so nothing of it restarts
     trigger = ("StatefulSet", "windlass-collector")
     assert upgraded[trigger]["metadata"]["generation"] == installed[trigger]["metadata"]["generation"]
@@ -101,9 +104,43 @@ def test_a_release_comes_changes_goes_back_and_goes(server: ApiServer) -> None:
         ("CustomResourceDefinition", "releases.windlass.dev"),
         ("CustomResourceDefinition", "releasejournals.windlass.dev"),
         ("CustomResourceDefinition", "retrainpolicies.windlass.dev"),
+        # what other namespaces stand on as well
+        *(("PriorityClass", f"windlass-{name}") for name in ("serving", "control", "batch")),
+        *(("ClusterServingRuntime", name) for name in ("windlass", "windlass-serverless")),
         ("PersistentVolumeClaim", "windlass-retrain-home"),
         *((kind, name) for kind, name in left if kind == "PersistentVolumeClaim" and deleting(server, name)),
     }
+
+
+def test_what_belongs_to_the_cluster_outlives_the_namespace_that_brought_it(server: ApiServer) -> None:
+    """Verify the ways that are written down: the same release finds its own, another must say that it takes it."""
+
+    def shared() -> set[tuple[str, str]]:
+        kinds = ("CustomResourceDefinition", "PriorityClass", "ClusterServingRuntime")
+        return {key for key in ours(server) if key[0] in kinds}
+
+    def owner(name: str) -> str:
+        found = json.loads(server.kubectl("get", "priorityclass", name, "-o", "json").stdout)
+        return str(found["metadata"]["annotations"]["meta.helm.sh/release-namespace"])
+
+    # the three that team-b says no more
+    others = "crds.install=false,priorityClasses.create=false,servingRuntime.create=false"
+    server.kubectl("create", "namespace", "team-b")
+    helm(server, "install", "windlass", CHART, "--values", DEV)
+    helm(server, "install", "windlass", CHART, "--values", DEV, "--set", others, where="team-b")
+    helm(server, "uninstall", "windlass")
+    assert len(shared()) == 8 and owner("windlass-serving") == NAMESPACE
+    helm(server, "install", "windlass", CHART, "--values", DEV)
+    helm(server, "uninstall", "windlass")
+    taken = ("upgrade", "windlass", CHART, "--values", DEV)
+    with pytest.raises(AssertionError, match="invalid ownership metadata"):
+        helm(server, *taken, where="team-b")
+    helm(server, *taken, "--take-ownership", where="team-b")
+    assert owner("windlass-serving") == "team-b"
+    gone = "crds.keep=false,priorityClasses.keep=false,servingRuntime.keep=false"
+    helm(server, *taken, "--set", gone, where="team-b")
+    helm(server, "uninstall", "windlass", where="team-b")
+    assert shared() == set()
 
 
 def deleting(server: ApiServer, claim: str) -> bool:

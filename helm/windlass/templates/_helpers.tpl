@@ -91,10 +91,23 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .part.affinity | default .root.Values.scheduling.affinity | default .affinity }}
+{{- with include "windlass.affinity" . | fromYaml }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* What the values say, and beside it what the part itself needs (.affinity): a volume is where it is. */}}
+{{- define "windlass.affinity" -}}
+{{- $affinity := .part.affinity | default .root.Values.scheduling.affinity | deepCopy }}
+{{- range $kind, $needed := .affinity }}
+{{- $stated := get $affinity $kind | default dict }}
+{{- range $when, $terms := $needed }}
+{{- $_ := set $stated $when (concat (get $stated $when | default list) $terms) }}
+{{- end }}
+{{- $_ := set $affinity $kind $stated }}
+{{- end }}
+{{- toYaml $affinity -}}
 {{- end -}}
 
 {{/* Replicas on several nodes, where there are several. */}}
@@ -148,16 +161,52 @@ spec:
 {{ .Values.collector.volume.existingClaim | default (printf "%s-monitoring-home" (include "windlass.fullname" .)) }}
 {{- end -}}
 
-{{/* Affinity of a job that mounts that store: the collector's node, where one node at a time may. */}}
+{{/* Affinity of what mounts that store, where one node at a time may: the collector's node. Without a collector the node of
+     whoever has it; the first of them goes where it likes, since a pod that selects itself is let in where there is none. */}}
 {{- define "windlass.besideCollector" -}}
-{{- if and .Values.collector.enabled (eq .Values.collector.volume.accessMode "ReadWriteOnce") }}
+{{- if and .Values.collector.enabled (eq .Values.collector.volume.accessMode "ReadWriteOncePod") }}
+{{- fail "collector.volume.accessMode ReadWriteOncePod lets no pod but the collector's mount its store, and analyses and features' jobs do: state ReadWriteOnce or ReadWriteMany" }}
+{{- end }}
+{{- if ne .Values.collector.volume.accessMode "ReadWriteMany" }}
 podAffinity:
   requiredDuringSchedulingIgnoredDuringExecution:
     - topologyKey: kubernetes.io/hostname
       labelSelector:
+        {{- if .Values.collector.enabled }}
         matchLabels:
           {{- include "windlass.selector" (dict "root" . "name" "collector") | nindent 10 }}
+        {{- else }}
+        {{- include "windlass.readersOfTheStore" . | nindent 8 }}
+        {{- end }}
 {{- end }}
+{{- end -}}
+
+{{- define "windlass.readersOfTheStore" -}}
+matchLabels: {app.kubernetes.io/instance: {{ .Release.Name }}, app.kubernetes.io/part-of: windlass}
+matchExpressions:
+  - {key: app.kubernetes.io/component, operator: In, values: [analysis, analysis-metrics, materialize]}
+{{- end -}}
+
+{{/* The collector's own: a pod that has the store already would keep it from another node, and the collector from its store. */}}
+{{- define "windlass.besideReaders" -}}
+{{- if ne .Values.collector.volume.accessMode "ReadWriteMany" }}
+podAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          {{- include "windlass.readersOfTheStore" . | nindent 10 }}
+{{- end }}
+{{- end -}}
+
+{{/* Name of a workload's CronJob: (dict "part" $part "workload" NAME). Its Jobs' names are 11 characters longer. */}}
+{{- define "windlass.cronJob" -}}
+{{- $name := printf "%s-%s" (include "windlass.name" .part) .workload }}
+{{- if gt (len $name) 52 }}
+{{- fail (printf "the CronJob %s would have a name of %d characters, and Kubernetes takes 52: shorten fullnameOverride (%s) or the name of the workload (%s)" $name (len $name) (include "windlass.fullname" .part.root) .workload) }}
+{{- end }}
+{{- $name -}}
 {{- end -}}
 
 {{- define "windlass.mlflow" -}}
@@ -241,7 +290,7 @@ http://{{ include "windlass.fullname" . }}-collector:8088
 {{- $_ := set $found "online" (dict "secret" (include "windlass.onlineSecret" .) "key" .Values.onlineStore.key) }}
 {{- end }}
 {{- $found = mergeOverwrite $found (deepCopy .Values.operator.serving) }}
-{{- if not $found.storage }}
+{{- if and .Values.operator.enabled (not $found.storage) }}
 {{- fail "nobody says where bundles lie: set operator.serving.storage to an address with {model} and {version}, for example s3://models/{model}/{version}, or models.volume.name" }}
 {{- end }}
 {{- toYaml $found -}}

@@ -4,7 +4,7 @@
 - from:
     {{- include "windlass.peer.namespace" .Values.gateway.proxyNamespace | nindent 4 }}
     {{- include "windlass.peer.ours" . | nindent 4 }}
-    {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
+    {{- include "windlass.peer.named" .Values.prometheus | nindent 4 }}
     # serverless mode: the activator and the autoscaler
     {{- include "windlass.peer.namespace" "knative-serving" | nindent 4 }}
   # the server, its gRPC port, KServe's agent, Knative's queue proxy
@@ -14,10 +14,15 @@
 {{- define "windlass.models.egress" }}
 {{- include "windlass.egress.collector" . }}
 {{- include "windlass.egress.onlineStore" . }}
-{{- if hasPrefix "pvc://" (include "windlass.serving" . | fromYaml).storage }}
-{{- include "windlass.egress.data" . }}
-{{- else }}
+{{- $serving := include "windlass.serving" . | fromYaml }}
+{{- $outside := false }}
+{{- range $each := prepend (values ($serving.models | default dict)) $serving }}
+{{- with $each.storage }}{{ $outside = or $outside (not (hasPrefix "pvc://" .)) }}{{ end }}
+{{- end }}
+{{- if $outside }}
 {{ include "windlass.egress.external" . }}
+{{- else }}
+{{- include "windlass.egress.data" . }}
 {{- end }}
 {{- end }}
 
@@ -51,7 +56,9 @@
 {{- end }}
 
 {{- define "windlass.test.egress" }}
+{{- if .Values.operator.enabled }}
 {{- include "windlass.egress.apiServer" . }}
+{{- end }}
 - to:
     {{- include "windlass.peer.ours" . | nindent 4 }}
   {{- include "windlass.ports" (list 8080 8088 5000 6566) | nindent 2 }}
@@ -61,7 +68,7 @@
 - from:
     {{- include "windlass.peer.models" . | nindent 4 }}
     {{- include "windlass.peer.ours" . | nindent 4 }}
-    {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
+    {{- include "windlass.peer.named" .Values.prometheus | nindent 4 }}
     {{- include "windlass.peer.callers" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 8088) | nindent 2 }}
 {{- end }}
@@ -79,7 +86,7 @@
 {{- define "windlass.retrain.ingress" }}
 # Alertmanager sends, Prometheus scrapes; who sends events is among the callers; a pipeline's last task tells its end
 - from:
-    {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
+    {{- include "windlass.peer.named" .Values.prometheus | nindent 4 }}
     {{- include "windlass.peer.ours" . | nindent 4 }}
     {{- if .Values.kubeflow.url }}
     {{- include "windlass.peer.runs" . | nindent 4 }}
@@ -92,7 +99,7 @@
 {{- include "windlass.egress.apiServer" . }}
 {{- if .Values.kubeflow.url }}
 - to:
-    {{- include "windlass.peer.namespace" .Values.kubeflow.namespace | nindent 4 }}
+    {{- include "windlass.peer.named" .Values.kubeflow | nindent 4 }}
   {{- include "windlass.ports" (list (include "windlass.port" .Values.kubeflow.url)) | nindent 2 }}
 {{- end }}
 {{- include "windlass.egress.mlflow" . }}

@@ -5,6 +5,22 @@
     matchLabels: {kubernetes.io/metadata.name: {{ . }}}
 {{- end -}}
 
+{{- define "windlass.peer.cidrs" -}}
+{{- range $index, $cidr := . }}
+{{- if $index }}
+{{ end -}}
+- ipBlock: {cidr: {{ $cidr | quote }}}
+{{- end }}
+{{- end -}}
+
+{{/* Somebody else's part, in its namespace or at addresses outside of the cluster: (dict "namespace" "x" "cidrs" (list …)). */}}
+{{- define "windlass.peer.named" -}}
+{{ include "windlass.peer.namespace" .namespace }}
+{{- with .cidrs }}
+{{ include "windlass.peer.cidrs" . }}
+{{- end }}
+{{- end -}}
+
 {{- define "windlass.peer.part" -}}
 - podSelector:
     matchLabels:
@@ -19,7 +35,7 @@
 
 {{/* Steps of pipelines. */}}
 {{- define "windlass.peer.runs" -}}
-{{ include "windlass.peer.namespace" (.Values.kubeflow.runNamespace | default .Values.kubeflow.namespace) }}
+{{ include "windlass.peer.named" (dict "namespace" (.Values.kubeflow.runNamespace | default .Values.kubeflow.namespace) "cidrs" .Values.kubeflow.cidrs) }}
 {{- end -}}
 
 {{- define "windlass.peer.models" -}}
@@ -43,9 +59,7 @@ ports:
 
 {{- define "windlass.egress.apiServer" -}}
 - to:
-    {{- range .Values.networkPolicies.apiServer.cidrs }}
-    - ipBlock: {cidr: {{ . }}}
-    {{- end }}
+    {{- include "windlass.peer.cidrs" .Values.networkPolicies.apiServer.cidrs | nindent 4 }}
   {{- include "windlass.ports" .Values.networkPolicies.apiServer.ports | nindent 2 }}
 {{- end -}}
 
@@ -53,16 +67,14 @@ ports:
 {{- $ports := .Values.networkPolicies.external.ports }}
 {{- with .Values.objectStore.endpoint }}{{ $ports = append $ports (include "windlass.port" . | int) | uniq }}{{ end }}
 - to:
-    {{- range .Values.networkPolicies.external.cidrs }}
-    - ipBlock: {cidr: {{ . }}}
-    {{- end }}
+    {{- include "windlass.peer.cidrs" .Values.networkPolicies.external.cidrs | nindent 4 }}
   {{- include "windlass.ports" $ports | nindent 2 }}
 {{- end -}}
 
 {{- define "windlass.egress.prometheus" -}}
 {{- if .Values.prometheus.url }}
 - to:
-    {{- include "windlass.peer.namespace" .Values.prometheus.namespace | nindent 4 }}
+    {{- include "windlass.peer.named" .Values.prometheus | nindent 4 }}
   {{- include "windlass.ports" (list (include "windlass.port" .Values.prometheus.url)) | nindent 2 }}
 {{- end }}
 {{- end -}}
@@ -74,7 +86,7 @@ ports:
   {{- include "windlass.ports" (list 5000) | nindent 2 }}
 {{- else if .Values.mlflow.url }}
 - to:
-    {{- include "windlass.peer.namespace" .Values.mlflow.namespace | nindent 4 }}
+    {{- include "windlass.peer.named" .Values.mlflow | nindent 4 }}
   {{- include "windlass.ports" (list (include "windlass.port" .Values.mlflow.url)) | nindent 2 }}
 {{- end }}
 {{- end -}}
@@ -88,9 +100,7 @@ ports:
 {{- $ports := list 6379 }}
 {{- with .Values.onlineStore.url }}{{ $ports = list (include "windlass.port" .) }}{{ end }}
 - to:
-    {{- range .Values.networkPolicies.external.cidrs }}
-    - ipBlock: {cidr: {{ . }}}
-    {{- end }}
+    {{- include "windlass.peer.cidrs" .Values.networkPolicies.external.cidrs | nindent 4 }}
   {{- include "windlass.ports" $ports | nindent 2 }}
 {{- end }}
 {{- end -}}
@@ -116,7 +126,7 @@ ports:
 {{/* Prometheus scrapes. */}}
 {{- define "windlass.ingress.scrape" -}}
 - from:
-    {{- include "windlass.peer.namespace" .root.Values.prometheus.namespace | nindent 4 }}
+    {{- include "windlass.peer.named" .root.Values.prometheus | nindent 4 }}
   {{- include "windlass.ports" (list .port) | nindent 2 }}
 {{- end -}}
 
