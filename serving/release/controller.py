@@ -100,11 +100,14 @@ class ReleaseController:
         `onConflict` says; a queued one holds until `next_queued` gives it back.
 
         Raises:
-            Conflict: another release of the model is live.
+            Conflict: another release of the model is live, and this one is not to queue.
             UsageError: the name is taken by a finished release, or no champion is known.
             UnconfirmedError: see `observe`; it has begun.
         """
         current = self._histories.get(release.model)
+        if current is not None and current.state.live and current.release != release:
+            # who is the champion when its turn comes is not known yet
+            return self._conflict(release, current)
         pending = None if current is None else current.unconfirmed
         if pending is not None and pending["champion"] is not None:
             champion = pending["champion"]  # the alias moves there before anything else begins
@@ -124,12 +127,10 @@ class ReleaseController:
                 f"release {release.name!r}: version {champion} of {release.model!r} is the champion"
             )
         if current is not None and current.state.live:
-            if current.release == release:
-                if current.seq == 0:
-                    return self._advance(release.model, Evidence(self._clock.now()))
-                self._finish_pending(release.model)
-                return Decision("hold", "this release is live already", self._clock.now(), current.state)
-            return self._conflict(release, current)
+            if current.seq == 0:
+                return self._advance(release.model, Evidence(self._clock.now()))
+            self._finish_pending(release.model)
+            return Decision("hold", "this release is live already", self._clock.now(), current.state)
         # what the last release decided must be in force before the next one builds on it
         self._finish_pending(release.model)
         entry = self._new_entry(release)

@@ -35,6 +35,11 @@ class Beginning:
 
     def next(self, controller: ReleaseController) -> float | None:
         """Begin the release whose turn it is; seconds until it is tried again, None where there is none."""
+        for seen in self._work.left():
+            if seen.command is not None and not seen.deleting:
+                # what a person wants of the traffic comes first, and would be of no release that is live then
+                self._behind(seen, f"waits for {seen.command} of release {seen.name}")
+                return SERVERS_S
         queued = self._next_queued(controller)
         while queued is not None:
             seen = self._work.named(queued.name)
@@ -42,7 +47,7 @@ class Beginning:
                 # what it asks for now: the document in the queue may be that of an object which is gone
                 read = self._work.read(seen)
                 if isinstance(read, Release):
-                    return self._begin(controller, seen, read, queued=True)
+                    return self._first(controller, seen, read, queued=True)
                 self._refuse(seen, "InvalidSpec", str(read))
             elif seen is None and not self._work.place.gone(self._work.model, queued.name):
                 return SERVERS_S  # after a start, other objects of the model may have been heard of first
@@ -55,10 +60,53 @@ class Beginning:
             if isinstance(read, UsageError):
                 self._refuse(seen, "InvalidSpec", str(read))
                 continue
-            pause = self._begin(controller, seen, read, queued=False)
+            pause = self._first(controller, seen, read, queued=False)
             if pause is not None:
                 return pause
         return None
+
+    def _first(
+        self, controller: ReleaseController, seen: Seen, release: Release, *, queued: bool
+    ) -> float | None:
+        """Begin it, and tell those behind it where it cannot begin yet."""
+        message = f"waits for release {seen.name}, which has not begun"
+        try:
+            pause = self._begin(controller, seen, release, queued=queued)
+        except (DeposedError, OvertakenError, UnconfirmedError):
+            raise
+        except WindlassError:
+            if controller.live(self._work.model) is None:
+                self._behind(seen, message)
+            raise
+        now = self._work.named(seen.name)
+        if controller.live(self._work.model) is None and now is not None and not now.over:
+            self._behind(seen, message)
+        return pause
+
+    def _behind(self, first: Seen, message: str) -> None:
+        """Tell those whose turn has not come what they wait for."""
+        for seen in self._work.left():
+            if seen.name == first.name or seen.deleting or seen.over or seen.command is not None:
+                continue
+            read = self._able(seen)
+            if read is None:
+                continue
+            view = View(reason="WaitingForRelease", message=message, release=read)
+            if seen.phase == "Queued":
+                view = replace(view, phase="Queued", reason="Queued")
+            self._work.show(seen, view)
+
+    def _able(self, seen: Seen) -> Release | None:
+        """The release that an object asks for; None where it can never begin, and is told so."""
+        read, place = self._work.read(seen), self._work.place
+        if isinstance(read, UsageError):
+            self._refuse(seen, "InvalidSpec", str(read))
+            return None
+        reason = able.fault(read, place.settings, logs=place.backends.logs(read.model))
+        if reason is not None:
+            self._refuse(seen, "NotSupported", reason, read)
+            return None
+        return read
 
     def _next_queued(self, controller: ReleaseController) -> Release | None:
         """What waits longest; a document that today's rules refuse, which an older operator queued, is none."""
@@ -184,21 +232,14 @@ class Beginning:
         for seen in self._work.left():
             if live is None or seen.name == live.release.name or seen.deleting or seen.over:
                 continue
-            read = self._work.read(seen)
-            if isinstance(read, UsageError):
-                self._refuse(seen, "InvalidSpec", str(read))
-                continue
-            place = self._work.place
-            reason = able.fault(read, place.settings, logs=place.backends.logs(read.model))
-            if reason is not None:
-                self._refuse(seen, "NotSupported", reason, read)
+            read = self._able(seen)
+            if read is None:
                 continue
             waits = True
             if seen.phase == "Queued":
                 continue
             try:
-                # who is the champion when its turn comes is not known yet
-                controller.start(read, read.champion or live.champion)
+                controller.start(read)
             except UsageError as error:
                 self._refuse(seen, "Conflict", str(error), read)
                 continue

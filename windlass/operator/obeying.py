@@ -33,10 +33,10 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
     try:
         wanted = orders.parse(seen.command)
         newest = controller.newest(work.model)
-        if newest is None or newest.release.name != seen.name:
-            raise UsageError(
-                f"{wanted.command}: this release is not the newest that has begun of model {work.model}"
-            )
+        if newest is None:
+            raise UsageError(f"{seen.command}: no release of model {work.model} has begun")
+        if newest.release.name != seen.name:
+            wanted = _of_an_older(work, seen, wanted, newest)
         stuck = None if newest.live else _stuck(work, controller, wanted)
         target = _target(wanted, newest)
         if target is not None and not newest.weights.get(target):
@@ -45,10 +45,7 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
                 trouble = f"{seen.command} waits: {waits.reason}"
                 if newest.live:
                     return trouble
-                view = View(
-                    state=newest, trouble=trouble, trouble_reason="CommandWaits", in_force=stuck is None
-                )
-                work.show(seen, replace(view, decision=work.last.get(seen.name)))
+                work.show(seen, _waiting(work, seen, newest, trouble, in_force=stuck is None))
                 return None
         decision = _carry_out(work, controller, seen, wanted, stuck)
     except UsageError as error:
@@ -66,8 +63,64 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
         work.show(seen, View(state=newest, decision=work.last.get(seen.name), in_force=in_force))
     else:
         teller.handled(seen, work.handled.pop(seen.name))
+        if newest is not None and acted:
+            _tell_newest(work, seen, newest)
     teller.obeyed(seen)
     return None
+
+
+def _of_an_older(work: Work, seen: Seen, wanted: Wanted, newest: ReleaseState) -> Wanted:
+    """The rollback that is told to another release of the model than the newest, whose object may be gone: to the
+    version that it names, else to the champion before it, where what it promoted has the traffic.
+
+    Raises:
+        UsageError: it is none, or another release is to be told.
+    """
+    here = (
+        f"{seen.command}: the newest release of model {work.model} that has begun is {newest.release.name} "
+        f"({newest.phase})"
+    )
+    if newest.live:
+        raise UsageError(f"{here}; tell that one: abort, or rollback:VERSION")
+    own = work.place.state(work.model, seen.name)
+    if wanted.command != "rollback" or (own is None and seen.over):
+        raise UsageError(f"{here}; this one takes no {wanted.command}")
+    if wanted.to is not None:
+        return wanted
+    if own is None or own.phase != "Promoted" or not _answers(own, newest):
+        raise UsageError(
+            f"{here}, and nothing that release {seen.name} promoted has traffic; use rollback:VERSION"
+        )
+    return replace(wanted, to=own.champion)
+
+
+def _answers(own: ReleaseState, newest: ReleaseState) -> bool:
+    """Whether what a release gave the traffic to has it now."""
+    return any(weight and newest.weights.get(version) for version, weight in own.weights.items())
+
+
+def _waiting(work: Work, seen: Seen, newest: ReleaseState, trouble: str, *, in_force: bool) -> View:
+    """What an object says of a command that waits for servers."""
+    view = View(trouble=trouble, trouble_reason="CommandWaits")
+    if newest.release.name == seen.name:
+        return replace(view, state=newest, decision=work.last.get(seen.name), in_force=in_force)
+    own, read = work.place.state(work.model, seen.name), work.read(seen)
+    if own is not None:
+        return replace(view, state=own, in_force=_said(seen))
+    release = None if isinstance(read, UsageError) else read
+    return replace(
+        view, phase=seen.phase or "Pending", reason="CommandWaits", message=trouble, release=release
+    )
+
+
+def _tell_newest(work: Work, seen: Seen, newest: ReleaseState) -> None:
+    """Say at the newest release, in whose journal it stands, what was told to an older one; and at that one."""
+    name = newest.release.name
+    message = f"{seen.command}: release {name} is {newest.phase}, {dict(newest.weights)}; its journal has the decision"
+    work.place.teller.say(seen, "CommandCarriedOut", message, warning=False)
+    told = work.named(name)
+    if told is not None and told.over:
+        work.show(told, View(state=newest, decision=work.last.get(name), in_force=True))
 
 
 def _target(wanted: Wanted, newest: ReleaseState) -> str | None:
@@ -83,11 +136,11 @@ def _carry_out(
 ) -> Decision | None:
     """The decision; None of one that an earlier try took, and that is in force now."""
     assert seen.command is not None  # noqa: S101 - see above
-    if work.decided.get(seen.name) == seen.command or _decided_before(work, seen, wanted):
+    before = controller.newest(work.model)
+    if work.decided.get(seen.name) == seen.command or _decided_before(work, seen, wanted, before):
         if stuck is not None:
             raise _again(stuck)
         return None
-    before = controller.newest(work.model)
     try:
         decision = controller.command(work.model, wanted.command, by=seen.by, to=wanted.to)
     except WindlassError as error:
@@ -109,14 +162,14 @@ def _again(stuck: WindlassError) -> WindlassError:
     return stuck if isinstance(stuck, UnconfirmedError) else WindlassError(str(stuck))
 
 
-def _decided_before(work: Work, seen: Seen, wanted: Wanted) -> bool:
+def _decided_before(work: Work, seen: Seen, wanted: Wanted, newest: ReleaseState | None) -> bool:
     """Whether the journal's newest decision is that very command, and nobody has said yet that it is handled: the
     process that took it did not get any further."""
-    read = work.read(seen)
-    if isinstance(read, UsageError) or seen.status.get("handledCommand") == seen.command:
+    if newest is None or seen.status.get("handledCommand") == seen.command:
         return False
-    newest = next((r for r in reversed(work.place.records(read)) if r["kind"] == "decision"), None)
-    cause = None if newest is None else newest.get("cause")
+    records = reversed(work.place.records(newest.release))
+    decision = next((record for record in records if record["kind"] == "decision"), None)
+    cause = None if decision is None else decision.get("cause")
     return cause == {"command": wanted.command, "by": seen.by, "to": wanted.to}
 
 

@@ -15,6 +15,7 @@ from serving.release.cluster.servers import Servers
 from serving.release.cluster.store import ClusterStore
 from serving.release.collector.client import Collector
 from serving.release.decision import Decision
+from serving.release.journal import history
 from serving.release.journal.store import Entry, Record
 from serving.release.people.exporter import Exporter
 from serving.release.prometheus.client import Prometheus
@@ -188,8 +189,18 @@ class Place:
         Raises:
             UnreachableError, RejectedError.
         """
-        entry = self._entry(release)
+        entry = self._entry(release.model, release.name)
         return [] if entry is None else list(self.store.records(entry))
+
+    def state(self, model: str, name: str) -> ReleaseState | None:
+        """Where a release got to, as its journal has it; None where it has not begun, or its journal is gone.
+
+        Raises:
+            UnreachableError, RejectedError.
+        """
+        entry = self._entry(model, name)
+        found = None if entry is None else history.of_records(entry, self.store.records(entry))
+        return None if found is None else found.state
 
     def newest_decision(self, state: ReleaseState) -> Decision | None:
         """The newest decision as the journal has it, for a status that a crash kept from being written."""
@@ -223,6 +234,6 @@ class Place:
     def log(self, line: str) -> None:
         LOG.warning("%s", line)
 
-    def _entry(self, release: Release) -> Entry | None:
-        entries = self.store.entries(release.model)
-        return next((entry for entry in reversed(entries) if entry.name == release.name), None)
+    def _entry(self, model: str, name: str) -> Entry | None:
+        entries = self.store.entries(model)
+        return next((entry for entry in reversed(entries) if entry.name == name), None)

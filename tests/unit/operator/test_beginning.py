@@ -14,6 +14,7 @@ from serving.release.cluster.servers import Servers
 from serving.release.release import Gateway
 from serving.release.traffic import all_to
 from tests.unit.operator.model_stage import KEY, OPTIONS, Stage
+from windlass.errors import WindlassError
 from windlass.operator import wire
 from windlass.operator.backends import Backends
 
@@ -261,3 +262,59 @@ def test_what_is_no_version_is_no_champion() -> None:
     }
     assert wire.answering(http_route.FOREIGN, {"spec": {"rules": [{}]}}, "flights", "team") is None
     assert wire.answering(None, None, "flights", "team") == frozenset()
+
+
+def test_who_is_behind_a_release_that_has_not_begun_says_so() -> None:
+    """Verify that a second release is told whom it waits for, one that can never begin is refused at once, and a
+    registry that is away is told of by the first alone."""
+    stage = Stage()
+    stage.servers.starting.add("13")
+    stage.apply("flights-13")
+    stage.apply("flights-14", created="2026-03-01T11:01:00Z")
+    stage.apply("flights-15", created="2026-03-01T11:02:00Z", backend="local")
+    stage.model.turn()
+    assert stage.phase("flights-14") == "Pending" and stage.phase("flights-15") == "Refused"
+    waits = "waits for release flights-13, which has not begun"
+    assert stage.release("flights-14")["status"]["message"] == waits
+    assert stage.conditions("flights-14")["Progressing"] == ("True", "WaitingForRelease")
+    stage.registry.away = True
+    stage.apply("flights-16", created="2026-03-01T11:03:00Z")
+    with pytest.raises(WindlassError, match="does not answer"):
+        stage.model.turn()
+    assert stage.conditions("flights-13")["Degraded"] == ("True", "CannotBegin")
+    assert stage.release("flights-16")["status"]["message"] == waits
+    stage.registry.away = False
+    stage.delete("flights-13")
+    stage.model.turn()
+    assert stage.phase("flights-14") == "Progressing"
+
+
+def test_no_release_begins_before_a_command_that_waits() -> None:
+    """Verify that a rollback whose servers start is not overtaken by the next release's first step."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.command("flights-13", "promote")
+    stage.model.turn()
+    stage.servers.starting.add("11")
+    stage.command("flights-13", "rollback:11")
+    stage.apply("flights-14", created="2026-03-01T11:01:00Z")
+    stage.model.turn()
+    assert stage.router().weights == {"13": 100}
+    assert "waits for rollback:11 of release flights-13" in stage.release("flights-14")["status"]["message"]
+    stage.servers.starting.clear()
+    stage.model.turn()
+    assert stage.router().told[-2:] == [{"11": 100}, {"11": 90, "14": 10}]
+
+
+def test_the_champion_of_today_may_wait_to_be_a_candidate() -> None:
+    """Verify that the way back from a release that is live is queued: who is the champion then is not known yet."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.apply("again-12", onConflict="queue")
+    stage.model.turn()
+    assert stage.phase("again-12") == "Queued"
+    stage.command("flights-13", "promote")
+    stage.model.turn()
+    assert stage.router().weights == {"13": 90, "12": 10}
