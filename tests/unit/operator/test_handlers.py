@@ -8,12 +8,13 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from local_http import Listener
 
 from serving.release.cluster.kinds import RELEASE
 from windlass.operator import handlers
@@ -111,8 +112,7 @@ class Silent:
 def server(tmp_path: Path) -> Iterator[tuple[Silent, Path]]:
     """The server, and a kubeconfig that leads to it."""
     silent = Silent()
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), silent.handler())
-    listening.daemon_threads = True
+    listening = Listener(("127.0.0.1", 0), silent.handler())
     serving = threading.Thread(target=listening.serve_forever, daemon=True)
     serving.start()
     file = tmp_path / "kubeconfig"
