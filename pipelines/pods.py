@@ -142,7 +142,7 @@ DEFAULT = Pods(
     # no step gets what it does not use: training reads artifacts alone, and who trains cannot start a retraining
     secrets=(
         Source(
-            "windlass-object-store",
+            "windlass-s3",
             {n: n for n in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
             optional=True,
             steps=("validate", "training-set", "evaluate-and-gate", "register"),

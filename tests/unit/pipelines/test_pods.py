@@ -129,11 +129,11 @@ def test_without_a_file_no_step_gets_a_secret_that_it_does_not_use() -> None:
         for name, pod in executors.items()
     }
     assert found == {
-        "validate": {"windlass-object-store", "windlass-mlflow"},
-        "training-set": {"windlass-object-store"},
+        "validate": {"windlass-s3", "windlass-mlflow"},
+        "training-set": {"windlass-s3"},
         "tune-and-train": set(),
-        "evaluate-and-gate": {"windlass-object-store", "windlass-mlflow", "windlass-signing-key"},
-        "register": {"windlass-object-store", "windlass-mlflow", "windlass-signing-key"},
+        "evaluate-and-gate": {"windlass-s3", "windlass-mlflow", "windlass-signing-key"},
+        "register": {"windlass-s3", "windlass-mlflow", "windlass-signing-key"},
         "report": {"windlass-retrain-token"},
     }
     every = [
