@@ -29,6 +29,7 @@ class Settings:
         prometheus_url: where checks of source `prometheus` are asked; None where there is none.
         namespace: of a cluster, whose models Prometheus is asked about; None outside of one.
         analysis_every: how often `windlass up` has the live answers analysed; None for never.
+        features_every: how often `windlass up` fills the online store again; None for never.
         dvc: another DVC than the one that is made for us (monitoring.data_versions).
     """
 
@@ -41,6 +42,7 @@ class Settings:
     prometheus_url: str | None = None
     namespace: str | None = None
     analysis_every: timedelta | None = timedelta(hours=1)
+    features_every: timedelta | None = timedelta(hours=1)
     dvc: str | None = None
 
     @property
@@ -145,5 +147,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         prometheus_url=prometheus_url.rstrip("/") if prometheus_url else None,
         namespace=env.get("WINDLASS_NAMESPACE") or None,
         analysis_every=_every("WINDLASS_ANALYSIS_EVERY", env.get("WINDLASS_ANALYSIS_EVERY", "1h")),
+        features_every=_every("WINDLASS_FEATURES_EVERY", env.get("WINDLASS_FEATURES_EVERY", "1h")),
         dvc=env.get("WINDLASS_DVC"),
     )

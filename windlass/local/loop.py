@@ -30,6 +30,7 @@ from windlass.local import archive, in_force, plane, positions, release_report
 from windlass.local.analysing import AnalysisTask
 from windlass.local.platform import Platform
 from windlass.local.progress import Progress
+from windlass.local.refilling import RefillingTask
 from windlass.local.releasing import Releases
 from windlass.local.report_keeper import ReportKeeper
 from windlass.settings import Settings
@@ -70,6 +71,7 @@ class Loop:
         self._next_check = 0.0
         self._page: ReportKeeper | None = None
         self._analysis: AnalysisTask | None = None
+        self._refilling: RefillingTask | None = None
 
     def start(self, progress: Progress) -> None:
         """Bring everything up; the champion has all the traffic when this returns."""
@@ -125,6 +127,9 @@ class Loop:
         self._analysis = AnalysisTask(
             self._settings, self._workload.name, progress.step, as_of=self._as_of, trigger=self._trigger
         )
+        if self._workload.views and self._as_of is None:  # where the clock stands, nothing grows old
+            filled = not self._platform.adopted
+            self._refilling = RefillingTask(self._settings, self._workload.name, progress.step, filled=filled)
         newest = self._controller.newest(self._workload.name)
         if newest is not None:
             self._exporter.show(newest)
@@ -166,6 +171,8 @@ class Loop:
                 self._page.turn(now)
             if self._analysis is not None:
                 self._analysis.turn(now)
+            if self._refilling is not None:
+                self._refilling.turn(now)
         self._releases.turn(now)
 
     def close(self, *, leave: bool = False) -> None:
@@ -175,6 +182,8 @@ class Loop:
             self._page.close()
         if self._analysis is not None:
             self._analysis.close()
+        if self._refilling is not None:
+            self._refilling.close()
         if self._controller is not None:
             self._controller.close()
         if leave:
