@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from serving.release.cluster.serving_options import loads
 from serving.release.cluster.serving_runtime import NAMES as NAMES_OF_RUNTIMES
 from tests.cluster.charts import EVERYTHING, SOURCES, pods
 from tests.cluster.tools.build import BUILD_S
+from windlass.cli import app
 from windlass.operator import settings
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -252,7 +254,7 @@ def test_the_metrics_of_the_analyses_are_served() -> None:
 
 
 def test_features_are_kept_fresh_where_skew_is_looked_for() -> None:
-    """Verify that rows are written into the collector's home, one run at a time, and the online store of all is filled."""
+    """Verify that rows are written into the collector's home, one run at a time, and each online store filled."""
     text = render(EVERYTHING)
     found, started = documents(text), pods(text)
     crons = {k.name: d for k, d in found.items() if k.kind == "CronJob" and "-materialize-" in k.name}
@@ -274,6 +276,11 @@ def test_features_are_kept_fresh_where_skew_is_looked_for() -> None:
         for container in (*pod["initContainers"], *pod["containers"]):
             assert server in container["env"] and collector["env"][0] in container["env"]
             assert collector["volumeMounts"][0] in container["volumeMounts"]
+        (fills,) = pod["containers"]
+        told = app.build_parser().parse_args([*fills["command"][3:], *fills["args"]])
+        # where the feature server reads it
+        assert told.registry == "s3://bucket/windlass/registry.db"
+        assert told.stale_after == timedelta(**({"hours": 3} if told.workload == "flights" else {"days": 2}))
 
 
 def test_with_a_volume_for_many_nodes_features_are_computed_on_any() -> None:

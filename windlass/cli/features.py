@@ -84,6 +84,11 @@ def register(subparsers: Any) -> None:
         help="rows from this time on (default: as far back as the longest time to live reaches)",
     )
     materialize.add_argument(
+        "--registry",
+        metavar="ADDRESS",
+        help="put a copy of Feast's registry there afterwards, for a feature server: s3://bucket/prefix/registry.db",
+    )
+    materialize.add_argument(
         "--stale-after",
         type=_duration,
         metavar="DURATION",
@@ -169,7 +174,7 @@ def handle_materialize(arguments: argparse.Namespace) -> int:
 
     from windlass import catalog, settings
     from windlass.clock import SystemClock
-    from windlass.features import filling
+    from windlass.features import filling, store
 
     s = settings.load()
     workload = catalog.load(arguments.workload, s.project)
@@ -182,6 +187,8 @@ def handle_materialize(arguments: argparse.Namespace) -> int:
         since=None if arguments.since is None else _moment("--since", arguments.since),
         stale_after=arguments.stale_after,
     )
+    if arguments.registry is not None:
+        store.publish_registry(s, arguments.registry)
     took = time.monotonic() - started
     since, until = (datetime.fromtimestamp(at, UTC) for at in (filled.since, filled.until))
     for view in workload.views:

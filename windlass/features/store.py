@@ -15,12 +15,13 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import windlass
-from windlass import atomic
+from windlass import atomic, objectstore
 from windlass.contract import View, Workload
 from windlass.errors import UsageError, WindlassError
 from windlass.features import definitions, feast_import, partitions
@@ -68,6 +69,26 @@ def alone(settings: Settings) -> Iterator[None]:
     with settings.feast_registry.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def publish_registry(settings: Settings, address: str) -> None:
+    """Put a copy of Feast's registry where a feature server reads it.
+
+    Args:
+        address: `s3://bucket/…/registry.db`.
+
+    Raises:
+        UsageError: the address is none of an object.
+        WindlassError: it cannot be written there.
+    """
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    if not address.startswith("s3://") or not bucket or not key or key.endswith("/"):
+        raise UsageError(
+            f"registry {address!r} is no address of an object; use s3://bucket/prefix/registry.db"
+        )
+    target = objectstore.ObjectStore(replace(settings, object_store=f"s3://{bucket}"))
+    with alone(settings):
+        target.upload(settings.feast_registry, key)
 
 
 def training_frame(workload: Workload, settings: Settings, entity_df: pd.DataFrame) -> pd.DataFrame:

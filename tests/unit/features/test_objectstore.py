@@ -12,6 +12,7 @@ import s3_server
 
 from windlass.errors import UsageError, WindlassError
 from windlass.features import offline, partitions
+from windlass.features import store as feature_store
 from windlass.objectstore import ObjectStore
 from windlass.settings import Settings
 
@@ -155,3 +156,30 @@ def test_an_address_without_a_bucket_is_a_usage_error(remote: Settings, address:
     """Verify that such settings are refused before anything is sent."""
     with pytest.raises(UsageError, match="s3://bucket/prefix"):
         ObjectStore(replace(remote, object_store=address))
+
+
+def test_a_feature_server_reads_the_registry_that_a_job_published(
+    built: object, remote: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify, by Feast's own reader of registries on S3, that the published one knows every view and service."""
+    from feast.infra.registry.registry import Registry
+    from feast.repo_config import RegistryConfig
+
+    settings = replace(built.settings, home=remote.home, object_store=None, s3_endpoint=remote.s3_endpoint)
+    feature_store.open_store(settings)
+    address = f"{remote.object_store}/shared/registry.db"
+    feature_store.publish_registry(settings, address)
+    monkeypatch.setenv("FEAST_S3_ENDPOINT_URL", str(remote.s3_endpoint))
+    there = Registry("windlass", RegistryConfig(path=address), None)
+    assert {view.name for view in built.workload.views} <= {
+        v.name for v in there.list_feature_views("windlass")
+    }
+    assert built.workload.feature_service in {s.name for s in there.list_feature_services("windlass")}
+
+
+@pytest.mark.parametrize(
+    "address", ["registry.db", "s3://registry.db", "s3://bucket/prefix/", "gs://bucket/a"]
+)
+def test_a_registry_has_an_address_of_an_object(built: object, address: str) -> None:
+    with pytest.raises(UsageError, match=r"use s3://bucket/prefix/registry\.db"):
+        feature_store.publish_registry(built.settings, address)
