@@ -34,6 +34,8 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 READY_S = 180.0
 #: What kubeadm enables, and the defaults that we count on, said aloud.
 ADMISSION = ("NodeRestriction", "PodSecurity", "ResourceQuota", "LimitRanger", "ServiceAccount")
+#: What some clusters enable beside that (OpenShift does): who may not delete an object may not change its owners.
+OWNERS_ENFORCED = {"enable-admission-plugins": ",".join((*ADMISSION, "OwnerReferencesPermissionEnforcement"))}
 
 
 class ApiServer:

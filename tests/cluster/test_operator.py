@@ -13,7 +13,7 @@ import pytest
 
 from serving.release.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, RELEASE
 from tests.cluster import operator_stage as stage
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import OWNERS_ENFORCED, ApiServer
 from tests.cluster.operator_stage import Traffic, eventually
 from tests.cluster.operator_team import Team
 from tests.cluster.tools.build import BUILD_S
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.timeout(2 * BUILD_S), pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with ApiServer(tmp_path_factory.mktemp("operator") / "api") as running:
+    with ApiServer(tmp_path_factory.mktemp("operator") / "api", flags=OWNERS_ENFORCED) as running:
         stage.install(running)
         yield running
 

@@ -37,7 +37,7 @@ from serving.release.backend import UnreachableError
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import RELEASE, RETRAIN_POLICY
 from tests.cluster import operator_stage
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import OWNERS_ENFORCED, ApiServer
 from tests.cluster.tools.build import BUILD_S
 from windlass.contract import RetrainPolicy
 from windlass.errors import WindlassError
@@ -61,14 +61,19 @@ OPERATOR_RULES = [
     {"apiGroups": ["windlass.dev"], "resources": ["retrainpolicies"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["windlass.dev"], "resources": ["retrainpolicies/status"], "verbs": ["get", "patch"]},
     {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
-    {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NAME], "verbs": ["get", "patch"]},
+    {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": [NAME],
+        "verbs": ["get", "patch", "delete"],
+    },
 ]
 TRIGGER_RULES = [{"apiGroups": ["windlass.dev"], "resources": ["releases"], "verbs": ["list", "create"]}]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with ApiServer(tmp_path_factory.mktemp("policies")) as running:
+    with ApiServer(tmp_path_factory.mktemp("policies"), flags=OWNERS_ENFORCED) as running:
         running.kubectl("apply", "--server-side", "-f", ROOT / "manifests" / "crds")
         running.kubectl("wait", "--for=condition=Established", "crd", "--all")
         yield running

@@ -35,7 +35,7 @@ OPERATOR: dict[str, tuple[str, ...]] = {
     "httproutes.gateway.networking.k8s.io": (*READ, *WRITE),
     "envoyextensionpolicies.gateway.envoyproxy.io": (*READ, *WRITE),
     "poddisruptionbudgets.policy": (*READ, *WRITE),
-    "configmaps:windlass-retrain-policies": ("get", "create", "patch"),
+    "configmaps:windlass-retrain-policies": ("get", "create", "patch", "delete"),
     "deployments.apps": ("get",),
     "pods": ("get", "list"),
     "revisions.serving.knative.dev": ("get",),
