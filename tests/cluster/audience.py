@@ -26,10 +26,12 @@ from serving.release import buckets
 from serving.release.cluster import naming, policy
 from serving.release.envoy.lua import BUCKET_HEADER, UNIT_HEADER
 from serving.release.route_header import ROUTE_HEADER
+from serving.runtime.counts import UNASSIGNED
 from tests.cluster.operator_stage import Controllers, Traffic
 
 Object = dict[str, Any]
 DEVICES = ("mobile", "desktop")
+PREVIEW = ("x-windlass-preview", "13")
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Audience:
         per_turn: requests at once.
         each: requests of one user, one after another.
         pause_s: between two turns.
+        previewing: every n-th user sends `PREVIEW`, and whatever these ask fails; 0 where nobody does.
     """
 
     controllers: Controllers
@@ -133,6 +136,7 @@ class Audience:
     each: int = 2
     pause_s: float = 0.1
     served: Callable[[int, str, float], Object] | None = None
+    previewing: int = 0
 
     def __post_init__(self) -> None:
         self._proxy = Proxy(self.model)
@@ -170,14 +174,22 @@ class Audience:
         lines, told = [], []
         for _ in range(self.per_turn):
             number = next(self._numbers)
-            sent = {"x-user-id": f"user-{number // self.each}", "x-device": DEVICES[number // self.each % 2]}
+            user = number // self.each
+            sent = {"x-user-id": f"user-{user}", "x-device": DEVICES[user % 2]}
+            fails = self.previewing > 0 and user % self.previewing == 0
+            sent |= {PREVIEW[0]: PREVIEW[1]} if fails else {}
             way = self._proxy.way(route, script, sent)
             request_id = f"{self.controllers.place}-{self.model}-{number}"
             for version, copied in ((way.version, False), (way.copy_to, True)):
-                if version is not None:
-                    self.traffic.count(self.controllers.place, self.model, version)
+                if version is None:
+                    continue
+                assigned = way.headers.get(ROUTE_HEADER, "").encode() not in UNASSIGNED
+                place = self.controllers.place
+                self.traffic.count(place, self.model, version, assigned=assigned, failed=fails)
+                if not fails:
                     lines.append(self._logged(number, request_id, version, way.headers, copied))
-            told.append(self._told(request_id, way.version, sent["x-device"]))
+            if not fails:
+                told.append(self._told(request_id, way.version, sent["x-device"]))
             self.asked += 1
         self._waiting.append(("/predictions", b"\n".join(json.dumps(line).encode() for line in lines)))
         self._waiting.append(("/feedback", json.dumps(told).encode()))

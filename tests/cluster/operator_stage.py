@@ -251,7 +251,7 @@ class Traffic:
     controllers: list[Controllers] = field(default_factory=list)
     failing: dict[tuple[str, str], int] = field(default_factory=dict)
     per_turn: int = 20
-    _answers: dict[tuple[str, str, str], Answers] = field(default_factory=dict)
+    _answers: dict[tuple[str, str, str, bool], Answers] = field(default_factory=dict)
     _owed: dict[tuple[str, str, str], float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -263,14 +263,18 @@ class Traffic:
                     for version, weight in weights.items():
                         self._answer((controllers.place, model, version), weight)
 
-    def count(self, place: str, model: str, version: str) -> None:
+    def count(
+        self, place: str, model: str, version: str, *, assigned: bool = True, failed: bool = False
+    ) -> None:
         """Count one more answer of a server."""
         with self._lock:
-            self._answers.setdefault((place, model, version), Answers()).ok += 1
+            answers = self._answers.setdefault((place, model, version, assigned), Answers())
+            answers.ok += not failed
+            answers.failed += failed
 
     def _answer(self, key: tuple[str, str, str], weight: int) -> None:
         owed = self._owed.get(key, 0.0) + self.per_turn * weight / 100
-        answers, every = self._answers.setdefault(key, Answers()), self.failing.get(key[1:])
+        answers, every = self._answers.setdefault((*key, True), Answers()), self.failing.get(key[1:])
         for _ in range(int(owed)):
             if every and (answers.ok + answers.failed) % every == 0:
                 answers.failed += 1
@@ -281,8 +285,8 @@ class Traffic:
     def page(self) -> str:
         lines = []
         with self._lock:
-            for (place, model, version), answers in self._answers.items():
-                labels = f'model="{model}",version="{version}",namespace="{place}"'
+            for (place, model, version, assigned), answers in self._answers.items():
+                labels = f'model="{model}",version="{version}",namespace="{place}",assigned="{str(assigned).lower()}"'
                 total = answers.ok + answers.failed
                 lines.append(f'windlass_requests_total{{{labels},protocol="v1",code="200"}} {answers.ok}')
                 if answers.failed:

@@ -30,7 +30,7 @@ from serving.release.cluster.kinds import ENVOY_EXTENSION_POLICY, HTTP_ROUTE
 from serving.release.journal.replay import replay
 from tests.cluster import operator_stage as stage
 from tests.cluster.api_server import ApiServer
-from tests.cluster.audience import Audience
+from tests.cluster.audience import PREVIEW, Audience
 from tests.cluster.operator_stage import ROOT, Traffic, eventually
 from tests.cluster.operator_team import Team
 from tests.cluster.tools.build import BUILD_S
@@ -430,6 +430,28 @@ def test_what_versions_are_served_is_held_to_the_offline_rows(team: Team, tmp_pa
     assert set(evidence(team, "shop-14")[-1]["arms"]["14"]["skewByInput"]) <= {"sales", "per_visit"}
     for name in ("shop-13", "shop-14"):
         decided_again(team, name)
+
+
+def test_whoever_chose_the_version_is_no_evidence(team: Team, collector: Collector, operator: Any) -> None:
+    """Verify that a canary is judged by the requests that its weights sent it: a third of the users choose it, nothing
+    that they ask is answered, and it is promoted."""
+    operator("one")
+    header, value = PREVIEW
+    document = stage.release("flights-13", "flights", "13", "12")
+    document["spec"]["strategy"]["match"] = {"header": header, "value": value}
+    with Audience(team.controllers, team.traffic, collector.url, "flights", previewing=3):
+        team.apply(document)
+        done = team.until("flights-13", "Promoted", within_s=END_S)
+    verdicts = {check["name"]: check["verdict"] for check in done["checks"]}
+    assert verdicts["errors"] == verdicts["sampleRatio"] == "PASS"
+    assert team.acts("flights-13") == ["start", "advance", "promote"]
+    arms = evidence(team, "flights-13")[-1]["arms"]
+    assert arms["13"]["requests"] >= 180 and arms["13"]["errors"] == 0
+    assert (
+        f'version="13",namespace="{team.name}",assigned="false",protocol="v1",code="500"'
+        in team.traffic.page()
+    )
+    decided_again(team, "flights-13")
 
 
 def test_a_shadow_outlives_its_leader(team: Team, collector: Collector, operator: Any) -> None:
