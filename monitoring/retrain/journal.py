@@ -160,11 +160,25 @@ class Trigger:
         with self._locked() as (append, _):
             append(records.cleared(self.workload, kind, champion, since, ended, now, fingerprint))
 
-    def repaired(self, now: datetime) -> None:
-        """Journal a person's word that the data is in order: whatever burns about its quality has ended."""
-        for (name, fingerprint), signal in list(self.state().broken.items()):
+    def repaired(self, now: datetime) -> int:
+        """Journal a person's word that the data is in order: whatever burns about its quality has ended; how many."""
+        broken = list(self.state().broken.items())
+        for (name, fingerprint), signal in broken:
             kind, _, about = name.partition("/")
             self.clear(kind, about, signal.at, now, now, fingerprint)
+        return len(broken)
+
+    def give_up(self, trigger: str, now: datetime, by: str) -> None:
+        """Journal that a person closes a trigger, as in vain.
+
+        Raises:
+            UsageError: there is none of that name that is open.
+        """
+        open_ = [past.id for past in self.history() if past.helped is None]
+        if trigger not in open_:
+            known = ", ".join(open_) or "none"
+            raise UsageError(f"trigger {trigger!r} of {self.workload!r} is not open; open: {known}")
+        self.resolved(trigger, now, helped=False, reason=f"given up by {by}")
 
     def watch(self, reading: Reading) -> timedelta:
         """Compare the clocks with their last reading, this process's or the journal's; journal a jump and return it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,13 +12,19 @@ if TYPE_CHECKING:
     from windlass.settings import Settings
 
 
+URL, TOKEN, TOKEN_FILE = "WINDLASS_TRIGGER_URL", "WINDLASS_TRIGGER_TOKEN", "WINDLASS_RETRAIN_TOKEN_FILE"
+"""Where the trigger is, its senders' token, and the file with it."""
+
+
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "retrain",
         help="ask for a retraining, under the workload's policy",
         description="Journals a manual signal. If the retrain policy accepts it, the training pipeline runs under the "
-        "trigger's id; a candidate that passes its gates is handed to a release.",
+        "trigger's id; a candidate that passes its gates is handed to a release. With --url it is sent to the trigger "
+        "that runs there, which runs what it accepts.",
         epilog="example: windlass retrain flights\n"
+        "on a cluster: kubectl -n windlass exec deploy/windlass-retrain -- python3 -m windlass retrain flights\n"
         "A signal that the policy holds back exits with 0 (see `accepted` and `reason`): the command decided.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -35,15 +42,26 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--no-release", action="store_true", help="do not hand a candidate that passed to a release"
     )
-    parser.add_argument(
+    words = parser.add_mutually_exclusive_group()
+    words.add_argument(
         "--data-repaired",
         action="store_true",
-        help="the data is in order again: no alert about its quality holds retraining back any longer",
+        help="ask for no retraining, but say that the data is in order: no alert about its quality holds any back",
     )
-    parser.add_argument(
+    words.add_argument(
         "--give-up",
         metavar="TRIGGER",
-        help="close an open trigger that nothing comes of any more, as in vain",
+        help="ask for no retraining, but close an open trigger that nothing comes of any more, as in vain",
+    )
+    parser.add_argument(
+        "--url",
+        help=f"a retrain trigger that runs elsewhere (default: {URL}, else this machine's own journal)",
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"the token of that trigger's senders (default: {TOKEN_FILE}, or the token itself in {TOKEN})",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
@@ -58,8 +76,6 @@ def handle(arguments: argparse.Namespace) -> int:
     from windlass import catalog, settings
     from windlass.errors import UsageError
 
-    configured = settings.load()
-    workload = catalog.load(arguments.workload, configured.project)
     if arguments.trials is not None and arguments.trials < 1:
         raise UsageError(f"--trials {arguments.trials} leaves nothing to train; use 1 or more")
     if arguments.start is not None or arguments.end is not None:
@@ -68,31 +84,117 @@ def handle(arguments: argparse.Namespace) -> int:
     release = False if arguments.no_release else None
     stated = {"from": arguments.start, "to": arguments.end, "trials": arguments.trials, "release": release}
     detail = {name: value for name, value in stated.items() if value is not None}
+    word = arguments.data_repaired or arguments.give_up is not None
+    if word and (detail or arguments.override):
+        raise UsageError(
+            "--data-repaired and --give-up ask for no retraining, so nothing goes with them; ask for one afterwards"
+        )
+    where = _elsewhere(arguments)
+    if where is not None:
+        return _send(arguments, where, detail)
+    configured = settings.load()
+    workload = catalog.load(arguments.workload, configured.project)
     now = datetime.now(UTC)
+    if word:
+        said = say(configured, workload, give_up=arguments.give_up)
+        print(json.dumps({"workload": workload.name, "words": [said]}) if arguments.json else said)
+        return 0
     signal = Signal("manual", f"manual/{now.isoformat()}", now, detail, override=arguments.override)
-    result = offer(configured, workload, signal, repaired=arguments.data_repaired, given_up=arguments.give_up)
+    result = offer(configured, workload, signal)
     print(json.dumps(result) if arguments.json else text(result))
     failed = result["accepted"] and result["run"] is None
     return 1 if failed else 0
 
 
-def offer(
-    configured: Settings,
-    workload: Workload,
-    signal: Signal,
-    *,
-    repaired: bool = False,
-    given_up: str | None = None,
-) -> dict[str, Any]:
-    """Journal a signal and, where the policy accepts it, run the pipeline to its end; what was decided and made.
+def _elsewhere(arguments: argparse.Namespace) -> tuple[str, str] | None:
+    """Address and token of a trigger that runs elsewhere; None where this machine's journal is meant."""
+    import os
+
+    from windlass.errors import UsageError
+
+    url = arguments.url or os.environ.get(URL)
+    if not url:
+        if arguments.token_file is not None:
+            raise UsageError(
+                f"--token-file {arguments.token_file} is of a trigger elsewhere; name it by --url"
+            )
+        if os.environ.get("WINDLASS_NAMESPACE"):
+            raise UsageError(
+                "WINDLASS_NAMESPACE is set: releases are a cluster's here, and what this trained would get none; "
+                f"send it to the trigger: --url http://127.0.0.1:8080 in its pod, or set {URL}"
+            )
+        return None
+    path = arguments.token_file or (Path(os.environ[TOKEN_FILE]) if os.environ.get(TOKEN_FILE) else None)
+    if path is None:
+        token = os.environ.get(TOKEN, "")
+    else:
+        try:
+            token = path.read_text()
+        except OSError as error:
+            raise UsageError(
+                f"token file {path}: {error.strerror}; name the file of that trigger's token"
+            ) from error
+    if not token.strip():
+        raise UsageError(f"nobody says which token {url} takes; give --token-file, or set {TOKEN_FILE}")
+    return url, token.strip()
+
+
+def _send(arguments: argparse.Namespace, where: tuple[str, str], detail: dict[str, Any]) -> int:
+    """Send what is wanted to a trigger elsewhere, which does what it accepts."""
+    import getpass
+    import json
+    import uuid
+
+    from monitoring.retrain.service import client, events
+
+    url, token = where
+    kind, data = events.TYPE, {"workload": arguments.workload}
+    if arguments.data_repaired or arguments.give_up is not None:
+        kind = events.WORD
+        data |= {"word": "dataRepaired" if arguments.give_up is None else "giveUp", "by": getpass.getuser()}
+        data |= {} if arguments.give_up is None else {"trigger": arguments.give_up}
+    else:
+        data |= {"kind": "manual", "detail": detail, "override": arguments.override}
+    told = client.post(url, token, kind, str(uuid.uuid4()), data)
+    if kind == events.WORD:
+        lines = list(told.get("words") or ())
+    else:
+        (decided,) = told["signals"]
+        lines = [f"not retrained: {decided['reason']}"]
+        if decided["accepted"]:
+            lines = [f"accepted as {decided['trigger']}: its run is submitted, and what passes is released"]
+    print(json.dumps({"workload": arguments.workload, **told}) if arguments.json else "\n".join(lines))
+    return 0
+
+
+def say(configured: Settings, workload: Workload, *, give_up: str | None = None) -> str:
+    """Journal a person's word that asks for no retraining; what it did, as a sentence.
 
     Args:
-        repaired: a person says that the data is in order again: alerts about its quality count as ended.
-        given_up: an open trigger that a person gives up.
+        give_up: an open trigger to close; None for the data's being in order again.
 
     Raises:
         UsageError: there is no such open trigger.
     """
+    from datetime import UTC, datetime
+
+    from monitoring.retrain import clock, journal
+    from windlass.errors import WindlassError
+
+    def submit(name: str, signal: Signal) -> None:
+        raise WindlassError(f"{name} is not submitted by a word")
+
+    trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), submit)
+    now = datetime.now(UTC)
+    trigger.watch(clock.read())
+    if give_up is not None:
+        trigger.give_up(give_up, now, "a person")
+        return f"{give_up} is given up"
+    return f"{workload.name}: {trigger.repaired(now)} alerts about its data count as ended"
+
+
+def offer(configured: Settings, workload: Workload, signal: Signal) -> dict[str, Any]:
+    """Journal a signal and, where the policy accepts it, run the pipeline to its end; what was decided and made."""
     import sys
     from datetime import UTC, datetime
 
@@ -100,7 +202,7 @@ def offer(
     from monitoring.retrain.following import follow
     from monitoring.retrain.service.core import Watched
     from windlass import retrain_policy as policy
-    from windlass.errors import UsageError, WindlassError
+    from windlass.errors import WindlassError
     from windlass.local.retraining.surroundings import OnThisMachine, Surroundings
 
     workload = policy.in_force(workload, configured.project)
@@ -109,14 +211,6 @@ def offer(
     trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), around.submit)
     now = datetime.now(UTC)
     trigger.watch(clock.read())
-    if repaired:
-        trigger.repaired(now)
-    if given_up is not None:
-        open_ = [t.id for t in trigger.history() if t.helped is None]
-        if given_up not in open_:
-            known = ", ".join(open_) or "none"
-            raise UsageError(f"trigger {given_up!r} of {workload.name!r} is not open; open: {known}")
-        trigger.resolved(given_up, now, helped=False, reason="given up by a person")
     recovered = trigger.recover(now)
     try:
         follow(trigger, around, now)

@@ -16,7 +16,7 @@ from monitoring.collector.http import Request, Response, error, route
 from monitoring.retrain.service import alertmanager, events
 from monitoring.retrain.service.core import Service
 from monitoring.retrain.service.metrics import Metrics
-from monitoring.retrain.service.notice import Notice, RunEnded
+from monitoring.retrain.service.notice import Notice, RunEnded, Word
 from windlass.errors import UsageError, WindlassError
 
 
@@ -118,15 +118,24 @@ class App:
         except UsageError as problem:
             return self._invalid(str(problem))
         notices = [each for each in told if isinstance(each, Notice)]
-        strange = self._service.unknown(notices)
+        words = [each for each in told if isinstance(each, Word)]
+        strange = self._service.unknown([*notices, *words])
         if strange:
             return self._invalid("; ".join(strange))
+        try:
+            said = await asyncio.to_thread(self._service.hear, words)
+        except UsageError as problem:
+            return self._invalid(str(problem))
+        except WindlassError as problem:
+            return error(503, str(problem))
         for each in told:
             if isinstance(each, RunEnded):
                 self._service.run_ended(each)
-        return await self._taken(notices, ())
+        return await self._taken(notices, (), said)
 
-    async def _taken(self, notices: Sequence[Notice], problems: Sequence[str]) -> Response:
+    async def _taken(
+        self, notices: Sequence[Notice], problems: Sequence[str], said: Sequence[str] = ()
+    ) -> Response:
         try:
             decisions = await asyncio.to_thread(self._service.take, notices)
         except WindlassError as problem:
@@ -135,7 +144,8 @@ class App:
         self.metrics.count("accepted")
         self.metrics.requests["invalid"] += len(problems)
         self._wake()
-        return Response(200, _encoded({"signals": decisions, "problems": list(problems)}))
+        content = {"signals": decisions, "problems": list(problems)}
+        return Response(200, _encoded(content | ({"words": list(said)} if said else {})))
 
     def _invalid(self, message: str) -> Response:
         self.metrics.count("invalid")

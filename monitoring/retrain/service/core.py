@@ -19,7 +19,7 @@ from monitoring.retrain import clock
 from monitoring.retrain.clock import Reading
 from monitoring.retrain.following import Platform, follow
 from monitoring.retrain.journal import Trigger
-from monitoring.retrain.service.notice import Notice, RunEnded
+from monitoring.retrain.service.notice import Notice, RunEnded, Word
 from monitoring.retrain.signals import Signal, incident
 from windlass.errors import UsageError, WindlassError
 
@@ -115,8 +115,8 @@ class Service:
 
     # --- what is sent
 
-    def unknown(self, notices: Sequence[Notice]) -> tuple[str, ...]:
-        """What is wrong with notices about workloads that are not watched here."""
+    def unknown(self, notices: Sequence[Notice | Word]) -> tuple[str, ...]:
+        """What is wrong with notices and words about workloads that are not watched here."""
         known = ", ".join(sorted(self.watched)) or "none"
         strange = dict.fromkeys(n.workload for n in notices if n.workload not in self.watched)
         return tuple(f"workload {name!r} is not watched here; known: {known}" for name in strange)
@@ -153,7 +153,14 @@ class Service:
             trigger.clear(notice.kind, about, notice.since, notice.ended, reading.at, notice.fingerprint)
             return {**told, "accepted": False, "rule": "ended", "reason": "journaled: it has ended"}
         cause = notice.cause or incident(notice.kind, notice.champion or "", trigger.history())
-        signal = Signal(notice.kind, cause, notice.since, notice.detail, champion=notice.champion)
+        signal = Signal(
+            notice.kind,
+            cause,
+            notice.since,
+            notice.detail,
+            champion=notice.champion,
+            override=notice.override,
+        )
         decision = trigger.offer(signal, reading.at, **watched.standing(), hand_over=False)
         return {
             **told,
@@ -164,6 +171,27 @@ class Service:
             "reason": decision.reason,
             "trigger": decision.trigger,
         }
+
+    def hear(self, words: Sequence[Word]) -> tuple[str, ...]:
+        """Journal what a person says, and say in sentences what it did; what was held back is decided at the next turn.
+
+        Raises:
+            UsageError: a trigger that is given up is not open.
+            WindlassError: it cannot be journaled now.
+        """
+        said: list[str] = []
+        for word in words:
+            trigger, now = self.watched[word.workload].trigger, self._read().at
+            if word.trigger is None:
+                ended = trigger.repaired(now)
+                said.append(
+                    f"{word.workload}: {ended} alerts about its data count as ended: said by {word.by}"
+                )
+            else:
+                trigger.give_up(word.trigger, now, word.by)
+                said.append(f"{word.trigger} is given up by {word.by}")
+            self.say(said[-1])
+        return tuple(said)
 
     def run_ended(self, ended: RunEnded) -> None:
         """Take an exit task's word. A run of ours is asked for at the next turn: the word alone closes nothing."""

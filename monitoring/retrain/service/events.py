@@ -1,10 +1,12 @@
 """CloudEvents as notices. Pure: the service journals what this reads.
 
-A signal is of type `dev.windlass.retrain.signal`; `dev.windlass.pipeline.ended` is the word of a run's exit task.
+A signal is of type `dev.windlass.retrain.signal`; `dev.windlass.retrain.word` is a person's word that asks for no run
+(`workload`, `word`: dataRepaired or giveUp with `trigger`, and `by`); `dev.windlass.pipeline.ended` is the word of a
+run's exit task.
 
 The data of an event: `workload` and `kind`; of the kinds that say that something is wrong also `champion`, and `ended`
 where it is over; of the others `cause` (default: the event's own id). `at` is when it began (default: the event's
-time), `detail` the evidence. An event delivered twice has one cause, so it is one signal.
+time), `detail` the evidence; a `manual` one may `override`. An event delivered twice has one cause: it is one signal.
 """
 
 from __future__ import annotations
@@ -17,20 +19,22 @@ from typing import Any
 from monitoring.collector import cloudevents
 from monitoring.collector.cloudevents import Event
 from monitoring.retrain.history import FINGERPRINT
-from monitoring.retrain.service.notice import Notice, RunEnded, kind, moment, text
+from monitoring.retrain.service.notice import Notice, RunEnded, Word, kind, moment, text
 from monitoring.retrain.signals import INCIDENTS
 from windlass.errors import UsageError
 
 TYPE = "dev.windlass.retrain.signal"
+WORD = "dev.windlass.retrain.word"
 ENDED = "dev.windlass.pipeline.ended"
 STATES = ("SUCCEEDED", "FAILED", "CANCELLED", "SKIPPED", "UNKNOWN")
 LARGEST_ERROR = 2000
-KNOWN = ("workload", "kind", "champion", "cause", "at", "ended", "detail")
+KNOWN = ("workload", "kind", "champion", "cause", "at", "ended", "detail", "override")
+KNOWN_OF_WORDS = ("workload", "word", "trigger", "by")
 LARGEST_DETAIL = 64 * 1024
 DEEPEST_DETAIL = 32
 
 
-def parse(headers: Mapping[str, str], body: bytes, now: datetime) -> tuple[Notice | RunEnded, ...]:
+def parse(headers: Mapping[str, str], body: bytes, now: datetime) -> tuple[Notice | RunEnded | Word, ...]:
     """What a POST in any of the three content modes tells; one event that is wrong refuses all.
 
     Args:
@@ -41,7 +45,35 @@ def parse(headers: Mapping[str, str], body: bytes, now: datetime) -> tuple[Notic
         UsageError: it is no such event; the field, its value and the remedy are named.
     """
     events = cloudevents.parse(headers, body)
-    return tuple(_ended(e) if e.type == ENDED else _notice(e, now) for e in events)
+    return tuple(_told(event, now) for event in events)
+
+
+def _told(event: Event, now: datetime) -> Notice | RunEnded | Word:
+    if event.type == ENDED:
+        return _ended(event)
+    return _word(event) if event.type == WORD else _notice(event, now)
+
+
+def _word(event: Event) -> Word:
+    data = _object(event.data, KNOWN_OF_WORDS, "workload and word")
+    workload, what = text(data.get("workload"), "data.workload"), data.get("word")
+    by = text(data.get("by") or "a person", "data.by")
+    if what == "dataRepaired":
+        if data.get("trigger") is not None:
+            raise UsageError("data.trigger: dataRepaired is about the data; leave it out")
+        return Word(workload, "dataRepaired", by)
+    if what == "giveUp":
+        return Word(workload, "giveUp", by, text(data.get("trigger"), "data.trigger"))
+    raise UsageError(f"data.word = {what!r}: use dataRepaired or giveUp")
+
+
+def _object(data: Any, known: tuple[str, ...], least: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise UsageError(f"data = {data!r}: must be an object with {least}")
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise UsageError(f"data.{unknown[0]} is unknown; known here: {', '.join(known)}")
+    return data
 
 
 def _ended(event: Event) -> RunEnded:
@@ -64,13 +96,8 @@ def _ended(event: Event) -> RunEnded:
 
 def _notice(event: Event, now: datetime) -> Notice:
     if event.type != TYPE:
-        raise UsageError(f"type = {event.type!r}: this takes events of type {TYPE} and {ENDED}")
-    data = event.data
-    if not isinstance(data, dict):
-        raise UsageError(f"data = {data!r}: must be an object with workload and kind")
-    unknown = sorted(set(data) - set(KNOWN))
-    if unknown:
-        raise UsageError(f"data.{unknown[0]} is unknown; known here: {', '.join(KNOWN)}")
+        raise UsageError(f"type = {event.type!r}: this takes events of type {TYPE}, {WORD} and {ENDED}")
+    data = _object(event.data, KNOWN, "workload and kind")
     found = kind(data.get("kind"), "data.kind")
     detail = data.get("detail") or {}
     if not isinstance(detail, dict):
@@ -86,6 +113,9 @@ def _notice(event: Event, now: datetime) -> Notice:
         raise UsageError("data.cause: an incident is named by its kind and its champion; leave it out")
     if not about_a_version and data.get("ended") is not None:
         raise UsageError(f"data.ended: {found} does not end; leave it out")
+    override = data.get("override", False)
+    if not isinstance(override, bool) or (override and found != "manual"):
+        raise UsageError(f"data.override = {override!r}: true or false, and true of a manual signal alone")
     return Notice(
         workload=text(data.get("workload"), "data.workload"),
         kind=found,
@@ -95,6 +125,7 @@ def _notice(event: Event, now: datetime) -> Notice:
         ended=moment(data["ended"], "data.ended") if data.get("ended") is not None else None,
         fingerprint=str(detail.get(FINGERPRINT, "")),
         detail={**detail, "event": event.id, "source": event.source},
+        override=override,
     )
 
 

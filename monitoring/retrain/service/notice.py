@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from monitoring.retrain.signals import INCIDENTS, KINDS, Kind
 from windlass.errors import UsageError
@@ -22,6 +22,7 @@ class Notice:
         ended: when it ended; None while it burns.
         fingerprint: tells alerts of one incident apart, empty where there is one.
         detail: the evidence, JSON values.
+        override: a person insists; see `decision.decide`.
     """
 
     workload: str
@@ -32,6 +33,23 @@ class Notice:
     ended: datetime | None
     fingerprint: str
     detail: Mapping[str, Any]
+    override: bool = False
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a person says that asks for no retraining.
+
+    Attributes:
+        what: the data is in order again, or a trigger is given up.
+        by: who says it.
+        trigger: the one that is given up; None for the data's.
+    """
+
+    workload: str
+    what: Literal["dataRepaired", "giveUp"]
+    by: str
+    trigger: str | None = None
 
 
 @dataclass(frozen=True)
