@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from monitoring.data_versions.store import Load
     from monitoring.data_versions.version import Version
+    from monitoring.retrain.signals import Signal
     from windlass.contract import Workload
     from windlass.settings import Settings
 
@@ -54,7 +55,8 @@ def _add(actions: Any) -> None:
         "add",
         help="take a partition that passes validation",
         description="Validates rows by the rules of a training run, and makes them part of the data: a new version. "
-        "Rows that are there already make none. The version is a `newData` signal to the workload's retrain policy.",
+        "Rows that are there already make none. The version is a `newData` signal to the workload's retrain policy "
+        "(of the trigger at WINDLASS_TRIGGER_URL, where that is set).",
         epilog="example: windlass data add flights july.parquet\n"
         "         windlass data add flights --from 2013-01-01 --to 2013-01-31\n"
         "A partition that fails is refused with every reason, exit code 2; the versions stay as they were.",
@@ -93,22 +95,28 @@ def _handle_add(arguments: argparse.Namespace) -> int:
 
     from monitoring.data_versions.signal import signal
     from monitoring.data_versions.store import DataVersions
+    from windlass.cli import retrain
 
+    # before anything is added: a signal that could be sent nowhere is found out now
+    where = None if arguments.no_signal else retrain.elsewhere()
     configured, workload = _open(arguments)
     load, name = _source(workload, arguments)
     now = datetime.now(UTC)
     added = DataVersions(configured, workload).add(load, name, _check, now, replace=arguments.replace)
     result: dict[str, Any] = {**_summary(added.version), "new": added.new, "signal": None, "run": None}
-    failed = False
+    failed, said = False, ""
     news = signal(added.version, now)
     # also of a version that was made before: whoever made it may have died before it was told of
-    if not arguments.no_signal and (added.new or not _told(configured, workload, news.cause)):
-        from windlass.cli import retrain
-
+    if where is not None:
+        decided = _send(where, workload, news)
+        result["signal"] = {k: decided[k] for k in ("accepted", "reason", "rule", "trigger")}
+        said = retrain.sent(decided)
+    elif not arguments.no_signal and (added.new or not _told(configured, workload, news.cause)):
         told = retrain.offer(configured, workload, news)
         result |= {"signal": {k: told[k] for k in ("accepted", "reason", "rule", "trigger")}}
         result["run"] = told["run"]
         failed = told["accepted"] and told["run"] is None
+        said = retrain.text(told)
     if arguments.json:
         print(json.dumps(result))
         return int(failed)
@@ -116,10 +124,17 @@ def _handle_add(arguments: argparse.Namespace) -> int:
     what = "made" if added.new else "holds these rows already:"
     print(f"{workload.name}: {what} data version {version.id}, {version.rows:,} rows {_span(version)}")
     if result["signal"] is not None:
-        from windlass.cli import retrain
-
-        print(retrain.text(told))
+        print(said)
     return int(failed)
+
+
+def _send(where: tuple[str, str], workload: Workload, news: Signal) -> dict[str, Any]:
+    """Tell a trigger elsewhere of a version; told twice, it counts once."""
+    from monitoring.retrain.service import client, events
+
+    data = {"workload": workload.name, "kind": news.kind, "cause": news.cause, "detail": dict(news.detail)}
+    decided: dict[str, Any] = client.post(*where, events.TYPE, news.cause, data)["signals"][0]
+    return decided
 
 
 def _handle_list(arguments: argparse.Namespace) -> int:

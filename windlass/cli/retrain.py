@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def handle(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "--data-repaired and --give-up ask for no retraining, so nothing goes with them; ask for one afterwards"
         )
-    where = _elsewhere(arguments)
+    where = elsewhere(arguments.url, arguments.token_file)
     if where is not None:
         return _send(arguments, where, detail)
     configured = settings.load()
@@ -106,25 +107,31 @@ def handle(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _elsewhere(arguments: argparse.Namespace) -> tuple[str, str] | None:
-    """Address and token of a trigger that runs elsewhere; None where this machine's journal is meant."""
+def elsewhere(url: str | None = None, path: Path | None = None) -> tuple[str, str] | None:
+    """Address and token of a trigger that runs elsewhere; None where this machine's journal is meant.
+
+    Args:
+        url: as a person states it; None for what the environment says.
+        path: of a file with the token; None for the same.
+
+    Raises:
+        UsageError: a trigger elsewhere is meant, and cannot be known, or its token cannot.
+    """
     import os
 
     from windlass.errors import UsageError
 
-    url = arguments.url or os.environ.get(URL)
+    url = url or os.environ.get(URL)
     if not url:
-        if arguments.token_file is not None:
-            raise UsageError(
-                f"--token-file {arguments.token_file} is of a trigger elsewhere; name it by --url"
-            )
+        if path is not None:
+            raise UsageError(f"--token-file {path} is of a trigger elsewhere; name it by --url")
         if os.environ.get("WINDLASS_NAMESPACE"):
             raise UsageError(
                 "WINDLASS_NAMESPACE is set: releases are a cluster's here, and what this trained would get none; "
                 f"send it to the trigger: --url http://127.0.0.1:8080 in its pod, or set {URL}"
             )
         return None
-    path = arguments.token_file or (Path(os.environ[TOKEN_FILE]) if os.environ.get(TOKEN_FILE) else None)
+    path = path or (Path(os.environ[TOKEN_FILE]) if os.environ.get(TOKEN_FILE) else None)
     if path is None:
         token = os.environ.get(TOKEN, "")
     else:
@@ -147,24 +154,27 @@ def _send(arguments: argparse.Namespace, where: tuple[str, str], detail: dict[st
 
     from monitoring.retrain.service import client, events
 
-    url, token = where
-    kind, data = events.TYPE, {"workload": arguments.workload}
+    identity, name = str(uuid.uuid4()), arguments.workload
     if arguments.data_repaired or arguments.give_up is not None:
-        kind = events.WORD
-        data |= {"word": "dataRepaired" if arguments.give_up is None else "giveUp", "by": getpass.getuser()}
-        data |= {} if arguments.give_up is None else {"trigger": arguments.give_up}
+        data = {"workload": name, "word": "dataRepaired", "by": getpass.getuser()}
+        if arguments.give_up is not None:
+            data |= {"word": "giveUp", "trigger": arguments.give_up}
+        told = client.post(*where, events.WORD, identity, data)
+        line = "\n".join(told.get("words") or ())
     else:
-        data |= {"kind": "manual", "detail": detail, "override": arguments.override}
-    told = client.post(url, token, kind, str(uuid.uuid4()), data)
-    if kind == events.WORD:
-        lines = list(told.get("words") or ())
-    else:
-        (decided,) = told["signals"]
-        lines = [f"not retrained: {decided['reason']}"]
-        if decided["accepted"]:
-            lines = [f"accepted as {decided['trigger']}: its run is submitted, and what passes is released"]
-    print(json.dumps({"workload": arguments.workload, **told}) if arguments.json else "\n".join(lines))
+        data = {"workload": name, "kind": "manual", "detail": detail, "override": arguments.override}
+        told = client.post(*where, events.TYPE, identity, data)
+        line = sent(told["signals"][0])
+    print(json.dumps({"workload": name, **told}) if arguments.json else line)
     return 0
+
+
+def sent(decided: Mapping[str, Any]) -> str:
+    """What a trigger elsewhere decided, for people."""
+    if not decided["accepted"]:
+        later = "; it is decided again when that is over" if decided["held"] else ""
+        return f"not retrained: {decided['reason']}{later}"
+    return f"accepted as {decided['trigger']}: its run is submitted, and what passes is released"
 
 
 def say(configured: Settings, workload: Workload, *, give_up: str | None = None) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import s3_server
+from retrain_service import TOKEN, WAIT_S, Served
 
 from components.validate import check_partition
 from monitoring.data_versions import shared, tool, version
@@ -24,7 +28,7 @@ from monitoring.data_versions.version import Version
 from pipelines import span
 from windlass import catalog, data_version
 from windlass.cli import app
-from windlass.contract import Workload
+from windlass.contract import RetrainPolicy, Workload
 from windlass.errors import DataError, UsageError, WindlassError
 from windlass.journal import read
 from windlass.objectstore import ObjectStore
@@ -471,6 +475,49 @@ def test_a_version_that_nobody_was_told_of_is_told_of_when_its_rows_come_again(
     assert told[0]["signal"]["rule"] == "kind" and told[1]["signal"] is None
     (record,) = [r for r in read(settings.journal_dir / "triggers.jsonl") if r["event"] == "refused"]
     assert record["cause"] == f"newData/{january.id}"
+
+
+def test_a_version_is_told_to_the_trigger_that_runs_elsewhere(
+    settings: Settings,
+    january: Version,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Verify that it decides, by its own policy and journal, and that nothing is decided or trained here."""
+    monkeypatch.setenv("WINDLASS_HOME", str(settings.home))
+    monkeypatch.setenv("WINDLASS_PROJECT", str(settings.project))
+    place = Served(tmp_path / "elsewhere", RetrainPolicy())
+    (tmp_path / "policy.yaml").write_text("kind: RetrainPolicy\nspec: {workload: sales, signals: [manual]}\n")
+    file = settings.project / "january.parquet"
+    JANUARY.to_parquet(file, index=False)
+    command = [sys.executable, "-m", "windlass.local.retraining", "sales", "--port", str(place.port),
+               "--home", str(place.home), "--policy", str(tmp_path / "policy.yaml"),
+               "--token-file", str(place.home / "token")]  # fmt: skip
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            with contextlib.suppress(OSError):
+                if place.ask("GET", "/ready")[0] == 200:
+                    break
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        monkeypatch.setenv("WINDLASS_TRIGGER_URL", f"http://127.0.0.1:{place.port}")
+        monkeypatch.setenv("WINDLASS_TRIGGER_TOKEN", TOKEN)
+        assert app.run(["data", "add", "sales", str(file), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+    finally:
+        process.kill()
+        process.wait()
+    assert (told["signal"]["accepted"], told["signal"]["rule"], told["run"]) == (False, "kind", None)
+    (record,) = [r for r in read(place.home / "journal" / "triggers.jsonl") if r["event"] == "refused"]
+    assert record["cause"] == f"newData/{january.id}" and record["detail"]["data_version"] == january.id
+    assert not (settings.journal_dir / "triggers.jsonl").exists()
+    # where it is not there to hear, it is said, and the same command tells it
+    assert app.run(["data", "add", "sales", str(file), "--json"]) == 1
+    assert "does not answer" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 @pytest.mark.slow
