@@ -14,6 +14,7 @@ from monitoring.rules import document
 from windlass.cli.app import build_parser
 from windlass.drill import catalogue
 from windlass.errors import UsageError
+from windlass.operator import orders
 
 ROOT = Path(__file__).parents[4]
 FOLDER = ROOT / "docs" / "runbooks"
@@ -22,7 +23,9 @@ PAGES = [FOLDER / f"{alert.name}.md" for alert in ALERTS]
 PARTS = ("**Means.**", "**Impact.**", "## Look", "## Act", "## Over when", "## Practise")
 #: The tools of a cluster, of Prometheus and of the system that a runbook may name.
 OTHERS = {"kubectl", "amtool", "timedatectl", "df"}
-VERBS = {"get", "logs", "create", "describe", "patch", "top"}
+VERBS = {"get", "logs", "create", "describe", "patch", "top", "annotate", "exec"}
+#: Commands of `windlass release` that change what is going on; the annotation of each on a cluster.
+STEERING = {"pause", "resume", "promote", "abort", "rollback"}
 VARIABLES = {"$MODEL": "flights", "$VERSION": "3", "$NS": "windlass"}
 
 
@@ -79,6 +82,42 @@ def test_no_command_changes_more_than_it_names(page: Path) -> None:
             assert not {"-l", "--selector", "--all"} & set(command), command
 
 
+def on_cluster(command: list[str]) -> list[str] | None:
+    """The command of `windlass` that kubectl runs in a pod, or that names a namespace; None of any other."""
+    if command[0] == "kubectl" and "exec" in command:
+        inside = command[command.index("--") + 1 :]
+        return inside[2:] if inside[:3] == ["python3", "-m", "windlass"] else None
+    return command if command[0] == "windlass" and "-n" in command else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_is_done_on_a_machine_is_done_on_a_cluster(page: Path) -> None:
+    """Verify that no page sends somebody who is called about a cluster to this machine's platform: each release or
+    retrain command stands beside the one that acts there, with the same options."""
+    found = list(commands(page))
+    there = [words[1:] for command in found if (words := on_cluster(command)) is not None]
+    annotated = {
+        (command[command.index("annotate") + 1], word)
+        for command in found
+        if command[0] == "kubectl" and "annotate" in command
+        for word in command
+        if word.startswith("windlass.dev/command=")
+    }
+    for command in found:
+        if command[:2] == ["windlass", "retrain"]:
+            assert command[1:] in there, command
+        elif command[:2] == ["windlass", "release"] and "-n" not in command:
+            action = command[2]
+            if action in STEERING:
+                assert [*command[1:], "-n", VARIABLES["$NS"]] in there, command
+                assert ("releases.windlass.dev", f"windlass.dev/command={action}") in annotated, command
+            else:
+                looks = any(c[0] == "kubectl" and "releases.windlass.dev" in c for c in found)
+                assert looks or any(words[:2] == command[1:3] for words in there), command
+    for _, word in annotated:
+        assert orders.parse(word.partition("=")[2])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_exist(page: Path) -> None:
     """Verify that each `windlass …` is taken by the real argument parser, and every other program is a known one."""
@@ -93,6 +132,10 @@ def test_commands_exist(page: Path) -> None:
             assert importlib.util.find_spec(f"{command[2]}.__main__"), command
         elif command[0] == "kubectl":
             assert VERBS & set(command), command
+            inside = on_cluster(command)
+            assert "exec" not in command or inside is not None, command
+            if inside is not None:
+                parser.parse_args(inside[1:])
         else:
             assert command[0] in OTHERS, command
 
