@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from serving.release.cluster import inference_service, serving_options
 from serving.release.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, RELEASE
+from serving.release.cluster.servers import MADE_FOR
 from tests.cluster import operator_stage as stage
 from tests.cluster.api_server import OWNERS_ENFORCED, ApiServer
 from tests.cluster.operator_stage import Traffic, eventually
@@ -20,6 +23,8 @@ from tests.cluster.tools.build import BUILD_S
 from windlass.errors import WindlassError
 
 pytestmark = [pytest.mark.timeout(2 * BUILD_S), pytest.mark.slow]
+
+OPTIONS = serving_options.parse(yaml.safe_load(stage.OPTIONS))
 
 
 @pytest.fixture(scope="module")
@@ -342,3 +347,63 @@ def test_a_release_waits_for_servers_and_for_others(team: Team) -> None:
     kinds = {o["metadata"]["name"]: o["status"]["phase"] for o in
              team.server.request("GET", RELEASE.path(team.name))["items"]}  # fmt: skip
     assert kinds == {"boats-2": "Promoted", "boats-3": "Promoted", "boats-4": "Refused"}
+
+
+def test_what_answers_already_outlives_a_release_that_never_begins(team: Team) -> None:
+    """Verify that servers which a person applied, before a release asks for them or after, stay; its own go with it."""
+
+    def rendered(version: str) -> str:
+        documents = inference_service.render("ferries", version, OPTIONS, namespace=team.name)
+        return yaml.safe_dump_all(documents)
+
+    def apply(version: str) -> None:
+        team.server.kubectl("apply", "--server-side", "-n", team.name, "-f", "-", given=rendered(version))
+
+    def gone(name: str) -> None:
+        team.server.kubectl("delete", "-n", team.name, "release", name)
+        assert stage.get(team.server, team.name, name) is None
+
+    team.operator()
+    apply("1")
+    eventually(lambda: team.versions("ferries") == {"1"}, "a person serves version 1")
+    team.apply(stage.release("ferries-1", "ferries", "1"))
+    assert "no champion" in team.until("ferries-1", "Refused")["message"]
+    assert team.versions("ferries") == {"1"}
+    team.controllers.broken |= {f"ferries-{version}" for version in (2, 3)}
+    team.apply(stage.release("ferries-2", "ferries", "2", "1"))
+    eventually(lambda: team.versions("ferries") == {"1", "2"}, "servers are made")
+    apply("2")
+    gone("ferries-2")
+    team.apply(stage.release("ferries-3", "ferries", "3", "1"))
+    eventually(lambda: team.versions("ferries") == {"1", "2", "3"}, "servers are made")
+    live = stage.get(team.server, team.name, "ferries-3", INFERENCE_SERVICE)
+    assert live is not None
+    uid = team.release("ferries-3")["metadata"]["uid"]
+    assert live["metadata"]["annotations"][MADE_FOR] == f"ferries-3/{uid}"
+    gone("ferries-3")
+    eventually(lambda: team.versions("ferries") == {"1", "2"}, "they go with their release")
+
+
+def test_what_begins_is_what_a_person_means(team: Team) -> None:
+    """Verify that a queued release which is applied anew is the new one, and that of what was promoted the champion
+    before answers again where a release after it was tried and deleted."""
+    team.operator()
+    first = stage.release("canals-2", "canals", "2", "1")
+    first["spec"]["strategy"]["steps"][0]["minSamples"] = 1_000_000
+    team.apply(first)
+    team.until("canals-2", "Progressing", step=1)
+    team.apply(stage.release("next", "canals", "3", onConflict="queue"))
+    team.until("next", "Queued")
+    team.server.kubectl("delete", "-n", team.name, "release", "next")
+    again = stage.release("next", "canals", "4", onConflict="queue")
+    again["spec"]["strategy"]["steps"][0]["minSamples"] = 1_000_000
+    team.apply(again)
+    team.until("next", "Queued")
+    team.command("canals-2", "promote")
+    assert team.until("next", "Progressing", step=1)["weights"] == {"2": 80, "4": 20}
+    assert team.versions("canals") == {"1", "2", "4"}
+    team.server.kubectl("delete", "-n", team.name, "release", "next")
+    eventually(lambda: team.weights("canals") == {"2": 100}, "the champion has everything")
+    team.command("canals-2", "rollback")
+    eventually(lambda: team.weights("canals") == {"1": 100}, "the champion before has everything")
+    eventually(lambda: team.events("canals-2")[2:] == ["CommandCarriedOut"], "it is told")

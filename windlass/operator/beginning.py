@@ -195,7 +195,7 @@ class Beginning:
         champion = release.champion or in_force
         if champion is None or in_force not in (None, champion) or champion in release.candidates:
             return None
-        waits = self._work.place.waits(release, (champion, *release.candidates), made_for=seen.uid)
+        waits = self._work.place.waits(release, (champion, *release.candidates), made_for=seen.mark)
         if waits is None:
             return None
         view = View(release=release, reason="WaitingForServers", message=waits.reason)
@@ -212,7 +212,7 @@ class Beginning:
         queued: bool,
     ) -> float | None:
         if seen.held:
-            self._work.retire_unused(release, controller.newest(self._work.model))
+            self._work.retire_unused(seen, release, controller.newest(self._work.model))
         self._refuse(seen, reason, message, release)
         if queued:
             controller.drop_queued(release)

@@ -59,7 +59,7 @@ class Ending:
         read = self._work.read(seen)
         if isinstance(read, Release):
             controller.drop_queued(read)
-            self._work.retire_unused(read, newest)
+            self._work.retire_unused(seen, read, newest)
 
     def end(self, controller: ReleaseController) -> None:
         """What follows once the newest release is over: losers' servers go, and it is told; again until it is done."""

@@ -87,7 +87,12 @@ def _of_an_older(work: Work, seen: Seen, wanted: Wanted, newest: ReleaseState) -
         raise UsageError(f"{here}; this one takes no {wanted.command}")
     if wanted.to is not None:
         return wanted
-    if own is None or own.phase != "Promoted" or not _answers(own, newest):
+    # where the champion before has it already, an earlier try of this very command is to be confirmed
+    if (
+        own is None
+        or own.phase != "Promoted"
+        or not (newest.weights.get(own.champion) or _answers(own, newest))
+    ):
         raise UsageError(
             f"{here}, and nothing that release {seen.name} promoted has traffic; use rollback:VERSION"
         )

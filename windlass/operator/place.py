@@ -97,8 +97,8 @@ class Place:
         KServe's own ways have one InferenceService for all versions, which the backend changes.
 
         Args:
-            made_for: the uid of an object whose release has not begun: servers of candidates that are made here go with
-                it (`retire_made`).
+            made_for: what an object whose release has not begun is called on servers of its candidates that are made
+                here (`Seen.mark`).
 
         Raises:
             UsageError: a version cannot have servers by its name.
@@ -164,13 +164,19 @@ class Place:
         """
         self._retire(release, versions, self.servers.retire)
 
-    def retire_made(self, release: Release, versions: Iterable[str]) -> None:
-        """The same for those alone that were made for a release which had not begun.
+    def retire_made(self, release: Release, versions: Iterable[str], mark: str) -> None:
+        """The same for those alone that were made for the release of `mark`, or for another that never began either.
 
         Raises:
             UnreachableError: it is to be tried again.
         """
-        self._retire(release, versions, self.servers.retire_made)
+
+        def unbegun(made_for: str) -> bool:
+            return made_for == mark or self.state(release.model, made_for.rpartition("/")[0]) is None
+
+        self._retire(
+            release, versions, lambda model, version: self.servers.retire_made(model, version, unbegun)
+        )
 
     def _retire(self, release: Release, versions: Iterable[str], retire: Callable[[str, str], None]) -> None:
         if release.backend != "gateway":

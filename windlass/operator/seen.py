@@ -59,6 +59,11 @@ class Seen:
         return self.over and not self.held and not self.deleting and self.command is None
 
     @property
+    def mark(self) -> str:
+        """What it is called on what is made for it."""
+        return f"{self.name}/{self.uid}"
+
+    @property
     def document(self) -> dict[str, Any]:
         """What `spec.parse` reads."""
         return {

@@ -69,7 +69,7 @@ class Work:
         """The versions that other releases name, as far as they have not ended."""
         return {v for other in self.left() if other.name != name for v in self.versions_of(other)}
 
-    def retire_unused(self, release: Release, newest: ReleaseState | None) -> None:
+    def retire_unused(self, seen: Seen, release: Release, newest: ReleaseState | None) -> None:
         """Take away the servers that were made for a release which has not begun and never will; where nobody says who
         the champion is, they stay.
 
@@ -92,7 +92,7 @@ class Work:
                 f"since the champion is not known: {error}"
             )
             return
-        self.place.retire_made(release, [version for version in unused if version != champion])
+        self.place.retire_made(release, [version for version in unused if version != champion], seen.mark)
 
     def show(self, seen: Seen, view: View) -> Seen:
         """Write the status where it says something new; the object as it is then."""

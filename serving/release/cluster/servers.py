@@ -6,7 +6,7 @@ Nothing is remembered: whoever calls twice, or in another process, finds the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from serving.release.backend import RejectedError
@@ -27,7 +27,7 @@ DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 KNATIVE_SERVICE = Kind("serving.knative.dev", "v1", "services", "Service")
 POD = Kind("", "v1", "pods", "Pod")
 
-#: On servers that were made for a release which had not begun: whose. It stays for as long as they do, since KServe
+#: On servers that were made for a release which had not begun: which. It stays for as long as they do, since KServe
 #: copies annotations to pods, and one that came or went would start them anew.
 MADE_FOR = "windlass.dev/made-for"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -141,17 +141,21 @@ class Servers:
         self._api.delete(INFERENCE_SERVICE, self._namespace, name, uid=live["metadata"]["uid"])
         self._api.delete(POD_DISRUPTION_BUDGET, self._namespace, name)
 
-    def retire_made(self, model: str, version: str) -> None:
+    def retire_made(self, model: str, version: str, of: Callable[[str], bool]) -> None:
         """Take the version's servers away if they were made for a release that had not begun, and for nobody else.
 
         What stood before any release asked for it may answer to people who never heard of releases; so may what
         somebody else declares as well, by another apply over ours.
 
+        Args:
+            of: whether those are meant that were made for whom it is told (`ensure`).
+
         Raises:
             UsageError, RejectedError, UnreachableError: see `retire`.
         """
         live = self._live(model, version)
-        if live is not None and _mark(live) is not None and not _declared_by_others(live):
+        mark = None if live is None or _declared_by_others(live) else _mark(live)
+        if mark is not None and of(mark):
             self.retire(model, version)
 
     def known(self, model: str) -> tuple[str, ...]:

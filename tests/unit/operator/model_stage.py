@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -107,8 +108,9 @@ class Running(Servers):
         naming.inference_service(model, version)
         self.made.discard(version)
 
-    def retire_made(self, model: str, version: str) -> None:
-        if self._made_for.get(version) is not None:
+    def retire_made(self, model: str, version: str, of: Callable[[str], bool]) -> None:
+        made_for = self._made_for.get(version)
+        if made_for is not None and of(made_for):
             self.retire(model, version)
 
     def known(self, model: str) -> tuple[str, ...]:

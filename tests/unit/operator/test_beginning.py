@@ -101,6 +101,32 @@ def test_servers_that_somebody_applied_over_ours_stay(theirs: dict[str, Any]) ->
     assert served(stage) == ["12", "13"]
 
 
+def test_servers_that_are_kept_to_go_back_to_stay() -> None:
+    """Verify that a release of a former champion, deleted while it waits, does not take the servers that were made for
+    the release which promoted that version."""
+    stage = Stage()
+    for version, command in (("13", "promote"), ("14", "promote"), ("15", "rollback")):
+        stage.servers.starting = {version}
+        stage.apply(f"flights-{version}")
+        stage.model.turn()
+        assert stage.phase(f"flights-{version}") == "Pending"
+        stage.servers.starting = set()
+        stage.model.turn()
+        stage.command(f"flights-{version}", command)
+        stage.model.turn()
+    assert stage.servers.made == {"13", "14"}
+    stage.servers.starting = {"13", "16"}
+    stage.apply("again-13")
+    stage.model.turn()
+    stage.delete("again-13")
+    stage.apply("flights-16")
+    stage.model.turn()
+    assert stage.servers.made == {"13", "14", "16"}
+    stage.delete("flights-16")
+    stage.model.turn()
+    assert stage.servers.made == {"13", "14"}
+
+
 def test_servers_of_who_became_champion_meanwhile_stay() -> None:
     """Verify that an alias which a person moved to a version keeps that version's servers."""
     stage = on_kserve()

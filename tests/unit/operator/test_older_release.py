@@ -33,17 +33,20 @@ def notes(stage: Stage, reason: str) -> list[str]:
     return [o["note"] for o in stage.state.objects.values() if o.get("reason") == reason]
 
 
+@pytest.mark.parametrize("silent", [0, 2], ids=["the-router-speaks-at-once", "the-router-is-silent"])
 @pytest.mark.parametrize("command", ["rollback", "rollback:12"])
 @pytest.mark.parametrize("deleted", [False, True], ids=["the-newest-is-there", "the-newest-is-gone"])
-def test_what_an_older_release_promoted_can_be_taken_back(command: str, deleted: bool) -> None:
+def test_what_an_older_release_promoted_can_be_taken_back(command: str, deleted: bool, silent: int) -> None:
     """Verify traffic, alias and what is told, once."""
     stage = tried(deleted=deleted)
     stage.command("flights-13", command)
     told = len(stage.router().told)
-    stage.model.turn()
-    stage.model.turn()
+    stage.router().silent = silent
+    for _ in range(silent + 2):
+        stage.model.turn()
     assert stage.router().weights == {"12": 100} and stage.registry.champion == "12"
-    assert stage.router().told[told:] == [{"12": 100}]
+    assert stage.router().told[told:] == [{"12": 100}] * (silent + 1)
+    assert not notes(stage, "CommandRefused") + notes(stage, "CommandIgnored")
     assert stage.release("flights-13")["status"]["handledCommand"] == command
     assert not stage.release("flights-13")["metadata"].get("annotations")
     assert stage.phase("flights-13") == "Promoted"
