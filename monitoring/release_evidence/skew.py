@@ -20,7 +20,7 @@ from monitoring.release_evidence.vectors import ONLINE, Vector
 from windlass.errors import WindlassError
 
 WHOLE = 4096
-#: vectors that are compared at once: reading rows takes most of the half second that flights' take
+#: vectors that are compared at once: the rows of every view are read for each batch, however small
 BATCH = 512
 #: rows are computed every hour as a rule: what waits for longer has missed two turns
 WAIT_S = 3 * 3600.0
