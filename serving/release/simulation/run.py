@@ -27,6 +27,7 @@ from serving.release.simulation.invariants import Violation, Watch
 from serving.release.simulation.leadership import Leadership
 from serving.release.simulation.metrics import Source
 from serving.release.simulation.scenario import CALM, CHAMPION, MODEL, Scenario
+from serving.release.simulation.served import Tick, unfair
 from serving.release.simulation.store import Disk, MemoryOrders, MemoryStore
 from serving.release.simulation.world import TICK, VirtualClock, World
 from serving.release.traffic import Traffic, all_to
@@ -103,6 +104,8 @@ class Run:
         self._source: Source | None = None
         self._reading = ""
         self._promoted_at: dict[str, int] = {}
+        self._served: list[Tick] = []
+        self._unfair: set[str] = set()
         self._injected: dict[str, int] = {}
         self._tick = 0
         self._failed = False
@@ -143,6 +146,7 @@ class Run:
                 outage="outage" in kinds,
                 crooked=self._scenario.special == "crooked",
             )
+            self._serve(self._world, outage="outage" in kinds)
         self._wish()
         if "watchGone" in kinds:
             return
@@ -361,6 +365,14 @@ class Run:
     def _on_record(self, entry: Entry, record: Record) -> None:
         if self._keep_log:
             self._note("journal", json.dumps(record, allow_nan=False))
+        newest = self._watch.newest
+        before = None if newest is None else newest.last
+        if (
+            record.get("action") == "roll_back"
+            and before is not None
+            and unfair(self._served, before, record)
+        ):
+            self._unfair.add(entry.name)
         self._watch.on_record(entry, record)
         if record.get("action") == "promote" and self._world is not None:
             self._promoted_at[entry.name] = self._world.age
@@ -388,6 +400,13 @@ class Run:
         )
         self._source = Source(release, drawn.missing if first else None)
         self._reading = ""  # what was read before is of another release
+        self._served.clear()
+
+    def _serve(self, world: World, *, outage: bool) -> None:
+        newest = self._watch.newest
+        if newest is not None and newest.last is not None:
+            drifted = dict(self._wire.routes[MODEL].weights) != newest.last["weights"]
+            self._served.append(Tick(sum(arm.requests for arm in world.arms.values()), drifted, outage))
 
     def _phase(self) -> str | None:
         newest = self._watch.newest
@@ -419,6 +438,8 @@ class Run:
             promised = None  # the router refused it so often that giving up was right
         if drawn.onset and self._promoted_at.get(name, 1000) <= drawn.onset + 2:
             promised = None  # it did no harm yet, or for less than two looks
+        if promised == "Promoted" and name in self._unfair:
+            promised = None  # it looked worse than it was
         if drawn.special in ("misspelled", "crooked", "refused", "bothFail", "stuck"):
             self._injected[drawn.special] = 1
         return Outcome(
