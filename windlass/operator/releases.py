@@ -92,6 +92,8 @@ class Releases:
             return self._route_changed(body)
         if event == "DELETED":
             seen = of_object(body)
+            if seen.namespace in self._places:
+                self._places[seen.namespace].teller.forget(seen)
             return [(seen.namespace, seen.model)] if self._objects.drop(seen) else []
         found = self._objects.learn(body)
         return [] if found is None else [(found.namespace, found.model)]

@@ -42,6 +42,7 @@ class Sight:
         self._blind_every_s = blind_every_s
         self._seeing_every_s = seeing_every_s
         self._said: set[str] = set()
+        self._silent: set[str] = set()
         self._fault: str | None = None
 
     def fault(self) -> str | None:
@@ -60,7 +61,8 @@ class Sight:
 
     def look(self, watched: Sequence[Watched]) -> bool:
         """Whether all that is required can be seen; what cannot is logged once."""
-        faults, unknown, found = [], False, set()
+        faults, unknown, found = [], False, set[str]()
+        silent: dict[str, str] = {}
         for each in watched:
             for namespace in self._namespaces:
                 try:
@@ -79,8 +81,15 @@ class Sight:
                             namespace,
                             error,
                         )
-                except WindlassError:
-                    unknown = True  # an API server that is down says nothing of what may be seen
+                except WindlassError as error:
+                    # an API server that is down says nothing of what may be seen; of a kind that we can do without,
+                    # whoever converts or serves it may be down alone
+                    unknown = unknown or each.required
+                    silent[f"{namespace}/{each.kind.plural}"] = str(error)
+        news = [place for place in silent if place not in self._silent]
+        if news:
+            LOG.warning("%s: nobody says what there is: %s", ", ".join(news), silent[news[0]])
+        self._silent = set(silent)
         if not unknown:
             self._said, self._fault = found, "; ".join(faults) or None
         return not unknown and not faults

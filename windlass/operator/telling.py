@@ -95,7 +95,8 @@ class Teller:
         self._written[seen.uid] = (self._monotonic(), wanted)
 
     def forget(self, seen: Seen) -> None:
-        """What was written last is what the object says; memory holds no status of what is over."""
+        """What was written last is what the object says; memory holds no status of what is over, or gone. May be called
+        by any thread."""
         self._written.pop(seen.uid, None)
 
     def forget_all(self) -> None:

@@ -17,6 +17,7 @@ from tests.unit.operator.model_stage import KEY, OPTIONS, Stage
 from windlass.errors import WindlassError
 from windlass.operator import wire
 from windlass.operator.backends import Backends
+from windlass.operator.releases import Releases
 
 PATCHED = {"managedFields": [{"manager": "argocd-controller", "operation": "Apply"}]}
 
@@ -344,3 +345,13 @@ def test_the_champion_of_today_may_wait_to_be_a_candidate() -> None:
     stage.command("flights-13", "promote")
     stage.model.turn()
     assert stage.router().weights == {"13": 90, "12": 10}
+
+
+def test_no_status_of_what_is_gone_is_kept() -> None:
+    """Verify that a queued Release which is deleted, and which nothing holds, is not remembered for ever."""
+    stage = queueing()
+    releases = Releases(stage.objects, {"team": stage.place})
+    assert len(stage.place.teller._written) == 2
+    gone = stage.release("next-14")
+    assert list(releases.heard(RELEASE, "DELETED", gone)) == [KEY]
+    assert list(stage.place.teller._written) == [stage.release("flights-13")["metadata"]["uid"]]

@@ -68,6 +68,23 @@ def test_what_is_not_required_is_no_fault(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_an_api_server_that_is_down_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
-    """Verify that nothing is believed to be seen while nobody answers, and nothing said to be missing."""
+    """Verify that nothing is believed to be seen while nobody answers: said once, and nothing is said to be missing."""
     found = sight(KubernetesServer(), "lost")
-    assert not found.look(WATCHED) and found.fault() is None and not caplog.records
+    for _ in range(2):
+        assert not found.look(WATCHED) and found.fault() is None
+    (line,) = caplog.records
+    assert (
+        line.levelno == logging.WARNING and "team/releases, other/releases, team/httproutes" in line.message
+    )
+
+
+def test_an_optional_kind_that_nobody_serves_blinds_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Verify that an answer 5xx for routes alone, as of a conversion webhook that is down, is said and goes by."""
+
+    def fate(asked: Asked) -> str:
+        return "lost" if asked.path.endswith("/httproutes") else "through"
+
+    found = Sight(KubernetesApi(Wire(KubernetesServer(), fate), sleep=lambda s: None), ("team",))
+    assert found.look(WATCHED) and found.look(WATCHED) and found.fault() is None
+    (line,) = caplog.records
+    assert "team/httproutes: nobody says" in line.message
