@@ -35,10 +35,10 @@ class Beginning:
 
     def next(self, controller: ReleaseController) -> float | None:
         """Begin the release whose turn it is; seconds until it is tried again, None where there is none."""
-        for seen in self._work.left():
-            if seen.command is not None and not seen.deleting:
+        for ordered in self._work.left():
+            if ordered.command is not None and not ordered.deleting:
                 # what a person wants of the traffic comes first, and would be of no release that is live then
-                self._behind(seen, f"waits for {seen.command} of release {seen.name}")
+                self._behind(ordered, f"waits for {ordered.command} of release {ordered.name}")
                 return SERVERS_S
         queued = self._next_queued(controller)
         while queued is not None:
