@@ -138,6 +138,7 @@ class Beginning:
                 self._work.show(seen, replace(view, trouble_reason="TrafficUnknown"))
                 return SERVERS_S
             wire.agree(release, release.champion or in_force, versions)
+            place.champions.require(release.model, release.candidates)
             # before its servers are there: who deletes it would leave them to nobody
             held = place.teller.hold(seen)
             if held is None:

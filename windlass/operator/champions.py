@@ -12,7 +12,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serving.release.backend import TrafficBackend
@@ -25,6 +25,7 @@ from windlass.operator.marks import CHAMPION
 
 ALIAS = "champion"
 _PATH = "api/2.0/mlflow/registered-models/alias"
+_VERSIONS = "api/2.0/mlflow/model-versions/get"
 
 
 class Alias:
@@ -68,6 +69,20 @@ class Alias:
         """
         if self._ask("POST", _PATH, {"name": model, "alias": ALIAS, "version": version}) is None:
             raise UsageError(f"MLflow at {self._url} knows no version {version} of model {model}")
+
+    def require(self, model: str, version: str) -> None:
+        """Check that the alias could be moved to a version.
+
+        Raises:
+            UsageError: MLflow knows no such version.
+            WindlassError: it does not answer.
+        """
+        query = urllib.parse.urlencode({"name": model, "version": version})
+        if self._ask("GET", f"{_VERSIONS}?{query}", None) is None:
+            raise UsageError(
+                f"MLflow at {self._url} knows no version {version} of model {model}, so that it could never become the "
+                "champion; register it, or run the operator without MLFLOW_TRACKING_URI"
+            )
 
     def _ask(self, method: str, path: str, body: Any) -> Any:
         """The answer; None where there is no such thing."""
@@ -122,6 +137,17 @@ class Champions:
         weights = {} if traffic is None else {v: weight for v, weight in traffic.weights.items() if weight}
         return next(iter(weights)) if len(weights) == 1 else None
 
+    def require(self, model: str, versions: Iterable[str]) -> None:
+        """Check that each of the versions could become the champion.
+
+        Raises:
+            UsageError: the registry does not know one.
+            WindlassError: it does not answer.
+        """
+        if self._alias is not None:
+            for version in versions:
+                self._alias.require(model, version)
+
     def set(self, model: str, version: str) -> None:
         """Move the alias and the mark; may be repeated.
 
@@ -163,5 +189,6 @@ def _places(model: str) -> tuple[tuple[Kind, str], ...]:
 def _is_missing(code: int, body: bytes) -> bool:
     if code == 404:
         return True
-    # MLflow answers 400 for an alias that nobody holds
-    return code == 400 and (b"RESOURCE_DOES_NOT_EXIST" in body or (b"alias" in body and b"not found" in body))
+    # MLflow answers 400 for an alias that nobody holds, and for a version that is no number
+    unheld = b"alias" in body and b"not found" in body
+    return code == 400 and (b"RESOURCE_DOES_NOT_EXIST" in body or unheld or b"must be an integer" in body)

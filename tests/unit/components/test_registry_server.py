@@ -19,6 +19,8 @@ import pytest
 from components import cache, estimator, export, signing
 from components.registry import Registry, Submission
 from windlass import telemetry
+from windlass.errors import UsageError
+from windlass.operator.champions import Alias
 from windlass.settings import Settings
 
 WAIT_S = 240.0
@@ -114,3 +116,7 @@ def test_one_machine_registers_and_another_serves(
     versions = {v.version: v for v in Registry(here).versions("m")}
     assert versions[second.version].aliases == ("champion",)
     assert versions[first.version].state == "retired"
+    Alias(server).require("m", second.version)
+    for unknown in ("99", "v2"):
+        with pytest.raises(UsageError, match=f"knows no version {unknown} of model m"):
+            Alias(server).require("m", unknown)

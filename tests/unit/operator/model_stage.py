@@ -131,6 +131,10 @@ class Registry(Alias):
             raise WindlassError("MLflow does not answer")
         return self.champion
 
+    def require(self, model: str, version: str) -> None:
+        if version in self.unknown:
+            raise UsageError(f"MLflow knows no version {version}")
+
     def set(self, model: str, version: str) -> None:
         if version in self.unknown:
             raise UsageError(f"MLflow knows no version {version}")

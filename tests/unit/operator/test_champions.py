@@ -61,6 +61,11 @@ def mlflow(registry: Registry) -> Iterator[str]:
             self.wfile.write(content)
 
         def do_GET(self) -> None:
+            asked, _, query = self.path.partition("?")
+            if asked == "/api/2.0/mlflow/model-versions/get":
+                known = query in {f"name=flights&version={version}" for version in registry.versions}
+                self.answer(200 if known else 404, {} if known else {"error_code": "RESOURCE_DOES_NOT_EXIST"})
+                return
             assert self.path == "/api/2.0/mlflow/registered-models/alias?name=flights&alias=champion"
             if registry.champion is None:
                 # as MLflow 3.17 says it
@@ -162,3 +167,15 @@ def test_who_is_deposed_between_the_two_moves_no_alias(
     with pytest.raises(DeposedError):
         Champions(api, "team", Alias(mlflow)).set("flights", "13")
     assert server.writes() and registry.champion == "12"
+
+
+def test_a_version_that_could_never_hold_the_alias_is_refused_beforehand(
+    server: KubernetesServer, mlflow: str
+) -> None:
+    """Verify that one which MLflow does not know is named with the remedy, and that without MLflow all may begin."""
+    api = FencedApi(server.client())
+    known = Champions(api, "team", Alias(mlflow))
+    known.require("flights", ["12", "13"])
+    with pytest.raises(UsageError, match=r"knows no version 14 of model flights.*register it"):
+        known.require("flights", ["13", "14"])
+    Champions(api, "team", None).require("flights", ["14"])

@@ -155,6 +155,16 @@ def test_a_promotion_that_the_registry_refuses_is_not_in_force() -> None:
     assert "CommandRefused" not in stage.events()
 
 
+def test_a_candidate_that_the_registry_does_not_know_never_begins() -> None:
+    """Verify that it is refused before anybody is sent to it: once promoted, nothing could follow it."""
+    stage = Stage()
+    stage.registry.unknown.add("13")
+    stage.apply("flights-13")
+    stage.model.turn()
+    assert stage.phase("flights-13") == "Refused" and stage.router().weights == {}
+    assert "knows no version 13" in stage.release("flights-13")["status"]["message"]
+
+
 def test_a_command_that_cannot_be_taken_off_keeps_nobody_from_looking() -> None:
     """Verify that the checks of a live release are looked at, at their pace, whatever is in a command's way."""
     stage = Stage()
