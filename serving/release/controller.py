@@ -183,6 +183,19 @@ class ReleaseController:
         """
         self._finish_pending(model)
 
+    def give_up(self, model: str, *, by: str) -> bool:
+        """Try no more to have in force what the newest release ended with; whether there was anything.
+
+        What was decided stays in the journal, with who gave it up. Of a live release nothing is given up.
+        """
+        current = self._history(model)
+        if current.state.live or current.unconfirmed is None:
+            return False
+        record = {"kind": "confirmed", "seq": current.unconfirmed["seq"], "givenUpBy": by}
+        self._store.append(current.entry, record)
+        self._histories[model] = replace(current, unconfirmed=None, failures=0, noted=False)
+        return True
+
     def command(
         self, model: str, command: Command, *, by: str = "a person", to: str | None = None
     ) -> Decision:

@@ -28,6 +28,9 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
         WindlassError: it is not in force; it stays on and is to be tried again.
     """
     assert seen.command is not None  # noqa: S101 - that is why we are here
+    if seen.command == orders.GIVE_UP:
+        _give_up(work, controller, seen)
+        return None
     teller, acted = work.place.teller, False
     stuck: WindlassError | None = None
     try:
@@ -67,6 +70,30 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
             _tell_newest(work, seen, newest)
     teller.obeyed(seen)
     return None
+
+
+def _give_up(work: Work, controller: ReleaseController, seen: Seen) -> None:
+    """Leave an end that no router or registry takes to the person who says so: what comes next is not kept waiting."""
+    teller, newest = work.place.teller, controller.newest(work.model)
+    if newest is None or newest.release.name != seen.name or newest.live:
+        name = "none" if newest is None else f"{newest.release.name} ({newest.phase})"
+        teller.say(
+            seen,
+            "CommandRefused",
+            f"give-up is for the end of a model's newest release, and that is {name}; abort a live one first",
+        )
+    elif controller.give_up(work.model, by=seen.by):
+        work.given_up.add(seen.name)
+        teller.say(
+            seen,
+            "GivenUp",
+            f"{dict(newest.weights)} was decided and is not in force; it is tried no more: {seen.by} sees to it",
+        )
+    else:
+        teller.say(seen, "CommandIgnored", "give-up: what was decided is in force")
+    work.handled[seen.name] = seen.command or orders.GIVE_UP
+    teller.handled(seen, work.handled.pop(seen.name))
+    teller.obeyed(seen)
 
 
 def _of_an_older(work: Work, seen: Seen, wanted: Wanted, newest: ReleaseState) -> Wanted:

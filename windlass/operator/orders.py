@@ -14,6 +14,8 @@ from windlass.errors import UsageError
 
 COMMANDS: tuple[str, ...] = get_args(Command)
 _WITH_VERSION = ("rollback", "promote")
+#: No command to a release: of one that is over and whose end its router does not take, nothing more is tried.
+GIVE_UP = "give-up"
 
 Name = Literal["pause", "resume", "abort", "rollback", "promote"]
 
@@ -34,7 +36,9 @@ def parse(text: str) -> Wanted:
     """
     name, colon, version = text.strip().partition(":")
     if name not in COMMANDS:
-        raise UsageError(f"windlass.dev/command={text!r} is no command; use one of {', '.join(COMMANDS)}")
+        raise UsageError(
+            f"windlass.dev/command={text!r} is no command; use one of {', '.join((*COMMANDS, GIVE_UP))}"
+        )
     if colon and (name not in _WITH_VERSION or not version.strip()):
         raise UsageError(
             f"windlass.dev/command={text!r}: only {' and '.join(_WITH_VERSION)} name a version, like rollback:12"

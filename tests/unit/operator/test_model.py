@@ -155,6 +155,29 @@ def test_a_promotion_that_the_registry_refuses_is_not_in_force() -> None:
     assert "CommandRefused" not in stage.events()
 
 
+def test_an_end_that_no_router_takes_is_given_up_at_a_persons_word() -> None:
+    """Verify that a Gateway which is gone keeps neither the deletion waiting nor the next release, once somebody says
+    so, and that a live release is not given up."""
+    stage = Stage()
+    stage.apply("flights-13", gateway={"name": "old"})
+    stage.model.turn()
+    stage.router("old").refuses = "not accepted by Gateway old"
+    stage.command("flights-13", "give-up")
+    stage.model.turn()
+    assert "CommandRefused" in stage.events() and stage.phase("flights-13") == "Progressing"
+    stage.delete("flights-13")
+    stage.apply("flights-14", "2026-03-01T11:10:00Z", gateway={"name": "new"})
+    for _ in range(2):
+        with pytest.raises(WindlassError, match="not accepted"):
+            stage.model.turn()
+    stage.command("flights-13", "give-up")
+    stage.restarted().turn()
+    assert "GivenUp" in stage.events()
+    assert FINALIZER not in stage.release("flights-13")["metadata"].get("finalizers", ())
+    stage.model.turn()
+    assert stage.router("new").weights == {"12": 90, "14": 10}
+
+
 def test_a_candidate_that_the_registry_does_not_know_never_begins() -> None:
     """Verify that it is refused before anybody is sent to it: once promoted, nothing could follow it."""
     stage = Stage()
