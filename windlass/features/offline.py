@@ -236,6 +236,11 @@ def _fetch(
     if not store.exists(f"{prefix}/manifest.json"):
         return None
     manifest: dict[str, Any] = json.loads(store.read(f"{prefix}/manifest.json"))
+    there = {key.removeprefix(f"{prefix}/") for key in store.keys(f"{prefix}/")}
+    if gone := sorted(set(manifest["files"]) - there):
+        # a rule of the bucket deletes what is old, one object after the other
+        tell(f"{store.address(prefix)} is no longer whole: {len(gone)} of its partitions are gone")
+        return None
     for name, digest in manifest["files"].items():
         path = settings.offline_dir / name
         store.download(f"{prefix}/{name}", path)

@@ -104,6 +104,21 @@ def test_a_published_file_that_was_changed_is_refused(
     assert not (fresh.offline_dir / "flights.json").exists()
 
 
+def test_what_the_bucket_no_longer_has_is_computed(built: object, remote: Settings, tmp_path: Path) -> None:
+    """Verify that rows which a rule of the bucket is deleting cost a computation and no failure."""
+    mine = replace(remote, home=tmp_path / "mine")
+    content_hash = offline.build(built.workload, mine, data=built.data).content_hash
+    ObjectStore(remote).remove(f"features/flights/{content_hash}/tail_turn/2013-02.parquet")
+    said: list[str] = []
+    fresh = replace(remote, home=tmp_path / "fresh")
+    again = offline.build(built.workload, fresh, data=built.data, progress=said.append)
+    assert (again.content_hash, again.reused) == (content_hash, False)
+    assert "no longer whole: 1 of its partitions" in said[0]
+    for view in built.workload.views:
+        names = {p.name: p.read_bytes() for p in partitions.folder(mine, view.name).iterdir()}
+        assert names == {p.name: p.read_bytes() for p in partitions.folder(fresh, view.name).iterdir()}
+
+
 def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
