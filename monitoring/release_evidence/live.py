@@ -162,7 +162,7 @@ class Releases:
 
     def _compare(self, live: _Live) -> bool:
         """Compare some vectors that the offline rows reach; whether there may be more."""
-        begun = self._clock()
+        begun, live.uncompared = self._clock(), False
         live.uncompared = live.cumulative.skew is not None and live.cumulative.skew.compare()
         if live.spent_s is not None:
             live.spent_s += self._clock() - begun
