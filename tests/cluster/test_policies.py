@@ -453,18 +453,17 @@ class Trigger:
 
 
 def registered(home: planes.Place, run: str) -> None:
-    """Let the registry know version 3, which that run made."""
+    """Let the registry say that the run made version 3, whose bundle is there."""
     path = home.settings.registry_dir / "snapshot.json"
     snapshot = json.loads(path.read_text())
-    known = snapshot["models"][MODEL]
-    made = {**known[0], "version": "3", "state": "candidate", "aliases": [], "run_id": run}
-    known.append({**made, "tags": {"run": run, "compared_with": "1"}})
+    (made,) = (each for each in snapshot["models"][MODEL] if each["version"] == "3")
+    made |= {"state": "candidate", "aliases": [], "run_id": run, "tags": {"run": run, "compared_with": "1"}}
     path.write_text(json.dumps(snapshot))
 
 
 def test_from_a_policy_of_the_cluster_to_a_release_of_the_cluster(place: Namespace, tmp_path: Path) -> None:
     """Verify the whole way: policy, alert, run, version, Release, outcome; the trigger killed in between; once each."""
-    home, folder = planes.make(tmp_path), MountedFolder(tmp_path / "policies")
+    home, folder = planes.make(tmp_path, ("1", "2", "3")), MountedFolder(tmp_path / "policies")
     api = KubernetesApi.connect(place.operator)
     with contextlib.ExitStack() as stack:
         kfp = stack.enter_context(kfp_server.running())
