@@ -71,10 +71,7 @@ for workload in $(kubectl -n windlass get deployments,statefulsets -l app.kubern
     kubectl -n windlass rollout status "$workload" --timeout=10m
 done
 # steps of pipelines run over there
-kubectl -n windlass get configmap windlass-pipeline \
-    -o go-template='{{range $name, $value := .data}}{{$name}}={{$value}}{{"\n"}}{{end}}' >"$secrets/pipeline.env"
-kubectl -n kubeflow create configmap windlass-pipeline --from-env-file="$secrets/pipeline.env" --dry-run=client -o yaml |
-    kubectl apply --server-side -f -
+"$here/copy-for-pipelines.sh" windlass kubeflow --context "$context"
 helm test windlass --namespace windlass
 
 say "The flights sample: a first version"

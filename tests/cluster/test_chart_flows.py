@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from manifests.generate import ROOT, documents, render
+from pipelines.compile import COMPILED, FILE
 from tests.cluster.charts import EVERYTHING, SOURCES, matches, pods
 from tests.cluster.tools.build import BUILD_S
 
@@ -129,6 +130,51 @@ def test_what_is_outside_of_the_cluster_is_named_by_its_addresses(
         assert more == (wanted if short in asks else set()), name
         entering = asking(text, name) - asking(usual, name)
         assert {cidr for cidr, _ in entering} == (set(OUTSIDE) if short in answers else set()), name
+
+
+#: What Kubeflow Pipelines and Argo put on the pods of a run.
+DRIVER = {"workflows.argoproj.io/workflow": "training-x7", "pipelines.kubeflow.org/v2_component": "true"}
+KUBEFLOW = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kubeflow"}}}
+
+
+def step(name: str) -> dict[str, str]:
+    """The labels of a step's pod, as the kept pipeline states them."""
+    (_, platform) = yaml.safe_load_all((COMPILED / FILE).read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    labels: dict[str, str] = executors[f"exec-{name}"]["podMetadata"]["labels"]
+    return DRIVER | labels
+
+
+def test_pods_of_runs_in_this_namespace_have_their_way_and_no_wider_one() -> None:
+    """Verify drivers, steps and the exit task by the labels that they have, where production runs them."""
+    text = render(*SOURCES["prod"])
+    assert selecting(text, DRIVER) == {"windlass-runs"}
+    assert selecting(text, step("register")) == {"windlass-runs", "windlass-training"}
+    assert selecting(text, step("report")) == {"windlass-runs", "windlass-training", "windlass-report"}
+    found = policies(text)
+    of_kubeflow = [r for r in found["windlass-runs"]["egress"] if KUBEFLOW in r["to"]]
+    assert [{p["port"] for p in r["ports"]} for r in of_kubeflow] == [{8887, 8888, 8080, 9000, 8333}]
+    assert {port for _, port in asked(text, "windlass-runs")} == {443, 6443}  # the API server
+    (told,) = found["windlass-report"]["egress"]
+    trigger = pods(text)["windlass-retrain"]["metadata"]["labels"]
+    assert [matches(peer["podSelector"], trigger) for peer in told["to"]] == [True]
+    # a pod that is nobody's is let in nowhere because runs are in its namespace
+    stranger = {"app": "anything"}
+    for name, policy in found.items():
+        peers = [peer for rule in policy.get("ingress", []) for peer in rule["from"]]
+        assert not any("podSelector" in p and matches(p["podSelector"], stranger) for p in peers), name
+        here = {"matchLabels": {"kubernetes.io/metadata.name": "windlass"}}
+        assert not any(p.get("namespaceSelector") == here for p in peers), name
+    (enters,) = found["windlass-retrain"]["ingress"]
+    assert any("podSelector" in p and matches(p["podSelector"], step("report")) for p in enters["from"])
+
+
+def test_runs_in_another_namespace_are_let_in_from_there() -> None:
+    text = render(*SOURCES["prod"], settings=["kubeflow.runNamespace=team-a-runs"])
+    assert not {"windlass-runs", "windlass-report"} & set(policies(text))
+    (enters,) = policies(text)["windlass-retrain"]["ingress"]
+    there = {"matchLabels": {"kubernetes.io/metadata.name": "team-a-runs"}}
+    assert {"namespaceSelector": there} in enters["from"]
 
 
 @pytest.mark.parametrize("cidr", ["::/0", "fd00::/8", "10.96.0.1/32"])

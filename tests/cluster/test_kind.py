@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from manifests.generate import ENVIRONMENTS, HERE, ROOT, documents, environment_values, render
+from pipelines import pods
 from tests.cluster.api_server import ApiServer
 from tests.cluster.tools.build import BUILD_S, module_dir, tool
 from tests.cluster.tools.catalogue import pins
@@ -180,3 +182,40 @@ def test_the_sample_is_taken_and_finds_what_the_chart_makes(server: ApiServer) -
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": {"name": "sample"}}
     path = f"/api/v1/namespaces/{where}/pods?dryRun=All&fieldValidation=Strict"
     assert server.request("POST", path, pod)["metadata"]["name"] == "sample"
+
+
+def test_pipelines_find_in_their_namespace_what_is_secret_here(server: ApiServer, tmp_path: Path) -> None:
+    """Verify copies byte for byte, that they follow a change, and that what is not here is not made there."""
+    for name in ("platform", "runs"):
+        server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    stated = {s.name for s in (*pods.DEFAULT.secrets, *pods.DEFAULT.config_maps)}
+    script = KIND / "copy-for-pipelines.sh"
+    assert set(re.findall(r"(?:configmap|secret)/([\w-]+)", script.read_text())) == stated
+    assert '"$here/copy-for-pipelines.sh" windlass kubeflow ' in (KIND / "up.sh").read_text()
+    key = tmp_path / "signing.pem"
+    key.write_bytes(b'-----BEGIN-----\n\\ "quoted": {{x}} %q\n' + bytes(range(256)))
+    made = ("--namespace", "platform", "create")
+    server.kubectl(*made, "secret", "generic", "windlass-signing-key", f"--from-file={key}")
+    url = "http://windlass-mlflow.windlass:5000"
+    literal = f"--from-literal=MLFLOW_TRACKING_URI={url}"
+    server.kubectl(*made, "configmap", "windlass-pipeline", literal, "--from-literal=AWS_REGION=")
+    environment = {"PATH": f"{Path(tool('kubectl')).parent}:/usr/bin:/bin"}
+
+    def copied() -> dict[str, Any]:
+        words = [script, "platform", "runs", "--kubeconfig", server.kubeconfig]
+        subprocess.run(words, env=environment, check=True, capture_output=True, timeout=60)
+        found: dict[str, Any] = {}
+        for kind in ("secrets", "configmaps"):
+            for each in server.request("GET", f"/api/v1/namespaces/runs/{kind}")["items"]:
+                found[each["metadata"]["name"]] = each.get("data")
+        found.pop("kube-root-ca.crt", None)
+        return found
+
+    expected = {
+        "windlass-signing-key": {"signing.pem": base64.b64encode(key.read_bytes()).decode()},
+        "windlass-pipeline": {"MLFLOW_TRACKING_URI": url, "AWS_REGION": ""},
+    }
+    assert copied() == expected and copied() == expected
+    server.kubectl("--namespace", "platform", "delete", "configmap", "windlass-pipeline")
+    server.kubectl(*made, "configmap", "windlass-pipeline", "--from-literal=AWS_REGION=eu-central-1")
+    assert copied() == expected | {"windlass-pipeline": {"AWS_REGION": "eu-central-1"}}

@@ -275,10 +275,36 @@ http://{{ include "windlass.fullname" . }}-collector:8088
 {{- end }}
 {{- end -}}
 
+{{/* The claim that bundles lie on; empty where no model's storage is on it. */}}
+{{- define "windlass.modelsClaim" -}}
+{{- $name := .Values.models.volume.name }}
+{{- $serving := include "windlass.serving" . | fromYaml }}
+{{- $used := false }}
+{{- range $each := prepend (values ($serving.models | default dict)) $serving }}
+{{- with $each.storage }}{{ $used = or $used (hasPrefix (printf "pvc://%s/" $name) .) }}{{ end }}
+{{- end }}
+{{- if and $name $used }}{{ $name }}{{ end -}}
+{{- end -}}
+
+{{/* The public key that bundles are verified by, that of the model servers, as a volume. */}}
+{{- define "windlass.verifyVolume" -}}
+{{- $key := .Values.operator.serving.verifyKey | default dict }}
+{{- $items := list (dict "key" ($key.key | default "verify.pem") "path" "verify.pem") | toJson }}
+- name: verify
+  {{- if $key.secret }}
+  secret: {secretName: {{ $key.secret }}, items: {{ $items }}, defaultMode: 0440, optional: true}
+  {{- else }}
+  configMap: {name: {{ $key.configMap | default "windlass-verify-key" }}, items: {{ $items }}, optional: true}
+  {{- end }}
+{{- end -}}
+
 {{/* How versions are served: what is stated, and what follows from the other parts of the chart where nothing is. */}}
 {{- define "windlass.serving" -}}
 {{- $found := dict "serviceAccount" (include "windlass.name" (dict "root" . "name" "models")) }}
-{{- if .Values.models.volume.name }}
+{{- if .Values.objectStore.url }}
+{{- /* where a version that is registered with this object store has its bundle; version 1 begins no other's with the slash */}}
+{{- $_ := set $found "storage" (printf "%s/models/{model}/{version}/" (trimSuffix "/" .Values.objectStore.url)) }}
+{{- else if .Values.models.volume.name }}
 {{- $_ := set $found "storage" (printf "pvc://%s/{model}/{version}" .Values.models.volume.name) }}
 {{- end }}
 {{- with .Values.priorityClasses.serving }}{{ $_ := set $found "priorityClass" . }}{{ end }}
@@ -291,7 +317,7 @@ http://{{ include "windlass.fullname" . }}-collector:8088
 {{- end }}
 {{- $found = mergeOverwrite $found (deepCopy .Values.operator.serving) }}
 {{- if and .Values.operator.enabled (not $found.storage) }}
-{{- fail "nobody says where bundles lie: set operator.serving.storage to an address with {model} and {version}, for example s3://models/{model}/{version}, or models.volume.name" }}
+{{- fail "nobody says where bundles lie: set operator.serving.storage to an address with {model} and {version}, for example s3://models/{model}/{version}, or objectStore.url or models.volume.name" }}
 {{- end }}
 {{- toYaml $found -}}
 {{- end -}}

@@ -32,6 +32,22 @@
 {{- include "windlass.egress.data" . }}
 {{- end }}
 
+{{- define "windlass.runs.egress" }}
+{{- include "windlass.egress.apiServer" . }}
+# its API by gRPC and HTTP, the metadata, and the artifacts' store by the ports of minio and SeaweedFS
+- to:
+    {{- include "windlass.peer.named" .Values.kubeflow | nindent 4 }}
+  {{- include "windlass.ports" (list 8887 8888 8080 9000 8333) | nindent 2 }}
+{{- end }}
+
+{{- define "windlass.report.egress" }}
+{{- if .Values.retrain.enabled }}
+- to:
+    {{- include "windlass.peer.part" (dict "root" . "name" "retrain") | nindent 4 }}
+  {{- include "windlass.ports" (list 8080) | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "windlass.operator.ingress" }}
 {{- include "windlass.ingress.scrape" (dict "root" . "port" 8080) }}
 - from:
@@ -89,7 +105,7 @@
     {{- include "windlass.peer.named" .Values.prometheus | nindent 4 }}
     {{- include "windlass.peer.ours" . | nindent 4 }}
     {{- if .Values.kubeflow.url }}
-    {{- include "windlass.peer.runs" . | nindent 4 }}
+    {{- include "windlass.peer.runs" . | trim | nindent 4 }}
     {{- end }}
     {{- include "windlass.peer.callers" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 8080) | nindent 2 }}
@@ -110,7 +126,7 @@
 {{- define "windlass.mlflow.ingress" }}
 - from:
     {{- include "windlass.peer.ours" . | nindent 4 }}
-    {{- include "windlass.peer.runs" . | nindent 4 }}
+    {{- include "windlass.peer.runs" . | trim | nindent 4 }}
     {{- include "windlass.peer.callers" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 5000) | nindent 2 }}
 {{- end }}
@@ -125,7 +141,7 @@
 - from:
     {{- include "windlass.peer.models" . | nindent 4 }}
     {{- include "windlass.peer.ours" . | nindent 4 }}
-    {{- include "windlass.peer.runs" . | nindent 4 }}
+    {{- include "windlass.peer.runs" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 6379) | nindent 2 }}
 {{- end }}
 
@@ -147,7 +163,7 @@
     {{- include "windlass.peer.part" (dict "root" . "name" "ray") | nindent 4 }}
 - from:
     {{- include "windlass.peer.ours" . | nindent 4 }}
-    {{- include "windlass.peer.runs" . | nindent 4 }}
+    {{- include "windlass.peer.runs" . | trim | nindent 4 }}
     {{- include "windlass.peer.callers" . | trim | nindent 4 }}
   {{- include "windlass.ports" (list 8265 10001) | nindent 2 }}
 {{- end }}

@@ -33,9 +33,16 @@
     matchLabels: {app.kubernetes.io/part-of: windlass}
 {{- end -}}
 
-{{/* Steps of pipelines. */}}
+{{/* Whether pipelines run in this namespace; empty where they do not. */}}
+{{- define "windlass.runsHere" -}}
+{{- if and .Values.kubeflow.url (eq .Values.kubeflow.runNamespace .Release.Namespace) }}true{{ end -}}
+{{- end -}}
+
+{{/* Steps of pipelines; those that run in this namespace are ours. */}}
 {{- define "windlass.peer.runs" -}}
-{{ include "windlass.peer.named" (dict "namespace" (.Values.kubeflow.runNamespace | default .Values.kubeflow.namespace) "cidrs" .Values.kubeflow.cidrs) }}
+{{- if not (include "windlass.runsHere" .) }}
+{{- include "windlass.peer.named" (dict "namespace" (.Values.kubeflow.runNamespace | default .Values.kubeflow.namespace) "cidrs" .Values.kubeflow.cidrs) }}
+{{- end }}
 {{- end -}}
 
 {{- define "windlass.peer.models" -}}
