@@ -167,7 +167,7 @@ def _carry_out(
     work: Work, controller: ReleaseController, seen: Seen, wanted: Wanted, stuck: WindlassError | None
 ) -> Decision | None:
     """The decision; None of one that an earlier try took, and that is in force now."""
-    assert seen.command is not None  # noqa: S101 - see above
+    assert seen.command is not None and wanted.command != orders.GIVE_UP  # noqa: S101 - see above
     before = controller.newest(work.model)
     if work.decided.get(seen.name) == seen.command or _decided_before(work, seen, wanted, before):
         if stuck is not None:

@@ -7,17 +7,17 @@ kubectl annotate release flights-13 windlass.dev/command=rollback:12 windlass.de
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from serving.release.decision import Command
 from windlass.errors import UsageError
 
-COMMANDS: tuple[str, ...] = get_args(Command)
+#: No command to the engine: of a release that is over and whose end its router does not take, nothing more is tried.
+GIVE_UP: Final = "give-up"
+COMMANDS: tuple[str, ...] = (*get_args(Command), GIVE_UP)
 _WITH_VERSION = ("rollback", "promote")
-#: No command to a release: of one that is over and whose end its router does not take, nothing more is tried.
-GIVE_UP = "give-up"
 
-Name = Literal["pause", "resume", "abort", "rollback", "promote"]
+Name = Literal["pause", "resume", "abort", "rollback", "promote", "give-up"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ def parse(text: str) -> Wanted:
     """
     name, colon, version = text.strip().partition(":")
     if name not in COMMANDS:
-        raise UsageError(
-            f"windlass.dev/command={text!r} is no command; use one of {', '.join((*COMMANDS, GIVE_UP))}"
-        )
+        raise UsageError(f"windlass.dev/command={text!r} is no command; use one of {', '.join(COMMANDS)}")
     if colon and (name not in _WITH_VERSION or not version.strip()):
         raise UsageError(
             f"windlass.dev/command={text!r}: only {' and '.join(_WITH_VERSION)} name a version, like rollback:12"
