@@ -69,14 +69,13 @@ def hinted(configured: Settings, command: str) -> Iterator[None]:
 
 def command(arguments: argparse.Namespace, wanted: str) -> int:
     """Have an operator carry a command out, and say what became of it."""
-    import getpass
-
+    from windlass.cli import person
     from windlass.cli.release import show
     from windlass.operator import asking
 
     api, namespace = _api(arguments), arguments.namespace
     release = asking.newest(api, namespace, arguments.model)
-    answer = asking.command(api, namespace, release, wanted, getpass.getuser(), within_s=arguments.timeout)
+    answer = asking.command(api, namespace, release, wanted, person.name(), within_s=arguments.timeout)
     found = _told(answer.release) | {"command": wanted, "ignored": answer.ignored}
     what = f"{wanted}: {answer.ignored}" if answer.ignored is not None else f"{wanted} is carried out"
     if not answer.heard:

@@ -148,15 +148,15 @@ def elsewhere(url: str | None = None, path: Path | None = None) -> tuple[str, st
 
 def _send(arguments: argparse.Namespace, where: tuple[str, str], detail: dict[str, Any]) -> int:
     """Send what is wanted to a trigger elsewhere, which does what it accepts."""
-    import getpass
     import json
     import uuid
 
     from monitoring.retrain.service import client, events
+    from windlass.cli import person
 
     identity, name = str(uuid.uuid4()), arguments.workload
     if arguments.data_repaired or arguments.give_up is not None:
-        data = {"workload": name, "word": "dataRepaired", "by": getpass.getuser()}
+        data = {"workload": name, "word": "dataRepaired", "by": person.name()}
         if arguments.give_up is not None:
             data |= {"word": "giveUp", "trigger": arguments.give_up}
         told = client.post(*where, events.WORD, identity, data)

@@ -14,6 +14,7 @@ from retrain_service import MODEL, TOKEN, WAIT_S, Served, alert, free_port, noti
 
 from monitoring.retrain import journal
 from monitoring.retrain.service import client, events
+from monitoring.retrain.signals import Signal
 from windlass.cli import app
 from windlass.contract import RetrainPolicy
 from windlass.errors import UsageError, WindlassError
@@ -83,12 +84,18 @@ def test_a_retraining_is_asked_for_and_insisted_on(served: Served, ana: Person) 
     assert noted[insisted["trigger"]]["override"] is True
 
 
-def test_a_word_closes_what_nothing_comes_of_and_asks_for_no_run(served: Served, ana: Person) -> None:
+def test_a_word_closes_what_nothing_comes_of_and_asks_for_no_run(
+    served: Served, ana: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify it for a user without a name too, as a pod's is."""
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
     (begun,) = ana.says("--no-release")["signals"]
     told = ana.says("--give-up", "retrain-flights-000000000000", code=2)
     assert "is not open; open: " in told["error"]["message"] and begun["trigger"] in told["error"]["message"]
     (said,) = ana.says("--give-up", begun["trigger"])["words"]
-    assert said.startswith(f"{begun['trigger']} is given up by ")
+    assert said == f"{begun['trigger']} is given up by a person"
     (closed,) = records(served, "resolved")
     assert (closed["id"], closed["helped"]) == (begun["trigger"], False)
     assert len(records(served, "accepted")) == 1
@@ -181,3 +188,22 @@ def test_a_word_that_cannot_be_meant_is_refused_with_its_place(
 def test_an_answer_of_somebody_else_is_no_success(served: Served) -> None:
     with pytest.raises(WindlassError):
         client.post(f"http://127.0.0.1:{served.port}/metrics?", TOKEN, events.TYPE, "e1", {})
+
+
+def test_on_this_machine_a_word_is_journaled_and_asks_for_no_run(
+    tmp_path: Path, ana: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify that whoever closes a trigger, or says that the data is in order, trains nothing by it."""
+    home = Settings(home=tmp_path / "here", project=tmp_path)
+    monkeypatch.setenv("WINDLASS_HOME", str(home.home))
+    trigger = journal.Trigger(MODEL, RetrainPolicy(), journal.path(home), lambda name, _: f"run:{name}")
+    now = datetime.now(UTC)
+    begun = trigger.offer(Signal("manual", "manual/1", now), now, live_release=False)
+    broken = Signal("dataQuality", "dataQuality/3", now, champion="3")
+    trigger.offer(broken, now, live_release=False)
+    assert "open; open: " in ana.says("--give-up", "another", code=2, to=[])["error"]["message"]
+    assert ana.says("--give-up", str(begun.trigger), to=[])["words"] == [f"{begun.trigger} is given up"]
+    said = ana.says("--data-repaired", to=[])["words"]
+    assert said == [f"{MODEL}: 1 alerts about its data count as ended"]
+    events_ = [r["event"] for r in read(journal.path(home)) if r["event"] != "clock"]
+    assert events_ == ["accepted", "submitted", "refused", "resolved", "cleared"]
