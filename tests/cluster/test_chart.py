@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -281,6 +281,20 @@ def test_features_are_kept_fresh_where_skew_is_looked_for() -> None:
         # where the feature server reads it
         assert told.registry == "s3://bucket/windlass/registry.db"
         assert told.stale_after == timedelta(**({"hours": 3} if told.workload == "flights" else {"days": 2}))
+
+
+@pytest.mark.parametrize("name", ["kind", "dev"])
+def test_the_sample_has_one_now(name: str) -> None:
+    """Verify that its features are filled up to the time that its servers take for now: others would be expired."""
+    found = documents(render(*environment_values(name)))
+    (options,) = (d for k, d in found.items() if (k.kind, k.name) == ("ConfigMap", "windlass-operator"))
+    option, as_of = loads(options["data"]["serving.yaml"]).of("flights").arguments
+    (cron,) = (d for k, d in found.items() if k.name == "windlass-materialize-flights")
+    (fills,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    until = app.build_parser().parse_args([*fills["command"][3:], *fills["args"]]).until
+    assert option == "--as-of" and datetime.fromisoformat(until).replace(tzinfo=UTC).timestamp() == float(
+        as_of
+    )
 
 
 def test_with_a_volume_for_many_nodes_features_are_computed_on_any() -> None:

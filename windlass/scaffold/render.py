@@ -381,5 +381,6 @@ Before anything else, go through `request_fields` in `workload.py`: a field that
 makes a model that looks excellent and is worthless.
 
 `release` in `workload.py` is written for one machine; on a cluster a retrained version is released by what it means there
-(docs/retraining.md), unless a RetrainPolicy states another.
+(docs/retraining.md), unless a RetrainPolicy states another. Name it there in the chart's values: under
+`analysis.workloads`, and under `features.workloads`, whose job keeps its features fresh (docs/helm.md).
 """
