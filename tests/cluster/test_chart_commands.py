@@ -141,10 +141,9 @@ def answers(probe: Mapping[str, Any], port: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", ["collector", "analysis-metrics", "retrain", "redis"])
-def test_it_starts_answers_and_ends(containers: dict[str, Any], tmp_path: Path, name: str) -> None:
-    """Verify that the arguments are understood and that the three probes ask what there is."""
-    secrets = tmp_path / "run"
+def mounted(folder: Path) -> None:
+    """Put what a pod has mounted under `folder`, and an account of a cluster that is not there."""
+    secrets = folder / "run"
     for path, content in (("retrain/token", "secret"), ("privacy/key", "0123456789abcdef")):
         (secrets / path).parent.mkdir(parents=True)
         (secrets / path).write_text(content)
@@ -157,14 +156,52 @@ def test_it_starts_answers_and_ends(containers: dict[str, Any], tmp_path: Path, 
         "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
         "users": [{"name": "a", "user": {}}],
     }
-    (tmp_path / ".kube").mkdir()
-    (tmp_path / ".kube" / "config").write_text(
+    (folder / ".kube").mkdir()
+    (folder / ".kube" / "config").write_text(
         yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **cluster})
     )
+
+
+@pytest.mark.parametrize("name", ["collector", "analysis-metrics", "retrain", "redis"])
+def test_it_starts_answers_and_ends(containers: dict[str, Any], tmp_path: Path, name: str) -> None:
+    """Verify that the arguments are understood and that the three probes ask what there is."""
+    mounted(tmp_path)
     container = containers[name]
     with started(container, tmp_path, {"POD_NAMESPACE": "windlass"}) as port:
         for probe in ("startupProbe", "livenessProbe"):
             assert probe not in container or answers(container[probe], port)
+
+
+@pytest.mark.slow
+def test_a_persons_command_in_the_triggers_pod_reaches_it(containers: dict[str, Any], tmp_path: Path) -> None:
+    """Verify that `kubectl exec … windlass retrain` is heard by the trigger that runs there, with nothing said of where
+    it is, and trains nothing beside it."""
+    mounted(tmp_path)
+    container = containers["retrain"]
+    with started(container, tmp_path, {"POD_NAMESPACE": "windlass"}) as port:
+        ports = {str(container["ports"][0]["containerPort"]): str(port)}
+        _, env = as_process(container, tmp_path, {}, ports)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "windlass",
+                "retrain",
+                "flights",
+                "--give-up",
+                "retrain-flights-0",
+                "--json",
+            ],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 2, done
+    said = json.loads(done.stdout)["error"]["message"]
+    assert said.startswith(f"trigger http://127.0.0.1:{port}: ") and "is not open; open: none" in said
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
