@@ -199,7 +199,7 @@ def test_pipelines_find_in_their_namespace_what_is_secret_here(server: ApiServer
     url = "http://windlass-mlflow.windlass:5000"
     literal = f"--from-literal=MLFLOW_TRACKING_URI={url}"
     server.kubectl(*made, "configmap", "windlass-pipeline", literal, "--from-literal=AWS_REGION=")
-    environment = {"PATH": f"{Path(tool('kubectl')).parent}:/usr/bin:/bin"}
+    environment = {"PATH": f"{Path(tool('kubectl')).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
 
     def copied() -> dict[str, Any]:
         words = [script, "platform", "runs", "--kubeconfig", server.kubeconfig]

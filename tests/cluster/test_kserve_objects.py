@@ -266,7 +266,7 @@ def test_what_stands_as_it_should_is_not_written_again(servers: Servers, api: Ku
     servers.ensure("steady", "1")
     back = api.get(INFERENCE_SERVICE, NAMESPACE, "steady-1")
     assert back is not None
-    assert back["spec"]["predictor"]["model"]["storageUri"] == "s3://models/steady/1"
+    assert back["spec"]["predictor"]["model"]["storageUri"] == "s3://models/steady/1/"
     assert servers.known("steady") == ("1",)
 
 
