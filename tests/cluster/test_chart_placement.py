@@ -190,3 +190,18 @@ def test_everything_of_the_cluster_stays_when_the_chart_goes() -> None:
     gone = ["crds.keep=false", "priorityClasses.keep=false", "servingRuntime.keep=false"]
     gone += [f"{part}.volume.keep=false" for part in ("models", "collector", "retrain")]
     assert "resource-policy" not in render(settings=gone)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_claim_waits_for_its_first_user(name: str) -> None:
+    """Verify that every claim is mounted by a pod that runs from the beginning, and none is made for an object store.
+
+    A class that binds claims at their first use would let `helm --wait` and Flux wait for a job's hour, and `--atomic`
+    take the installation back.
+    """
+    text = render(*SOURCES[name])
+    crons = {k.name for k in documents(text) if k.kind == "CronJob"}
+    mounted = set().union(*(claims(pod) for called, pod in pods(text).items() if called not in crons))
+    made = {k.name for k in documents(text) if k.kind == "PersistentVolumeClaim"}
+    assert made and made <= mounted
+    assert ("windlass-models" in made) is (name in ("default", "dev", "kind"))
