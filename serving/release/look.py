@@ -403,7 +403,10 @@ def _ratio(state: ReleaseState, requests: Mapping[str, Counts], evidence: Eviden
         requests[version].n if unit is None else unit for version, unit in zip(order, units, strict=True)
     )
     ratio = state.ratio
-    if not ratio.base and requests == state.requests:
+    known = evidence.arms
+    if any(state.weights.get(v) and (v not in known or known[v].down) for v in order):
+        pass  # requests that nobody counted are not none: a version that is left out may have got its share
+    elif not ratio.base and requests == state.requests:
         pass  # nothing new since the weights changed: the same evidence again must change nothing
     elif not ratio.base:
         ratio = replace(ratio, base=found, counts=(0,) * len(found))

@@ -152,6 +152,20 @@ def test_a_journal_says_that_the_route_was_repaired():
     assert history.of_records(entry, records).state.ratio.base == ()
 
 
+def test_a_version_that_was_not_counted_is_no_proof_of_a_wrong_split():
+    """Verify it where a version goes out at that very look: what a step that is over has shown stays for good."""
+    release = release_of(BANDIT, [ERRORS, REWARD], candidates=["13", "14"])
+    looks = [
+        seen(v13=(0, 0), v14=(0, 0), v12=(0, 0)),
+        seen(v13=(300, 3), v14=(300, 90)),  # of the champion nothing is known
+        seen(v13=(350, 4), v14=(310, 91), v12=(400, 4)),
+        seen(v13=(450, 5), v14=(310, 91), v12=(600, 6)),
+    ]
+    decisions = walk(release, looks)
+    assert [decision.action for decision in decisions[:2]] == ["hold", "drop"]
+    assert decisions[-1].check != "sampleRatio" and decisions[-1].state.ratio.settled == 0.0
+
+
 # --- silence and clocks
 
 
