@@ -38,7 +38,7 @@ class Beginning:
         for ordered in self._work.left():
             if ordered.command is not None and not ordered.deleting:
                 # what a person wants of the traffic comes first, and would be of no release that is live then
-                self._behind(ordered, f"waits for {ordered.command} of release {ordered.name}")
+                self._behind(ordered.name, f"waits for {ordered.command} of release {ordered.name}")
                 return SERVERS_S
         queued = self._next_queued(controller)
         while queued is not None:
@@ -76,17 +76,26 @@ class Beginning:
             raise
         except WindlassError:
             if controller.live(self._work.model) is None:
-                self._behind(seen, message)
+                self._behind(seen.name, message)
             raise
         now = self._work.named(seen.name)
         if controller.live(self._work.model) is None and now is not None and not now.over:
-            self._behind(seen, message)
+            self._behind(seen.name, message)
         return pause
 
-    def _behind(self, first: Seen, message: str) -> None:
+    def wait_for_the_end(self, controller: ReleaseController) -> None:
+        """Tell those that come next where the end of the newest release is not in force yet."""
+        newest = controller.newest(self._work.model)
+        if newest is not None and not newest.live:
+            name = newest.release.name
+            self._behind(
+                name, f"waits for release {name}, which is {newest.phase}, and that is not in force yet"
+            )
+
+    def _behind(self, first: str, message: str) -> None:
         """Tell those whose turn has not come what they wait for."""
         for seen in self._work.left():
-            if seen.name == first.name or seen.deleting or seen.over or seen.command is not None:
+            if seen.name == first or seen.deleting or seen.over or seen.command is not None:
                 continue
             read = self._able(seen)
             if read is None:

@@ -112,13 +112,9 @@ class ModelReleases:
         live = controller.live(self._work.model)
         if live is not None:
             self._look(controller, live)
-        for seen in self._work.left():
-            if seen.deleting:
-                self._ending.let_go(controller, seen)
+        self._end(controller)
         pause = None
         if controller.live(self._work.model) is None:
-            self._watch_no_more()
-            self._ending.end(controller)
             if disobeyed is not None:
                 raise disobeyed
             try:
@@ -156,6 +152,21 @@ class ModelReleases:
                 found, trouble = error, f"{seen.command}: {error}"
             self._note(f"{seen.name} command", trouble)
         return found
+
+    def _end(self, controller: ReleaseController) -> None:
+        """Let go of what was deleted, and have the end of what is over in force; who waits for that is told."""
+        try:
+            for seen in self._work.left():
+                if seen.deleting:
+                    self._ending.let_go(controller, seen)
+            if controller.live(self._work.model) is None:
+                self._watch_no_more()
+                self._ending.end(controller)
+        except (DeposedError, OvertakenError):
+            raise
+        except WindlassError:
+            self._beginning.wait_for_the_end(controller)
+            raise
 
     def close(self) -> None:
         """Forget all; the next turn reads the journal again."""

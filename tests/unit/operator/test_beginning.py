@@ -316,6 +316,28 @@ def test_who_is_behind_a_release_that_has_not_begun_says_so() -> None:
     assert stage.phase("flights-14") == "Progressing"
 
 
+@pytest.mark.parametrize("deleted", [False, True], ids=["its-object-stays", "its-object-is-deleted"])
+def test_who_waits_for_an_end_that_is_not_in_force_says_so(deleted: bool) -> None:
+    """Verify that the next release has a status where the registry does not take what the one before decided."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.registry.unknown.add("13")
+    stage.command("flights-13", "promote")
+    stage.apply("flights-14", created="2026-03-01T11:01:00Z")
+    if deleted:
+        with pytest.raises(WindlassError, match="knows no version"):
+            stage.model.turn()
+        stage.delete("flights-13")
+    with pytest.raises(WindlassError, match="knows no version"):
+        stage.model.turn()
+    said = stage.release("flights-14")["status"]["message"]
+    assert said == "waits for release flights-13, which is Promoted, and that is not in force yet"
+    stage.registry.unknown.clear()
+    stage.model.turn()
+    assert stage.router().weights == {"13": 90, "14": 10}
+
+
 def test_no_release_begins_before_a_command_that_waits() -> None:
     """Verify that a rollback whose servers start is not overtaken by the next release's first step."""
     stage = Stage()
