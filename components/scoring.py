@@ -51,6 +51,25 @@ class _Answer:
     by: str
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """Which answers count as scores."""
+
+    any_answer: bool
+    defaults: bool
+
+    def against(self, answer: _Answer) -> str | None:
+        """Why an answer is none, and the remedy; None where it is one."""
+        if not self.any_answer and answer.by not in ("model", "cache"):
+            return f"by its {answer.by}, not by the model; see why it fails, or take such answers with --any-answer"
+        if not self.defaults and answer.source == "default":
+            return (
+                "with the training defaults of features, since its online store does not answer; see that the server "
+                "has --online, reaches the store and has the password, or take such answers with --allow-defaults"
+            )
+        return None
+
+
 class _Smaller(Exception):  # noqa: N818 - no error: the same rows go in two requests
     """The body is over the server's limit."""
 
@@ -64,6 +83,7 @@ def score(
     batch: int = 1000,
     patience_s: float = 120.0,
     any_answer: bool = False,
+    allow_defaults: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Scored:
@@ -75,14 +95,17 @@ def score(
             feature of any of them came from.
         url: of the model server, http://HOST:PORT.
         batch: rows a request.
-        patience_s: how long a batch is asked again for while the server sheds, is away, or answers without its model.
+        patience_s: how long a batch is asked again for while the server sheds, is away, or answers without its model or
+            without its online store.
         any_answer: take what the server answers when its model does not (its fallback, a constant).
+        allow_defaults: take answers to rows of which a feature is its training default, since the online store was not
+            reached. A store that is reached and does not know an entity is no such case.
         clock, sleep: the time in seconds, and waiting for it.
 
     Raises:
         UsageError: there is no such file, address or model, or `batch` is none.
         DataError: the file lacks a column that the model takes, or a row is refused.
-        WindlassError: the server did not answer in time.
+        WindlassError: the server did not answer in time, or not by its model and with features.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -98,7 +121,7 @@ def score(
         raise DataError(
             f"{source} has a column {taken[0]!r} already; rename it, the predictions take that name"
         )
-    server = _Server(url, model, patience_s, any_answer, clock, sleep)
+    server = _Server(url, model, patience_s, _Taken(any_answer, allow_defaults), clock, sleep)
     sent = _sent(server.inputs(), file.schema_arrow, source, model)
     versions: dict[str, None] = {}
     rows = requests = 0
@@ -182,7 +205,7 @@ class _Server:
         url: str,
         model: str,
         patience_s: float,
-        any_answer: bool,
+        taken: _Taken,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
@@ -194,7 +217,7 @@ class _Server:
         self._url = url
         self._model = model
         self._patience_s = patience_s
-        self._good = None if any_answer else ("model", "cache")
+        self._taken = taken
         self._clock = clock
         self._sleep = sleep
         self._connection: http.client.HTTPConnection | None = None
@@ -222,15 +245,13 @@ class _Server:
             if status != 200:
                 raise DataError(f"model {self._model} refuses {rows}: {_message(answered)} ({status})")
             found = json.loads(answered)
-            by = found["answered_by"]
-            if self._good is None or by in self._good:
-                version = headers.get("x-windlass-version", "")
-                return _Answer(found["predictions"], version, found["feature_source"], by)
+            version = headers.get("x-windlass-version", "")
+            answer = _Answer(found["predictions"], version, found["feature_source"], found["answered_by"])
+            fault = self._taken.against(answer)
+            if fault is None:
+                return answer
             if self._clock() >= deadline:
-                raise WindlassError(
-                    f"model {self._model} does not answer {rows} itself, but by its {by}; see why it fails, or take "
-                    "such answers with --any-answer"
-                )
+                raise WindlassError(f"model {self._model} answers {rows} {fault}")
             self._sleep(1.0)
 
     def _asked(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, str], bytes]:

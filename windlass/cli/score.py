@@ -34,6 +34,11 @@ def register(subparsers: Any) -> None:
         action="store_true",
         help="take the fallback's and constant answers too, marked as such",
     )
+    parser.add_argument(
+        "--allow-defaults",
+        action="store_true",
+        help="take answers with the training defaults of features too, where the server's online store does not answer",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=handle)
 
@@ -51,6 +56,7 @@ def handle(arguments: argparse.Namespace) -> int:
         batch=arguments.batch,
         patience_s=arguments.patience,
         any_answer=arguments.any_answer,
+        allow_defaults=arguments.allow_defaults,
     )
     if arguments.json:
         told = {

@@ -86,6 +86,34 @@ def test_features_come_from_the_online_store(tmp_path: Path, url: str) -> None:
     assert done.versions == ("3",)
 
 
+def test_features_of_a_store_that_is_away_are_no_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that a real server without its online store fails the job, unless defaults are what is meant."""
+    features = serving_bundles.with_features(tmp_path / "features")
+    rows, scored = tmp_path / "rows.parquet", tmp_path / "scored.parquet"
+    pq.write_table(pa.table({"carrier": ["UA"], "distance": [0.25], "origin": ["LGA"]}), rows)
+    nobody = "redis://127.0.0.1:1/0"
+    with model_server.running("--bundle", str(features.folder), "--online", nobody) as ports:
+        url = f"http://127.0.0.1:{ports.http}"
+        words = [
+            "score",
+            "flights",
+            "--from",
+            str(rows),
+            "--to",
+            str(scored),
+            "--url",
+            url,
+            "--patience",
+            "1",
+        ]
+        assert run(words) == 1
+        assert "--allow-defaults" in capsys.readouterr().err and not scored.exists()
+        assert run([*words, "--allow-defaults"]) == 0
+    assert pq.read_table(scored)["feature_source"].to_pylist() == ["default"]
+
+
 def test_rows_that_are_too_much_for_one_request_are_split(
     tmp_path: Path, url: str, bundle: serving_bundles.Bundle
 ) -> None:
@@ -168,10 +196,10 @@ def answers(*given: tuple[int, dict[str, Any], dict[str, str]]) -> type[BaseHTTP
     return Handler
 
 
-def answer(by: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+def answer(by: str, source: str = "online") -> tuple[int, dict[str, Any], dict[str, str]]:
     return (
         200,
-        {"predictions": [0.5], "feature_source": "online", "answered_by": by},
+        {"predictions": [0.5], "feature_source": source, "answered_by": by},
         {"x-windlass-version": "2"},
     )
 
@@ -180,17 +208,37 @@ SHED = (503, {"error": "shed"}, {"retry-after": "3"})
 
 
 @pytest.mark.parametrize(
-    ("given", "any_answer", "slept", "by"),
+    ("given", "taken", "slept", "kept"),
     [
-        pytest.param([SHED, SHED, answer("model")], False, [3.0, 3.0], "model", id="shed-and-asked-again"),
-        pytest.param([answer("static"), answer("cache")], False, [1.0], "cache", id="the-model-came-back"),
-        pytest.param([answer("static")], True, [], "static", id="whatever-answers"),
+        pytest.param(
+            [SHED, SHED, answer("model")], {}, [3.0, 3.0], ("model", "online"), id="shed-and-asked-again"
+        ),
+        pytest.param(
+            [answer("static"), answer("cache")], {}, [1.0], ("cache", "online"), id="the-model-came-back"
+        ),
+        pytest.param(
+            [answer("static")], {"any_answer": True}, [], ("static", "online"), id="whatever-answers"
+        ),
+        pytest.param(
+            [answer("model", "default"), answer("model", "cached")],
+            {},
+            [1.0],
+            ("model", "cached"),
+            id="the-store-came-back",
+        ),
+        pytest.param(
+            [answer("model", "default")],
+            {"allow_defaults": True},
+            [],
+            ("model", "default"),
+            id="whatever-features",
+        ),
     ],
 )
 def test_a_server_that_cannot_now_is_asked_again(
-    tmp_path: Path, given: list[Any], any_answer: bool, slept: list[float], by: str
+    tmp_path: Path, given: list[Any], taken: dict[str, bool], slept: list[float], kept: tuple[str, str]
 ) -> None:
-    """Verify that a shed request waits as long as the server says, and that a constant is taken only if meant."""
+    """Verify that a shed request waits as the server says, and that a constant or defaults are taken only if meant."""
     pq.write_table(pa.table({"a": [1.0]}), tmp_path / "rows.parquet")
     time = Time()
     with local_http.serving(answers(*given)) as url:
@@ -199,12 +247,13 @@ def test_a_server_that_cannot_now_is_asked_again(
             tmp_path / "scored.parquet",
             url,
             "m",
-            any_answer=any_answer,
             clock=time.now,
             sleep=time.sleep,
+            **taken,
         )
     assert time.slept == slept
-    assert pq.read_table(tmp_path / "scored.parquet")["answered_by"].to_pylist() == [by]
+    (row,) = pq.read_table(tmp_path / "scored.parquet").to_pylist()
+    assert (row["answered_by"], row["feature_source"]) == kept
 
 
 @pytest.mark.parametrize(
@@ -212,7 +261,14 @@ def test_a_server_that_cannot_now_is_asked_again(
     [
         pytest.param([SHED], "did not answer within 10 s: shed", id="always-shed"),
         pytest.param(
-            [answer("fallback")], "not answer rows 0 to 0 itself, but by its fallback", id="never-the-model"
+            [answer("fallback")],
+            "answers rows 0 to 0 by its fallback, not by the model",
+            id="never-the-model",
+        ),
+        pytest.param(
+            [answer("model", "default")],
+            "rows 0 to 0 with the training defaults of features.*--allow-defaults",
+            id="never-the-store",
         ),
     ],
 )
