@@ -10,10 +10,11 @@ from monitoring.analysis.inputs import AnalysisPolicy, SkewSample
 from monitoring.collector.reading import ENTITY, REQUEST, StoredWindow
 from windlass.contract import Workload
 from windlass.errors import WindlassError
-from windlass.features import asof, parity
+from windlass.features import asof, offline, parity
 from windlass.settings import Settings
 
 ONLINE = "online"
+UNFINISHED = "there are no offline rows of a finished build; `windlass features build` computes them"
 
 
 def sample(
@@ -22,9 +23,15 @@ def sample(
     """Recompute vectors spread evenly over the window's rows that came from the online store.
 
     What was answered from a cache or from defaults says so and is not compared; neither is what is newer than the
-    offline features, which say nothing of it yet.
+    offline features, which say nothing of it yet, nor anything with rows that are just being written.
     """
     try:
+        hidden = parity.hidden_keys(workload)
+        if hidden is not None:
+            return SkewSample(0, 0, {}, hidden)
+        build = offline.standing(workload, settings)
+        if build is None and workload.views:
+            return SkewSample(0, 0, {}, UNFINISHED)
         through = asof.reach(workload, settings)
         rows = np.flatnonzero((window.sources == ONLINE) & (window.at <= through))
         if not len(rows):
@@ -36,6 +43,8 @@ def sample(
         # a caller who sends the vector itself names no entity to look up
         records = [r for r in records if all(r["entities"].get(e) is not None for e in workload.entities)]
         found = parity.check(workload, settings, records, asof.lookup, hidden=workload.privacy)
+        if offline.standing(workload, settings) != build:
+            return SkewSample(0, 0, {}, UNFINISHED)
     except WindlassError as error:
         return SkewSample(0, 0, {}, str(error))
     except (OSError, ValueError, KeyError) as error:

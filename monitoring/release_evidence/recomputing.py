@@ -128,14 +128,8 @@ class Recomputing:
                 f"{model!r} is no workload of the collector's project, so that nobody knows its features; run the "
                 "collector with an image that holds the workload"
             )
-        hidden = [
-            f"{name!r} ({workload.privacy[name]})" for name in workload.entities if name in workload.privacy
-        ]
-        if hidden and workload.views:
-            raise WindlassError(
-                f"the collector keeps no plain value of {', '.join(hidden)}, by which the features of {model!r} are "
-                "looked up (Workload.privacy); leave the check out"
-            )
+        if (hidden := parity.hidden_keys(workload)) is not None:
+            raise WindlassError(f"{hidden}; leave the check out")
         return workload
 
     def _unbrought(self, model: str, version: str) -> str | None:

@@ -117,6 +117,19 @@ def check(
     )
 
 
+def hidden_keys(workload: Workload) -> str | None:
+    """Why features cannot be looked up by what the collector stores of a request; None where they can."""
+    hidden = [
+        f"{name!r} ({workload.privacy[name]})" for name in workload.entities if name in workload.privacy
+    ]
+    if not hidden or not workload.views:
+        return None
+    return (
+        f"the collector keeps no plain value of {', '.join(hidden)}, by which the features of {workload.name!r} are "
+        "looked up (Workload.privacy)"
+    )
+
+
 def total(reports: Sequence[ParityReport]) -> ParityReport:
     """Add up the reports of several workloads."""
     features: Counter[str] = Counter()
