@@ -257,7 +257,14 @@ class KubernetesApi:
         )
 
     def apply(
-        self, kind: Kind, namespace: str, name: str, content: Mapping[str, Any], *, subresource: str = ""
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        content: Mapping[str, Any],
+        *,
+        subresource: str = "",
+        pauses: Sequence[float] = PAUSES,
     ) -> Object:
         """Make the fields in `content` (metadata, spec) so, and ours; those that we gave up go, others' stay.
 
@@ -266,6 +273,7 @@ class KubernetesApi:
 
         Args:
             subresource: `status`, to write that and nothing else of an object that exists.
+            pauses: between tries while nobody answers.
 
         Raises:
             ConflictError: the object has another resourceVersion.
@@ -282,6 +290,7 @@ class KubernetesApi:
             body=body,
             content_type=APPLY,
             query=[*_BY_US, ("force", "true")],
+            pauses=pauses,
         )
         if applied is None and subresource:
             raise RejectedError(f"{kind.named(namespace, name)}: it is gone, and its {subresource} with it")

@@ -15,6 +15,7 @@ from serving.release.cluster.api import (
     FIELD_MANAGER,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
+    ONCE,
     Kind,
     KubernetesApi,
     Object,
@@ -204,7 +205,8 @@ class Servers:
 
     def _apply(self, kind: Kind, wanted: Object) -> Object:
         content = {key: wanted[key] for key in ("metadata", "spec")}
-        return self._api.apply(kind, self._namespace, wanted["metadata"]["name"], content)
+        # once: a webhook that hangs would hold a turn for a minute, and the next one comes in seconds
+        return self._api.apply(kind, self._namespace, wanted["metadata"]["name"], content, pauses=ONCE)
 
     def _readiness(self, live: Object, model: str, version: str) -> Readiness:
         name = naming.inference_service(model, version)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kubernetes_server import KubernetesServer
+from kubernetes_server import KubernetesServer, Scripted
 
+from serving.release.backend import UnreachableError
 from serving.release.cluster import inference_service, readiness, serving_options
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.servers import Servers, holds, services
@@ -236,6 +237,20 @@ def test_servers_that_answer_are_gone_back_to_as_they_stand(
     server.objects[path]["status"] = {"conditions": [{"type": "Ready", "status": "False"}]}
     assert servers.standing("flights", "12").ready is not True
     assert server.objects[path]["spec"] != kept
+
+
+def test_servers_are_asked_for_once_in_a_turn(server: KubernetesServer, api: KubernetesApi) -> None:
+    """Verify that a webhook which does not answer holds one try, and that the next turn makes them."""
+    servers = Servers(api, "prod", serving_options.parse({"storage": "s3://models/{model}/{version}"}))
+    server.scripted += [
+        Scripted(404, b'{"kind": "Status", "code": 404, "message": "not found"}'),
+        Scripted(504, b'{"kind": "Status", "code": 504, "message": "webhook"}'),
+    ]
+    with pytest.raises(UnreachableError, match="webhook"):
+        servers.ensure("flights", "12")
+    assert [asked.method for asked in server.asked] == ["GET", "PATCH"]
+    servers.ensure("flights", "12")
+    assert servers.known("flights") == ("12",)
 
 
 def test_servers_that_are_gone_are_made_to_go_back_to(server: KubernetesServer, api: KubernetesApi) -> None:
