@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +17,7 @@ from manifests.generate import documents, render
 from serving.release.state import FINISHED, Phase
 from tests.cluster import go_modules
 from tests.cluster.api_server import ApiServer, established
-from tests.cluster.tools.build import BUILD_S
+from tests.cluster.tools.build import BUILD_S, tool
 from windlass import atomic
 from windlass.errors import WindlassError
 from windlass.operator.seen import REFUSED
@@ -108,16 +110,39 @@ def test_an_argo_cd_project_may_do_what_an_installation_needs() -> None:
 
 
 def test_fluxs_paths_are_there() -> None:
-    """Verify what a schema would not: paths into this repository, and images that the overlay has."""
+    """Verify what a schema would not: paths into this repository."""
     (kustomization,) = read("flux/kustomization.yaml")
     overlay = ROOT / kustomization["spec"]["path"]
     assert (overlay / "kustomization.yaml").is_file()
-    base = "".join(path.read_text() for path in (ROOT / "manifests" / "base").glob("*.yaml"))
-    for image in kustomization["spec"]["images"]:
-        assert f"image: {image['name']}" in base
     sources = {found["metadata"]["name"] for found in read("flux/source.yaml")}
     for name in ("kustomization", "releases"):
         assert read(f"flux/{name}.yaml")[0]["spec"]["sourceRef"]["name"] in sources
+
+
+def test_the_overlay_leaves_no_image_without_registry_and_digest(tmp_path: Path) -> None:
+    """Verify that one's digests in it are all that there is of ours: what pods start from, and what the trigger is told."""
+    for part in ("base", "components", "overlays", "gitops"):
+        shutil.copytree(GITOPS.parent / part, tmp_path / part)
+    written = tmp_path / "gitops" / "overlay" / "kustomization.yaml"
+    mine = yaml.safe_load(written.read_text())
+    for number, image in enumerate(mine["images"], 1):
+        image["digest"] = f"sha256:{number:064x}"
+    written.write_text(yaml.safe_dump(mine))
+    done = subprocess.run(
+        [tool("kustomize"), "build", written.parent], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    named = set(re.findall(r"[^\s\"']*windlass/\w+[@:][\w:.@]+", done.stdout))
+    assert named == {f"{image['newName']}@{image['digest']}" for image in mine["images"]}
+    assert done.stdout.count("@sha256:") > len(named)
+    (trigger,) = (
+        found
+        for found in documents(done.stdout).values()
+        if (found["kind"], found["metadata"]["name"]) == ("Deployment", "windlass-retrain")
+    )
+    (container,) = trigger["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert told["WINDLASS_PIPELINE_IMAGE"] == container["image"]
 
 
 def test_the_health_script_knows_the_phases() -> None:
