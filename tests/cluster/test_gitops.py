@@ -120,7 +120,7 @@ def test_fluxs_paths_are_there() -> None:
 
 
 def test_the_overlay_leaves_no_image_without_registry_and_digest(tmp_path: Path) -> None:
-    """Verify that one's digests in it are all that there is of ours: what pods start from, and what the trigger is told."""
+    """Verify that one's digests in it are all that there is of ours, in pods and in what the trigger is told."""
     for part in ("base", "components", "overlays", "gitops"):
         shutil.copytree(GITOPS.parent / part, tmp_path / part)
     written = tmp_path / "gitops" / "overlay" / "kustomization.yaml"
