@@ -87,4 +87,6 @@ def test_the_ports_and_the_selectors_are_of_one_mind(manifest: dict[str, dict[st
     assert {p["port"] for rule in policy["ingress"] for p in rule["ports"]} == {port["containerPort"]}
     allowed = {p["port"] for rule in policy["egress"] for p in rule["ports"]}
     addresses = [value for e in container["env"] if (value := e.get("value", "")).startswith("http")]
+    own = f"http://127.0.0.1:{port['containerPort']}"  # a person's command in the pod asks the trigger itself
+    addresses.remove(own)
     assert {int(re.findall(r":(\d+)$", a)[0]) for a in addresses} <= allowed
