@@ -55,7 +55,7 @@ class Environment:
 
 ENVIRONMENTS = {
     "kind": Environment(("values-kind.yaml",), ("gateway", "monitoring")),
-    "dev": Environment(("values-dev.yaml",)),
+    "dev": Environment(("values-dev.yaml",), ("monitoring",)),
     "staging": Environment(("values-staging.yaml",), ("gateway", "monitoring")),
     "prod": Environment(("values-prod.yaml", "values-digests.yaml"), ("gateway", "monitoring")),
 }

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from manifests.generate import CHART
-from tests.cluster.api_server import ApiServer
+from tests.cluster import go_modules
+from tests.cluster.api_server import ApiServer, established
 from tests.cluster.tools.build import BUILD_S, module_dir, tool
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -31,13 +32,19 @@ CLUSTER_KINDS = "customresourcedefinitions,priorityclasses,clusterservingruntime
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """With KServe's definition of the runtimes and nothing of ours."""
-    crd = (
-        module_dir("github.com/kserve/kserve")
-        / "config/crd/full/serving.kserve.io_clusterservingruntimes.yaml"
-    )
+    """With KServe's definition of the runtimes, the Prometheus Operator's, and nothing of ours."""
+    kserve = module_dir("github.com/kserve/kserve") / "config/crd/full"
+    prometheus = go_modules.folder(*go_modules.PROMETHEUS_OPERATOR) / "example/prometheus-operator-crd"
+    files = [
+        kserve / "serving.kserve.io_clusterservingruntimes.yaml",
+        *(
+            prometheus / f"monitoring.coreos.com_{kind}.yaml"
+            for kind in ("servicemonitors", "podmonitors", "prometheusrules")
+        ),
+    ]
     with ApiServer(tmp_path_factory.mktemp("api-server")) as found:
-        found.kubectl("apply", "--server-side", "-f", crd)
+        found.kubectl("apply", "--server-side", *(word for file in files for word in ("-f", file)))
+        established(found)
         found.kubectl("create", "namespace", NAMESPACE)
         yield found
 
