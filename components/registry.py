@@ -148,7 +148,7 @@ class Registry:
         """Return the folder of a version's bundle, brought back from the registry's artifacts where it is not here.
 
         Raises:
-            WindlassError: the registry does not have it.
+            WindlassError: the registry does not have it, its signature does not hold, or it cannot be written.
         """
         folder = self.bundle_dir(model, version)
         if (folder / bundle.MANIFEST).is_file():
@@ -169,7 +169,15 @@ class Registry:
                     f"`windlass train` did not register has none: move the alias {CHAMPION} to one that it did"
                 ) from error
             keys = signing.keys(self._settings)
-            return bundle.restore(self._settings.bundles_dir, model, str(version), Path(kept), keys)
+            try:
+                return bundle.restore(self._settings.bundles_dir, model, str(version), Path(kept), keys)
+            except OSError as error:
+                if (folder / bundle.MANIFEST).is_file():
+                    return folder  # another process brought it meanwhile
+                raise WindlassError(
+                    f"the bundle of version {version} of model {model!r} cannot be written to {folder}: "
+                    f"{error.strerror}; make room there, or let this process write it"
+                ) from error
 
     def place(self, model: str, version: str) -> Path:
         """Have a version's bundle where model servers load it: in this home and, where one is set, in the object store.

@@ -343,6 +343,32 @@ def test_a_bundle_is_placed_where_model_servers_load_it(stored: Settings, submis
     }
 
 
+def test_two_that_fetch_one_bundle_both_have_it(
+    settings: Settings, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify a second process that is quicker, and a folder that nobody can write to."""
+    registry = Registry(settings)
+    registry.register(submission, state="candidate", champion=False)
+    shutil.rmtree(settings.bundles_dir)
+    restore = bundle.restore
+
+    def slower(*words: Any) -> Path:
+        with monkeypatch.context() as patch:
+            # the other one has just looked, too, and found nothing
+            patch.setattr(Path, "exists", lambda self: False)
+            restore(*words)
+            return restore(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle, "restore", slower)
+        place = registry.fetch_bundle("m", "1")
+    assert place.parent.is_dir() and [p.name for p in place.parent.iterdir()] == ["1"]
+    shutil.rmtree(settings.bundles_dir)
+    settings.bundles_dir.write_text("no folder")
+    with pytest.raises(WindlassError, match=r"version 1 of model 'm' cannot be written to .*models/m/1: "):
+        registry.fetch_bundle("m", "1")
+
+
 def test_who_holds_the_alias_is_the_champion_whoever_moved_it(
     settings: Settings, submission: Submission
 ) -> None:
