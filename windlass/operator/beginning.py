@@ -146,7 +146,7 @@ class Beginning:
                 view = View(release=release, reason="TrafficUnknown", message=message, trouble=message)
                 self._work.show(seen, replace(view, trouble_reason="TrafficUnknown"))
                 return SERVERS_S
-            wire.agree(release, release.champion or in_force, versions)
+            wire.agree(release, in_force or release.champion, versions)
             place.champions.require(release.model, release.candidates)
             # before its servers are there: who deletes it would leave them to nobody
             held = place.teller.hold(seen)

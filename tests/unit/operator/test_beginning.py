@@ -213,7 +213,7 @@ def by_hand(*versions: str, rules: int = 1) -> dict[str, Any]:
     return route
 
 
-def routed(route: dict[str, Any], champion: str) -> Stage:
+def routed(route: dict[str, Any], champion: str | None) -> Stage:
     """A stage with the real backend over a route."""
     stage = Stage()
     stage.registry.champion = champion
@@ -241,6 +241,18 @@ def test_no_release_undoes_what_a_person_did_to_the_route(route: dict[str, Any],
     assert stage.phase("flights-14") == "Refused"
     assert words in stage.release("flights-14")["status"]["message"]
     assert stage.state.objects[HTTP_ROUTE.path("team", "windlass-flights")]["spec"] == before
+
+
+def test_a_stated_champion_is_held_to_the_route_where_nobody_else_knows_one() -> None:
+    """Verify that a Release which states its champion undoes nothing either; one that is in force is named."""
+    stage = routed(by_hand("12", rules=2), champion=None)
+    stage.apply("flights-14", champion="13")
+    stage.model.turn()
+    assert "version 12 has all of the traffic" in stage.release("flights-14")["status"]["message"]
+    stage.registry.champion = "12"
+    stage.apply("flights-15", champion="13")
+    stage.model.turn()
+    assert "version 12 is in force" in stage.release("flights-15")["status"]["message"]
 
 
 def test_a_route_that_nobody_would_write_so_is_taken_where_it_goes_to_the_champion() -> None:
