@@ -119,6 +119,8 @@ def test_only_envoy_gateways_gateways_have_its_policies(stated: list[str], retri
     found = documents(render(settings=["gateway.create=true", *stated]))
     assert any(k.kind == "Gateway" for k in found)
     assert any(k.kind == "BackendTrafficPolicy" for k in found) is retried
+    kept = [d["spec"]["headers"]["requestID"] for k, d in found.items() if k.kind == "ClientTrafficPolicy"]
+    assert kept == ["PreserveOrGenerate"] * (retried or "gateway.retries=0" in stated)
     made = [d["spec"]["controllerName"] for k, d in found.items() if k.kind == "GatewayClass"]
     assert all(each.partition("/")[2] for each in made) and len(made) == (
         "gateway.createClass=true" in stated

@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         ray / "ray.io_rayclusters.yaml",
         kserve / "serving.kserve.io_clusterservingruntimes.yaml",
         *(gateway / f"gateway.networking.k8s.io_{name}.yaml" for name in ("gatewayclasses", "gateways")),
-        envoy / "gateway.envoyproxy.io_backendtrafficpolicies.yaml",
+        *(envoy / f"gateway.envoyproxy.io_{of}trafficpolicies.yaml" for of in ("backend", "client")),
     ]
     with ApiServer(tmp_path_factory.mktemp("api-server")) as found:
         found.kubectl("apply", "--server-side", *(word for file in files for word in ("-f", str(file))))
