@@ -81,10 +81,11 @@ kubectl -n windlass wait --for=condition=Complete --timeout=60m job/train-flight
 cat <<'END'
 
 Windlass runs in the kind cluster "windlass". Next:
-  kubectl -n windlass logs job/train-flights                    what the first version is worth
-  kubectl -n windlass apply -f RELEASE.yaml                     release it; manifests/samples has one of each kind
+  kubectl -n windlass logs job/train-flights -c train           what the first version is worth
+  docs/install/using.md                                         a second version, which a release compares with it
+  kubectl -n windlass apply -f manifests/samples/release-first.yaml
   kubectl -n windlass get releases --watch
-  curl 127.0.0.1:8080/v2/models/flights                         through the gateway, once a release has made its route
+  curl 127.0.0.1:8080/v2/models/flights                         through the gateway, once the release has made its route
   kubectl -n monitoring port-forward service/kube-prometheus-stack-grafana 3000:80
   make kind-down                                                take it all away
 END

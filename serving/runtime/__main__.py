@@ -76,7 +76,7 @@ def parse(argv: Sequence[str] | None = None) -> tuple[list[Path], Options]:
         "--as-of",
         type=float,
         metavar="SECONDS",
-        help="with --replay-clock: the time of requests that state none",
+        help='"now" of requests that state none, since the epoch (default: the clock)',
     )
     arguments = parser.parse_args(argv)
     if not arguments.bundle and arguments.repository is None:
