@@ -24,8 +24,8 @@ MOST_LABELS = 10_000
 NO_REPORT = b"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>windlass report</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,"></head><body style="font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:4em auto">
-<h1>No report yet</h1><p><code>windlass up</code> keeps one here. On a cluster nobody does: dashboards, the Release's status
-and the analyses say what goes on.</p></body></html>
+<h1>No report yet</h1><p><code>windlass up</code> keeps one here. On a cluster nobody does: dashboards, the Release and
+the analyses say what goes on.</p></body></html>
 """
 STORAGE_RETRY_S = 5
 
