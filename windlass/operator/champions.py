@@ -75,7 +75,7 @@ class Alias:
 
         Raises:
             UsageError: MLflow knows no such version.
-            WindlassError: it does not answer.
+            WindlassError: it does not answer, or somebody else does, who knows nothing of versions.
         """
         query = urllib.parse.urlencode({"name": model, "version": version})
         if self._ask("GET", f"{_VERSIONS}?{query}", None) is None:
@@ -188,7 +188,8 @@ def _places(model: str) -> tuple[tuple[Kind, str], ...]:
 
 def _is_missing(code: int, body: bytes) -> bool:
     if code == 404:
-        return True
+        # an ingress without a backend, or a path of an address that is wrong, answers 404 as well, and knows nothing
+        return b"RESOURCE_DOES_NOT_EXIST" in body
     # MLflow answers 400 for an alias that nobody holds, and for a version that is no number
     unheld = b"alias" in body and b"not found" in body
     return code == 400 and (b"RESOURCE_DOES_NOT_EXIST" in body or unheld or b"must be an integer" in body)

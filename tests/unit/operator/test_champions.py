@@ -42,6 +42,8 @@ class Registry:
         self.versions = {"12", "13"}
         self.headers: list[str | None] = []
         self.code: int | None = None
+        #: What stands before it answers instead: the code, and a text that is not MLflow's.
+        self.before_it: tuple[int, str] | None = None
 
 
 @pytest.fixture
@@ -55,6 +57,9 @@ def mlflow(registry: Registry) -> Iterator[str]:
         def answer(self, code: int, body: Any) -> None:
             registry.headers.append(self.headers["Authorization"])
             content = json.dumps(body).encode()
+            if registry.before_it is not None:
+                code, text = registry.before_it
+                content = text.encode()
             self.send_response(registry.code or code)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -119,6 +124,26 @@ def test_a_registry_that_fails_is_no_registry_without_champion(mlflow: str, regi
         Alias(mlflow).get("flights")
     with pytest.raises(WindlassError, match="does not answer"):
         Alias("http://127.0.0.1:9", timeout_s=0.5).get("flights")
+
+
+@pytest.mark.parametrize("said", ["default backend - 404", "<html>404 page not found</html>", ""])
+def test_a_404_of_what_stands_before_mlflow_is_none_of_mlflow(
+    mlflow: str, registry: Registry, said: str
+) -> None:
+    """Verify that an ingress without a backend has neither a candidate refused for ever nor a champion unset: it is
+    tried again."""
+    registry.champion, registry.before_it = "12", (404, said)
+    alias = Alias(mlflow)
+    for asked in (
+        lambda: alias.require("flights", "13"),
+        lambda: alias.get("flights"),
+        lambda: alias.set("flights", "13"),
+    ):
+        with pytest.raises(WindlassError, match=f"answered 404: {said}") as found:
+            asked()
+        assert not isinstance(found.value, UsageError)
+    registry.before_it = None
+    alias.require("flights", "13")
 
 
 def test_credentials_are_mlflows_own(mlflow: str, registry: Registry) -> None:
