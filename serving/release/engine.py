@@ -132,14 +132,22 @@ SERVERS = "servers"
 
 
 def _down(seen: Look) -> list[Verdict]:
-    """A candidate whose servers are all down fails every caller that it is given, whoever counts them."""
+    """A candidate whose servers are all down fails every caller that it is given, whoever counts them; where the
+    champion's are down as well it is not the candidate's fault."""
     rule = "a candidate with traffic has a server that answers"
-    found = []
+    found: list[Verdict] = []
+    if _down_reason(seen, seen.state.champion):
+        return found
     for version in seen.state.candidates:
-        arm = seen.evidence.arms.get(version)
-        if arm is not None and arm.down and seen.state.weights.get(version):
-            found.append(Verdict(SERVERS, "guardrail", "FAIL", 0, rule, arm.down, version=version))
+        down = _down_reason(seen, version)
+        if down and seen.state.weights.get(version):
+            found.append(Verdict(SERVERS, "guardrail", "FAIL", 0, rule, down, version=version))
     return found
+
+
+def _down_reason(seen: Look, version: str) -> str:
+    arm = seen.evidence.arms.get(version)
+    return "" if arm is None else arm.down
 
 
 def _failed(seen: Look, kind: str) -> list[Verdict]:
@@ -164,6 +172,9 @@ def _reject(seen: Look, failed: list[Verdict]) -> Decision:
 
 
 def _trouble(seen: Look) -> Obstacle | None:
+    champion = seen.state.champion
+    if seen.state.weights.get(champion) and (down := _down_reason(seen, champion)):
+        return Obstacle(SERVERS, f"champion {champion}: {down}", "the champion's servers are down")
     for verdict in seen.verdicts:
         if verdict.outcome == "ERROR":
             reason = f"{verdict.check}: {verdict.reason}"

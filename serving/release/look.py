@@ -207,7 +207,8 @@ class _Judging:
             return str(error)
         fault = counts.fault_of("candidate", found.candidate) or counts.fault_of("champion", found.champion)
         # offline rows may be corrected, and fewer vectors differ from them then
-        if fault is not None or self.state.rules == 1 or self.check.metric == "featureSkew":
+        corrected = self.check.metric == "featureSkew" and self.state.rules > 2
+        if fault is not None or self.state.rules == 1 or corrected:
             return fault
         return counts.backwards(memory.comparison.seen, found)
 
@@ -240,7 +241,14 @@ class _Judging:
         now = ArmCounts(counts.of_arm(check, ours, None), functools.reduce(operator.add, theirs))
         verdict = checks.judge_rate(check, now.candidate, self.alpha)
         verdict = checks.with_inputs(verdict, ours.skew_by_input)
-        if self.state.rules == 1 or not now.champion.n:
+        if self.state.rules < 3:
+            return memory, verdict, False
+        told = (arms.get(version, _NO_ARM).silent.get(check.metric) for version in others)
+        lacking = next(filter(None, told), None)
+        if lacking is not None and now.champion.n < check.min_samples and verdict.outcome == "FAIL":
+            # whether the online store is stale for all is not known
+            return memory, checks.silent(check, f"nothing is known of others: {lacking}"), False
+        if not now.champion.n:
             return memory, verdict, False
         if counts.backwards(memory.comparison.seen, now) is not None:
             memory = Memory()
@@ -404,7 +412,8 @@ def _ratio(state: ReleaseState, requests: Mapping[str, Counts], evidence: Eviden
     )
     ratio = state.ratio
     known = evidence.arms
-    if any(state.weights.get(v) and (v not in known or known[v].down) for v in order):
+    uncounted = any(state.weights.get(v) and (v not in known or known[v].down) for v in order)
+    if uncounted and state.rules > 2:
         pass  # requests that nobody counted are not none: a version that is left out may have got its share
     elif not ratio.base and requests == state.requests:
         pass  # nothing new since the weights changed: the same evidence again must change nothing

@@ -27,7 +27,7 @@ Phase = Literal["Pending", "Progressing", "Paused", "Promoted", "RolledBack", "A
 FINISHED: tuple[Phase, ...] = ("Promoted", "RolledBack", "Aborted")
 
 #: Which rules decide: a release is judged to its end by those it began with, and replayed by them.
-RULES = 2
+RULES = 3
 
 
 @dataclass(frozen=True)

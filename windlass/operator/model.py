@@ -267,7 +267,7 @@ class ModelReleases:
         if self._missing is None:
             self._outages.forget()
         elif live.release.backend == "gateway":
-            self._outages.look(live.candidates)
+            self._outages.look((*live.candidates, live.champion))
         self._next_servers = _next_servers() if self._missing is None else now + MISSING_EVERY_S
         return self._missing
 

@@ -26,10 +26,11 @@ class Outages:
         self._servers = servers
         self._model = model
         self._clock = clock
-        self._since: dict[str, float] = {}
+        #: version -> when it was first seen down, and when last, without having been up between
+        self._seen: dict[str, tuple[float, float]] = {}
 
     def look(self, versions: Iterable[str]) -> None:
-        """Ask Kubernetes; where it cannot be asked, what is known stays."""
+        """Ask Kubernetes; time in which it cannot be asked is no outage."""
         for version in versions:
             try:
                 answers = self._servers.answering(self._model, version)
@@ -37,25 +38,26 @@ class Outages:
                 raise
             except WindlassError:
                 continue
+            now = self._clock()
             if answers is False:
-                self._since.setdefault(version, self._clock())
+                self._seen[version] = (self._seen.get(version, (now, now))[0], now)
             else:
-                self._since.pop(version, None)
+                self._seen.pop(version, None)
 
     def forget(self) -> None:
-        self._since.clear()
+        self._seen.clear()
 
     def told(self, arms: Mapping[str, ArmEvidence], reason: str | None) -> dict[str, ArmEvidence]:
         """The evidence of each version with whether it is down.
 
         Args:
-            reason: what is wrong with the servers, where that is known.
+            reason: what is wrong with the servers of all versions, where that is known: `version 13: …; version 12: …`.
         """
         found = {version: replace(arm, down="") for version, arm in arms.items()}
-        for version, since in self._since.items():
-            if self._clock() - since >= DOWN_S:
-                words = f"none of its servers has answered for {DOWN_S:g} s" + (
-                    f": {reason}" if reason else ""
-                )
-                found[version] = replace(found.get(version, ArmEvidence()), down=words)
+        for version, (first, last) in self._seen.items():
+            if last - first < DOWN_S:
+                continue
+            own = [words for words in (reason or "").split("; ") if words.startswith(f"version {version}: ")]
+            down = "; ".join((f"none of its servers has answered for {DOWN_S:g} s", *own))
+            found[version] = replace(found.get(version, ArmEvidence()), down=down)
         return found

@@ -506,7 +506,7 @@ def test_a_candidate_without_a_server_is_taken_back(monkeypatch: pytest.MonkeyPa
         stage.model.turn()
     assert stage.router().weights == {"12": 90, "13": 10}
     stage.servers.down = {"13"}
-    for _ in range(12):
+    for _ in range(13):
         now[0] += 10.0
         stage.model.turn()
         assert stage.router().weights == {"12": 90, "13": 10}

@@ -335,12 +335,15 @@ DOWN = "none of its servers has answered for 120 s"
 
 
 def test_a_candidate_that_is_down_is_taken_back_however_little_was_counted():
-    """Verify that a source which says nothing of it keeps nobody from that, that the journal has it, and that a
-    champion which is down too is no reason to give the candidate anything."""
+    """Verify that a source which says nothing of it keeps nobody from that, that the journal has it, and that where the
+    champion is down too a person is told and nothing moves."""
     told = Told({"type": "canary", "steps": [{"weight": 10}, {"weight": 50}]}, [BOUNDED])
     assert told.look(1, {"12": arm(900), "13": arm(100)}).action != "roll_back"
     before = told.state
     arms = {"12": arm(900, down=DOWN), "13": arm(100, down=DOWN)}
+    held = next_step(before, Evidence(at(1.1), arms), at(1.1))
+    assert (held.action, held.check) == ("hold", "servers") and held.alert is not None
+    arms["12"] = arm(900)
     decision = told.look(1.1, arms, silent={"envoy": "late"})
     assert (decision.action, decision.check) == ("roll_back", "servers") and DOWN in decision.reason
     assert told.state.weights == {"12": 100}
