@@ -7,16 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from monitoring import bundles
 from monitoring.collector.names import BrokenWorkloadError, Names
+from monitoring.release_evidence.bringing import Bringing
 from monitoring.release_evidence.vectors import Vector
 from windlass.contract import Workload
 from windlass.errors import WindlassError
 from windlass.features import asof, offline, parity
 from windlass.settings import Settings
-
-AGAIN_S = 60.0
-"""An object store that has not got a bundle, or does not answer, is asked for it again after so long."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,7 @@ class Recomputing:
     ) -> None:
         self._settings = settings
         self._names = names
-        self._clock = clock
-        self._failed: dict[tuple[str, str], tuple[float, str]] = {}
+        self._bringing = Bringing(settings, clock=clock)
 
     def standing(
         self, model: str, versions: Sequence[str], stored: Mapping[str, Sequence[str]], known: Standing
@@ -132,22 +128,9 @@ class Recomputing:
             raise WindlassError(f"{hidden}; leave the check out")
         return workload
 
-    def _unbrought(self, model: str, version: str) -> str | None:
-        """Why a bundle that is to come from the object store did not; it is asked for again after a while."""
-        failed = self._failed.get((model, version))
-        if failed is not None and self._clock() < failed[0]:
-            return failed[1]
-        try:
-            bundles.bring(self._settings, model, version)
-        except WindlassError as error:
-            self._failed[model, version] = (self._clock() + AGAIN_S, str(error))
-            return str(error)
-        self._failed.pop((model, version), None)
-        return None
-
     def _lacking(self, workload: Workload, version: str, stored: Mapping[str, Sequence[str]]) -> str | None:
         folder = self._settings.bundles_dir / workload.name / version
-        if (why := self._unbrought(workload.name, version)) is not None:
+        if (why := self._bringing.lacking(workload.name, version)) is not None:
             return why
         if not (folder / "serving.json").is_file():
             return (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,14 +170,17 @@ def test_a_bundle_that_is_not_there_or_not_ours_is_not_taken(settings: Settings,
     there = Settings(
         tmp_path / "there", tmp_path, object_store=settings.object_store, s3_endpoint=settings.s3_endpoint
     )
-    with pytest.raises(WindlassError, match=r"no bundle of version 7 of m at s3://.*`windlass fetch m 7`"):
-        bundles.bring(there, "m", "7")
     put(settings, "1", made(settings, "1"))
     with pytest.raises(
         WindlassError, match=r"models/m/1/ is not taken: nobody says by which key.*windlass-verify-key"
     ):
         bundles.bring(there, "m", "1")
+    nowhere = replace(there, s3_endpoint="http://127.0.0.1:9")
+    with pytest.raises(WindlassError, match="nobody says by which key"):
+        bundles.bring(nowhere, "m", "1")  # that is known without asking a store
     signing.keys(there)  # a pair of its own, which signed nothing
+    with pytest.raises(WindlassError, match=r"no bundle of version 7 of m at s3://.*`windlass fetch m 7`"):
+        bundles.bring(there, "m", "7")
     with pytest.raises(WindlassError, match=r"models/m/1/ is not taken: .*'model.sig' names the key"):
         bundles.bring(there, "m", "1")
     shutil.copytree(settings.home / "keys", there.home / "keys", dirs_exist_ok=True)
@@ -188,6 +194,23 @@ def test_a_bundle_that_is_not_there_or_not_ours_is_not_taken(settings: Settings,
     with pytest.raises(WindlassError, match="holds the bundle of version '2' of 'm'"):
         bundles.bring(there, "m", "3")
     assert list((there.bundles_dir / "m").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept(settings: Settings, tmp_path: Path) -> None:
+    """Verify that folders go which nobody writes to any more, and no others."""
+    put(settings, "1", made(settings, "1"))
+    there = replace(settings, home=tmp_path / "there")
+    shutil.copytree(settings.home / "keys", there.home / "keys")
+    place = there.bundles_dir / "m"
+    for name in (".1-abcd_123", ".2-abcdefgh", ".3-abcdefgh", ".snapshot", "4-abcdefgh"):
+        (place / name / "folder").mkdir(parents=True)
+        (place / name / "folder" / "model.onnx").write_bytes(b"half")
+        old = time.time() - 2 * bundles.LEFT_S
+        for path in (place / name / "folder" / "model.onnx", place / name / "folder", place / name):
+            os.utime(path, (old, old))
+    os.utime(place / ".3-abcdefgh" / "folder" / "model.onnx")
+    bundles.bring(there, "m", "1")
+    assert sorted(path.name for path in place.iterdir()) == [".3-abcdefgh", ".snapshot", "1", "4-abcdefgh"]
 
 
 def test_without_credentials_it_says_which_secret_is_missing(
