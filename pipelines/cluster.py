@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from pipelines.pods import REPORT, Pods, Retries, Step
+from pipelines.pods import REPORT, USER, Pods, Retries, Step
 
 
 def furnish(task: Any, name: str, pods: Pods) -> None:
@@ -72,6 +72,8 @@ def _surroundings(task: Any, name: str, pods: Pods, step: Step) -> None:
         kubernetes.set_image_pull_policy(task, pods.image_pull_policy)
     if pods.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(pods.image_pull_secrets))
+    # Kubeflow states all else that Pod Security's level restricted asks for, and leaves this to the image's own word
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.set_timeout(task, round((step.timeout or pods.timeout).total_seconds()))
 
 

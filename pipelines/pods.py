@@ -22,6 +22,8 @@ from windlass.errors import UsageError
 REPORT = "report"
 """The step that tells how the run ended."""
 EVERY = (*STEPS, REPORT)
+USER = 65532
+"""Number of the user and group that steps run as, who owns what they write in docker/training.Dockerfile."""
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?)?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLES = "map environment variables to keys, like {AWS_ACCESS_KEY_ID: access-key}"
@@ -168,8 +170,8 @@ DEFAULT = Pods(
             {
                 n: n
                 for n in (
-                    "MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL", "AWS_REGION", "WINDLASS_OBJECT_STORE",
-                    "WINDLASS_S3_ENDPOINT", "WINDLASS_TRIGGER_URL",
+                    "MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL", "AWS_DEFAULT_REGION",
+                    "WINDLASS_OBJECT_STORE", "WINDLASS_S3_ENDPOINT", "WINDLASS_TRIGGER_URL",
                 )
             },
             optional=True,

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from manifests.generate import documents, render
+from pipelines.pods import DEFAULT
 from serving.release.cluster import inference_service, serving_options
 from tests.cluster.charts import SOURCES, pods
 from tests.cluster.tools.build import BUILD_S
@@ -86,3 +87,12 @@ def test_a_registered_version_is_where_its_inference_service_looks(name: str) ->
     made, *_ = inference_service.render("flights", "12", serving_options.parse(options, name))
     uri = made["spec"]["predictor"]["model"]["storageUri"]
     assert uri == f"{pipeline['WINDLASS_OBJECT_STORE']}/{bundle_prefix('flights', '12')}"
+
+
+@pytest.mark.parametrize("name", ["staging", "prod"])
+def test_steps_take_every_key_that_the_chart_states_for_them(name: str) -> None:
+    (source,) = DEFAULT.config_maps
+    stated = config(render(*SOURCES[name]), source.name)
+    # the provider's own endpoint needs no word
+    assert set(source.env) - set(stated) == {"WINDLASS_S3_ENDPOINT", "MLFLOW_S3_ENDPOINT_URL"}
+    assert set(stated) <= set(source.env) and stated["AWS_DEFAULT_REGION"] == "eu-central-1"

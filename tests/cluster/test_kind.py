@@ -198,7 +198,7 @@ def test_pipelines_find_in_their_namespace_what_is_secret_here(server: ApiServer
     server.kubectl(*made, "secret", "generic", "windlass-signing-key", f"--from-file={key}")
     url = "http://windlass-mlflow.windlass:5000"
     literal = f"--from-literal=MLFLOW_TRACKING_URI={url}"
-    server.kubectl(*made, "configmap", "windlass-pipeline", literal, "--from-literal=AWS_REGION=")
+    server.kubectl(*made, "configmap", "windlass-pipeline", literal, "--from-literal=AWS_DEFAULT_REGION=")
     environment = {"PATH": f"{Path(tool('kubectl')).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
 
     def copied() -> dict[str, Any]:
@@ -213,9 +213,9 @@ def test_pipelines_find_in_their_namespace_what_is_secret_here(server: ApiServer
 
     expected = {
         "windlass-signing-key": {"signing.pem": base64.b64encode(key.read_bytes()).decode()},
-        "windlass-pipeline": {"MLFLOW_TRACKING_URI": url, "AWS_REGION": ""},
+        "windlass-pipeline": {"MLFLOW_TRACKING_URI": url, "AWS_DEFAULT_REGION": ""},
     }
     assert copied() == expected and copied() == expected
     server.kubectl("--namespace", "platform", "delete", "configmap", "windlass-pipeline")
-    server.kubectl(*made, "configmap", "windlass-pipeline", "--from-literal=AWS_REGION=eu-central-1")
-    assert copied() == expected | {"windlass-pipeline": {"AWS_REGION": "eu-central-1"}}
+    server.kubectl(*made, "configmap", "windlass-pipeline", "--from-literal=AWS_DEFAULT_REGION=eu-central-1")
+    assert copied() == expected | {"windlass-pipeline": {"AWS_DEFAULT_REGION": "eu-central-1"}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 
@@ -144,6 +145,31 @@ def test_without_a_file_no_step_gets_a_secret_that_it_does_not_use() -> None:
     ]
     # a namespace without them runs the pipeline as well
     assert all(one["optional"] for one in every)
+
+
+@pytest.mark.parametrize("text", [pytest.param("", id="default"), pytest.param(CONFIG, id="stated")])
+def test_every_pod_says_that_it_is_not_root_and_whose_files_are_its_own(text: str) -> None:
+    """Verify what Kubeflow leaves to a step, without which Pod Security at `restricted` admits none of ours."""
+    image = (Path(compiling.__file__).parents[1] / "docker" / "training.Dockerfile").read_text()
+    assert f"USER {pods.USER}\n" in image and f"chown {pods.USER}:{pods.USER} /var/lib/windlass" in image
+    _, executors, _ = compiled(text)
+    assert set(executors) == set(pods.EVERY)
+    # numbers of 64 bits are texts in a protocol buffer's JSON
+    user = {"runAsUser": str(pods.USER), "runAsGroup": str(pods.USER), "runAsNonRoot": True}
+    assert all(pod["securityContext"] == user for pod in executors.values())
+
+
+def test_the_region_comes_by_the_name_that_boto_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (source,) = pods.DEFAULT.config_maps
+    (region,) = (variable for variable in source.env if "REGION" in variable)
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    assert boto3.Session().region_name is None
+    monkeypatch.setenv(region, "eu-central-1")
+    assert boto3.Session().region_name == "eu-central-1"
 
 
 def test_every_pod_has_a_memory_limit_and_an_end() -> None:
