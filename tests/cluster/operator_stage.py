@@ -216,7 +216,8 @@ class Controllers:
             name,
             {"spec": {"selector": {"matchLabels": labels}, "template": template}},
         )
-        said = {"observedGeneration": made["metadata"]["generation"], "replicas": 1, "updatedReplicas": 1}
+        said = {"observedGeneration": made["metadata"]["generation"]}
+        said |= dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), 1)
         self._say(DEPLOYMENT, name, said)
         self._say(
             INFERENCE_SERVICE,

@@ -330,6 +330,13 @@ def test_ready_is_what_runs_and_not_what_ran_before(
         {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2},
         "Deployment",
     )
+    assert "none of 1 replicas is ready" in servers.readiness("rolling", "1").reason
+    say(
+        server,
+        "rolling-1-predictor",
+        {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2},
+        "Deployment",
+    )
     assert servers.readiness("rolling", "1").ready is True
     assert servers.ensure("rolling", "1").ready is True
 

@@ -118,6 +118,13 @@ def _in_force(service: Mapping[str, Any], workload: Mapping[str, Any] | None) ->
         return Readiness(
             None, f"{replicas - updated} of {replicas} replicas are of what was asked for before"
         )
+    name, wanted_replicas = workload["metadata"]["name"], workload["spec"].get("replicas", 1)
+    if wanted_replicas == 0:
+        # no autoscaler of ours goes to zero, and none brings it back
+        scale = f"kubectl -n {workload['metadata']['namespace']} scale deployment {name} --replicas=1"
+        return Readiness(False, f"its Deployment is scaled to 0: {scale}")
+    if not status.get("readyReplicas"):
+        return Readiness(None, f"none of {wanted_replicas} replicas is ready, whatever KServe says")
     return Readiness(True)
 
 

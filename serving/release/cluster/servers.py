@@ -81,7 +81,9 @@ class Servers:
             UsageError, RejectedError, UnreachableError: see `ensure`.
         """
         live = self._live(model, version)
-        if live is not None and "deletionTimestamp" not in live["metadata"] and _is_ready(live):
+        kept = live is not None and "deletionTimestamp" not in live["metadata"] and _is_ready(live)
+        # KServe's word outlives the pods, and a Deployment that is scaled to zero is well
+        if kept and (self._options.of(model).mode == "Serverless" or self.answering(model, version)):
             return Readiness(True)
         return self.ensure(model, version)
 

@@ -82,13 +82,16 @@ class Routers(Backends):
 
 
 class Running(Servers):
-    """Servers that answer at once, but those that are named in `starting`, and in `down`, where none is left."""
+    """Servers that answer at once, but those that are named in `starting`, in `down`, where none is left, and in
+    `idle`, where none is wanted; `outdated` are those that today's options would have otherwise."""
 
     def __init__(self, api: FencedApi) -> None:
         super().__init__(api, "team", OPTIONS)
         self.made: set[str] = set()
         self.starting: set[str] = set()
         self.down: set[str] = set()
+        self.idle: set[str] = set()
+        self.outdated: set[str] = set()
         self._made_for: dict[str, str | None] = {}
 
     def ensure(self, model: str, version: str, *, made_for: str | None = None) -> Readiness:
@@ -96,12 +99,17 @@ class Running(Servers):
         if version not in self.made:
             self._made_for[version] = made_for
         self.made.add(version)
+        self.outdated.discard(version)
+        if version in self.idle:
+            return Readiness(False, "its Deployment is scaled to 0")
         return Readiness(None, "no pods yet") if version in self.starting | self.down else Readiness(True, "")
 
     def answering(self, model: str, version: str) -> bool | None:
-        return version not in self.down
+        return None if version in self.idle else version not in self.down
 
     def standing(self, model: str, version: str) -> Readiness:
+        if version in self.made - self.starting - self.down - self.idle:
+            return Readiness(True)
         return self.ensure(model, version)
 
     def retire(self, model: str, version: str) -> None:

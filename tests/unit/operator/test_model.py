@@ -42,6 +42,21 @@ def test_a_command_that_waits_for_servers_is_looked_at_again() -> None:
     assert stage.release("flights-13")["status"]["handledCommand"] == "rollback:11"
 
 
+def test_a_way_back_waits_for_a_kept_version_that_is_scaled_to_zero_and_leaves_others_as_they_are() -> None:
+    """Verify that the champion before gets no traffic while nothing of it runs, and is not made anew where it does."""
+    stage = Stage()
+    promoted(stage)
+    stage.servers.idle.add("12")
+    stage.command("flights-13", "rollback")
+    stage.model.turn()
+    assert stage.router().weights == {"13": 100}
+    assert "scaled to 0" in stage.release("flights-13")["status"]["conditions"][-1]["message"]
+    stage.servers.idle.clear()
+    stage.servers.outdated.add("12")
+    stage.model.turn()
+    assert stage.router().weights == {"12": 100} and stage.servers.outdated == {"12"}
+
+
 def test_a_command_that_waits_is_said_once_by_a_live_release() -> None:
     """Verify that the status of a release which is looked at meanwhile does not go back and forth."""
     stage = Stage()

@@ -57,6 +57,23 @@ def revision(latest: str) -> dict[str, Any]:
     }
 
 
+def deploy(server: KubernetesServer, name: str, service: dict[str, Any], **replicas: int) -> None:
+    """Put the Deployment that KServe makes of an InferenceService, as Kubernetes reports it."""
+    annotations = service["spec"]["predictor"]["annotations"]
+    server.put(
+        f"/apis/apps/v1/namespaces/prod/deployments/{name}-predictor",
+        {
+            "kind": "Deployment",
+            "metadata": {"generation": 1},
+            "spec": {
+                "replicas": replicas["replicas"],
+                "template": {"metadata": {"annotations": dict(annotations)}},
+            },
+            "status": {"observedGeneration": 1, "updatedReplicas": replicas["replicas"], **replicas},
+        },
+    )
+
+
 def pod(**status: Any) -> dict[str, Any]:
     return {"status": status}
 
@@ -230,6 +247,7 @@ def test_servers_that_answer_are_gone_back_to_as_they_stand(
     Servers(api, "prod", before).ensure("flights", "12")
     kept = server.objects[path]["spec"]
     server.objects[path]["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+    deploy(server, "flights-12", server.objects[path], replicas=1, readyReplicas=1)
     moved = serving_options.parse({"storage": "s3://elsewhere/{model}/{version}"})
     servers = Servers(api, "prod", moved)
     assert servers.standing("flights", "12").ready is True
@@ -237,6 +255,39 @@ def test_servers_that_answer_are_gone_back_to_as_they_stand(
     server.objects[path]["status"] = {"conditions": [{"type": "Ready", "status": "False"}]}
     assert servers.standing("flights", "12").ready is not True
     assert server.objects[path]["spec"] != kept
+
+
+@pytest.mark.parametrize(
+    ("workload", "ready", "words"),
+    [
+        pytest.param(
+            {"replicas": 0}, False, "kubectl -n prod scale deployment flights-12-predictor", id="zero"
+        ),
+        pytest.param(
+            {"replicas": 2, "unavailableReplicas": 2}, None, "none of 2 replicas is ready", id="stale"
+        ),
+        pytest.param({"replicas": 2, "readyReplicas": 1}, True, "", id="one-of-two"),
+        pytest.param(None, None, "has made nothing that runs", id="no-deployment"),
+    ],
+)
+def test_kserves_ready_alone_is_no_server_that_answers(
+    server: KubernetesServer,
+    api: KubernetesApi,
+    workload: dict[str, int] | None,
+    ready: bool | None,
+    words: str,
+) -> None:
+    """Verify that a kept version which somebody scaled to zero, or whose Ready is older than its pods' end, gets no
+    traffic before a pod of it is ready, whether it is gone back to or begins."""
+    path = "/apis/serving.kserve.io/v1beta1/namespaces/prod/inferenceservices/flights-12"
+    servers = Servers(api, "prod", serving_options.parse({"storage": "s3://models/{model}/{version}"}))
+    servers.ensure("flights", "12")
+    server.objects[path]["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+    if workload is not None:
+        deploy(server, "flights-12", server.objects[path], **workload)
+    for asked in (servers.standing, servers.ensure, servers.readiness):
+        found = asked("flights", "12")
+        assert found.ready is ready and words in found.reason
 
 
 def test_servers_are_asked_for_once_in_a_turn(server: KubernetesServer, api: KubernetesApi) -> None:
