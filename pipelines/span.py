@@ -62,8 +62,8 @@ def of(configured: Settings, workload: Workload, detail: Mapping[str, Any], file
     start, end = detail.get("from"), detail.get("to")
     if file is None and named is None and (start is None or end is None):
         # where partitions are tracked, on whichever machine, what they hold is the newest data
-        known = DataVersions(configured, workload).known()
-        named = known[-1].id if known else None
+        newest = DataVersions(configured, workload).newest()
+        named = newest.id if newest is not None else None
     path = file or data(configured, workload, {"data_version": named})
     if start is None:
         registry = Registry(configured)

@@ -93,22 +93,31 @@ class DataVersions:
             shared.fetch(self._settings, self._workload.name)
             return version.versions(self._settings, self._workload.name)
 
-    def checkout(self, found: Version) -> Path:
+    def newest(self) -> Version | None:
+        """The version that is read where nobody names one, by training as by features; None where there is none."""
+        known = self.known()
+        return known[-1] if known else None
+
+    def checkout(self, found: Version, folder: Path | None = None) -> Path:
         """Return a file with all rows of a version, fit for `pipelines.local.Request.data`.
+
+        Args:
+            folder: where to put it; by default one of this home, in which it stays.
 
         Raises:
             WindlassError: neither this machine nor the remote has them.
         """
-        path = self._settings.home / "data-versions" / self._workload.name / f"{found.id}.parquet"
+        folder = folder or self._settings.home / "data-versions" / self._workload.name
+        path = folder / f"{found.id}.parquet"
         if data_version.of_file(path) == found.id:
             return path
         with contextlib.ExitStack() as held:
             if self._settings.object_store is None:
                 held.enter_context(self._repository.locked())
-                folder = held.enter_context(self._repository.at(self._workload.name, found.id))
+                parts = held.enter_context(self._repository.at(self._workload.name, found.id))
             else:
-                folder = held.enter_context(shared.partitions(self._settings, found))
-            written = rows.join([folder / p.file for p in found.partitions], found.id, path)
+                parts = held.enter_context(shared.partitions(self._settings, found))
+            written = rows.join([parts / p.file for p in found.partitions], found.id, path)
         if written != found.rows:
             path.unlink()
             raise WindlassError(

@@ -50,14 +50,22 @@ def register(subparsers: Any) -> None:
     build = commands.add_parser(
         "build",
         help="compute the offline feature rows of a workload",
-        description="Computes the rows of every feature view from the source and keeps them by month; what has not "
-        "changed is not computed again. With an object store set, rows are published there, or fetched.",
+        description="Computes the rows of every feature view and keeps them by month; what has not changed is not "
+        "computed again. As training does, it reads the newest data version where the workload has any (`windlass data "
+        "list`), and its own source where it has none. With an object store set, versions are fetched from there, and "
+        "rows are published there, or fetched.",
         epilog="example: windlass features build flights",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     build.add_argument("workload", help="name of the workload")
-    build.add_argument(
-        "--data", type=Path, metavar="FILE", help="a file to read instead of the workload's own source"
+    read = build.add_mutually_exclusive_group()
+    read.add_argument(
+        "--data", type=Path, metavar="FILE", help="a file to read instead of the newest data version"
+    )
+    read.add_argument(
+        "--own-source",
+        action="store_true",
+        help="read the workload's own source, whatever versions there are",
     )
     build.add_argument(
         "--json", action="store_true", help="print the result as JSON and nothing else on stdout"
@@ -148,21 +156,34 @@ def handle_build(arguments: argparse.Namespace) -> int:
     import json
     import sys
 
-    from windlass import catalog, settings
+    from monitoring.data_versions import feature_source
+    from windlass import catalog, data_version, settings
+    from windlass.errors import DataError
     from windlass.features import offline
 
     s = settings.load()
     workload = catalog.load(arguments.workload, s.project)
-    built = offline.build(
-        workload, s, data=arguments.data, progress=lambda line: print(line, file=sys.stderr)
-    )
+    path = arguments.data
+    if path is None and not arguments.own_source:
+        path = feature_source.newest(s, workload)
+    try:
+        built = offline.build(workload, s, data=path, progress=lambda line: print(line, file=sys.stderr))
+    except DataError as error:
+        if path is not None:
+            raise
+        raise DataError(
+            f"{error}. That is the own source of workload {workload.name!r}; `windlass data add {workload.name} FILE` "
+            "makes a data version, which is read in its place on every machine with the same object store"
+        ) from error
+    version = data_version.of_file(path)
     if arguments.json:
-        print(
-            json.dumps({"content_hash": built.content_hash, "rows": dict(built.rows), "reused": built.reused})
-        )
+        document = {"content_hash": built.content_hash, "rows": dict(built.rows), "reused": built.reused}
+        print(json.dumps({**document, "data_version": version}))
     else:
         state = "unchanged" if built.reused else "computed"
-        print(f"{arguments.workload}: {sum(built.rows.values()):,} rows in {len(built.rows)} views, {state}")
+        source = "its own source" if path is None else path if version is None else f"data version {version}"
+        rows = f"{sum(built.rows.values()):,} rows in {len(built.rows)} views"
+        print(f"{arguments.workload}: {rows} from {source}, {state}")
     return 0
 
 

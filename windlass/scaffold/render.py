@@ -380,7 +380,14 @@ windlass down
 Before anything else, go through `request_fields` in `workload.py`: a field that is known only after the prediction
 makes a model that looks excellent and is worthless.
 
-`release` in `workload.py` is written for one machine; on a cluster a retrained version is released by what it means there
-(docs/retraining.md), unless a RetrainPolicy states another. Name it there in the chart's values: under
+`release` in `workload.py` is written for one machine; on a cluster a retrained version is released by what it means
+there (docs/retraining.md), unless a RetrainPolicy states another. Name it there in the chart's values: under
 `analysis.workloads`, and under `features.workloads`, whose job keeps its features fresh (docs/helm.md).
+
+No image there has the file that `DATA` names. With `WINDLASS_OBJECT_STORE` as the cluster has it, add the rows as a
+data version, and later ones as they come: training and the features' job read the newest (docs/data-versions.md).
+
+```
+windlass data add @NAME@ rows.csv
+```
 """
