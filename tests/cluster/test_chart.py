@@ -285,6 +285,32 @@ def test_features_are_kept_fresh_where_skew_is_looked_for() -> None:
         assert told.stale_after == timedelta(**({"hours": 3} if told.workload == "flights" else {"days": 2}))
 
 
+def test_a_workload_may_have_a_name_that_no_object_may() -> None:
+    """Verify that jobs of `web_orders` have a name that Kubernetes takes, and ask for the workload by its own."""
+    settings = [
+        "redis.enabled=true",
+        "analysis.workloads[0].name=web_orders",
+        "analysis.workloads[0].schedule=@hourly",
+    ]
+    for key, value in {
+        "name": "web_orders",
+        "schedule": "@hourly",
+        "staleAfter": "3h",
+        "ownSource": "true",
+    }.items():
+        settings.append(f"features.workloads[0].{key}={value}")
+    started = pods(render(settings=settings))
+    for pod, told in {
+        "windlass-analysis-web-orders": ["web_orders"],
+        "windlass-materialize-web-orders": ["web_orders", "--own-source", "--json"],
+    }.items():
+        spec = started[pod]["spec"]
+        assert (spec.get("initContainers") or spec["containers"])[0]["args"] == told
+        assert started[pod]["metadata"]["labels"]["windlass.dev/workload"] == "web_orders"
+    (build,) = started["windlass-materialize-web-orders"]["spec"]["initContainers"]
+    assert app.build_parser().parse_args([*build["command"][3:], *build["args"]]).own_source
+
+
 @pytest.mark.parametrize("name", ["kind", "dev"])
 def test_the_sample_has_one_now(name: str) -> None:
     """Verify that its features are filled up to the time that its servers take for now: others would be expired."""

@@ -126,6 +126,24 @@ def test_a_value_that_cannot_be_meant_is_refused(setting: str, said: str) -> Non
             id="name-of-features-cron-job",
         ),
         pytest.param(
+            [
+                "redis.enabled=true",
+                "features.workloads[0].name=a_workload_of_thirty_two_letters",
+                "features.workloads[0].schedule=@hourly",
+                "features.workloads[0].staleAfter=3h",
+            ],
+            "windlass-materialize-a-workload-of-thirty-two-letters would have a name of 53 characters",
+            id="name-of-features-cron-job-with-underscores",
+        ),
+        pytest.param(
+            [
+                *(f"analysis.workloads[{index}].name={name}" for index, name in enumerate(("a_b", "a-b"))),
+                *(f"analysis.workloads[{index}].schedule=@hourly" for index in range(2)),
+            ],
+            "the workloads a_b and a-b would both have the CronJob windlass-analysis-a-b",
+            id="two-of-one-name",
+        ),
+        pytest.param(
             ["collector.volume.accessMode=ReadWriteOncePod"],
             "collector.volume.accessMode ReadWriteOncePod lets no pod but the collector's mount its store",
             id="store-of-one-pod",

@@ -200,9 +200,14 @@ podAffinity:
 {{- end }}
 {{- end -}}
 
-{{/* Name of a workload's CronJob: (dict "part" $part "workload" NAME). Its Jobs' names are 11 characters longer. */}}
+{{/* Name of a workload's CronJob: (dict "part" $part "workload" NAME "all" $all), $all being an empty dict that remembers the
+names. Its Jobs' names are 11 characters longer. A workload's name may have `_`, which no object's may. */}}
 {{- define "windlass.cronJob" -}}
-{{- $name := printf "%s-%s" (include "windlass.name" .part) .workload }}
+{{- $name := printf "%s-%s" (include "windlass.name" .part) (replace "_" "-" .workload) }}
+{{- if hasKey .all $name }}
+{{- fail (printf "the workloads %s and %s would both have the CronJob %s: leave one out, or rename it" (get .all $name) .workload $name) }}
+{{- end }}
+{{- $_ := set .all $name .workload }}
 {{- if gt (len $name) 52 }}
 {{- fail (printf "the CronJob %s would have a name of %d characters, and Kubernetes takes 52: shorten fullnameOverride (%s) or the name of the workload (%s)" $name (len $name) (include "windlass.fullname" .part.root) .workload) }}
 {{- end }}
