@@ -20,7 +20,8 @@ class Prediction:
     Attributes:
         at: event time of the request, epoch seconds.
         features: the vector the model saw, in the model's order; NaN where a value was missing.
-        source: "online", "cached" or "default": the rung of the ladder the features came from.
+        source: "online", "cached" or "default": the rung of the ladder the features came from; "none" of an answer
+            that needed none.
         mirrored: True for the copy sent to a version whose answer the caller never saw.
     """
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
+import numpy as np
+
 from monitoring.release_evidence.question import AHEAD_S
 from monitoring.release_evidence.recomputing import Recomputing, Standing
-from monitoring.release_evidence.vectors import ONLINE, Vector
+from monitoring.release_evidence.vectors import ONLINE, OWN, Vector
 from windlass.errors import WindlassError
 
 WHOLE = 4096
@@ -161,13 +163,16 @@ class FeatureSkew:
 
 def _unfit(vector: Vector) -> str | None:
     """Why a vector is not compared; None where it is."""
+    if vector.answered_by is not None and vector.answered_by not in OWN:
+        return f"were answered by what stands in for the model ({vector.answered_by})"
     if vector.source is None:
         return UNTOLD
     if vector.source != ONLINE:
         return f"come from another source than the online store ({vector.source})"
     if vector.features is None:
         return UNFIT
-    if not vector.features:
+    # a version that says that it used a vector without a value was given one: an empty online store is skewed
+    if not vector.features or (vector.answered_by is None and np.isnan(np.frombuffer(vector.features)).all()):
         return EMPTY
     return AHEAD if vector.at > vector.received + AHEAD_S else None
 

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-#: of a version and second, and as many again that are not of the online store
+#: of a version and second, and as many again that are not to be compared
 PER_SECOND = 4
 ONLINE = "online"
+#: who answers out of a version's own vectors; senders that are not our server do not say
+OWN = ("model", "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Vector:
         received: when it came, epoch seconds.
         at: the request's own moment, epoch seconds: features are recomputed for it.
         source: the rung of the ladder that its features came from; None where nobody said so.
+        answered_by: what answered, the model or what stood in for it; None where nobody said so.
         features: float64, NaN where missing, in the order of the version's inputs, empty where there is none; None
             of one that is wider or narrower than these.
         entities, request: JSON objects, as they are stored.
@@ -48,6 +51,12 @@ class Vector:
     features: bytes | None
     entities: bytes
     request: bytes
+    answered_by: str | None = None
+
+    @property
+    def served(self) -> bool:
+        """Whether it is of the online store, and of the version's own answer."""
+        return self.source == ONLINE and (self.answered_by is None or self.answered_by in OWN)
 
     def record(self, model: str) -> dict[str, Any]:
         """As a prediction record (`windlass.features.parity`)."""
@@ -65,9 +74,9 @@ class Vector:
 
 def chosen(vectors: Iterable[Vector]) -> list[Vector]:
     """Those of one second that are looked at, in an order that is theirs."""
-    ordered = sorted(vectors, key=lambda v: (v.version, v.source == ONLINE, v.request_id))
+    ordered = sorted(vectors, key=lambda v: (v.version, v.served, v.request_id))
     found: list[Vector] = []
-    for _, group in groupby(ordered, key=lambda v: (v.version, v.source == ONLINE)):
+    for _, group in groupby(ordered, key=lambda v: (v.version, v.served)):
         found += list(group)[:PER_SECOND]
     return found
 
@@ -85,21 +94,26 @@ def of_file(
     import pyarrow.compute as pc
 
     there = source.schema_arrow.names
-    about = source.read([name for name in ("at", "source") if name in there]).take(rows["place"])
-    for name in ("at", "source"):
+    stated = ("at", "source", "answered_by")
+    about = source.read([name for name in stated if name in there]).take(rows["place"])
+    for name in stated:
         found = about[name] if name in there else pa.nulls(len(rows), pa.string())
         rows = rows.append_column(name, found)
-    rows = rows.append_column("online", pc.fill_null(pc.equal(rows["source"], ONLINE), False))
+    online = pc.fill_null(pc.equal(rows["source"], ONLINE), False)
+    own = pc.or_(pc.is_null(rows["answered_by"]), pc.is_in(rows["answered_by"], value_set=pa.array(OWN)))
+    rows = rows.append_column("served", pc.and_(online, own))
     rows = _first_of_each(rows)
     wide = [name for name in there if name.startswith((ENTITY, REQUEST, FEATURE))]
     values = source.read(["request_id", *wide]).take(rows["place"])
     vectors = _features(values, rows["version"].to_pylist(), names)
     entities, request = _fields(values, ENTITY), _fields(values, REQUEST)
     at = pc.cast(rows["at"], pa.int64()).to_pylist()
-    columns = [rows[n].to_pylist() for n in ("second", "request_id", "version", "received", "source")]
+    columns = [
+        rows[n].to_pylist() for n in ("second", "request_id", "version", "received", "source", "answered_by")
+    ]
     return [
-        (second, Vector(name, version, received / 1e6, moment / 1e6, told, vector, entity, sent))
-        for second, name, version, received, told, moment, vector, entity, sent in zip(
+        (second, Vector(name, version, received / 1e6, moment / 1e6, told, vector, entity, sent, by))
+        for second, name, version, received, told, by, moment, vector, entity, sent in zip(
             *columns, at, vectors, entities, request, strict=True
         )
     ]
@@ -107,7 +121,7 @@ def of_file(
 
 def _first_of_each(rows: pa.Table) -> pa.Table:
     """The first request ids of every second, version and kind of source."""
-    keys = ("second", "version", "online")
+    keys = ("second", "version", "served")
     rows = rows.sort_by([(name, "ascending") for name in (*keys, "request_id")])
     begins = np.zeros(len(rows), dtype=np.bool_)
     begins[:1] = True

@@ -86,11 +86,13 @@ def _text(header: bytes | str) -> str:
 
 
 def _keys(call: Call) -> list[bytes]:
-    """For each row where its features came from, what it is about and what was sent."""
+    """For each row where its features came from, what it is about and what was sent; "none" where none were used."""
     rows, features = call.asked.rows, call.features
     if rows is None:
         return [b',"source":"online","entities":{},"request":{}'] * call.asked.count
-    sources = ["online"] * len(rows) if features is None else [f.source for f in features]
+    # what is stated in the model's stead may leave before they are looked up
+    told = features is not None and call.vectors is not None
+    sources = [f.source for f in features] if told else ["none"] * len(rows)
     return [
         b',"source":"%s","entities":%s,"request":%s'
         % (source.encode(), orjson.dumps(row.entities), orjson.dumps(row.request))

@@ -141,6 +141,31 @@ def test_a_process_that_begins_anew_comes_to_the_same(shop: Shop, store: EventSt
     assert 0 < arm(found)["skew"][1] < 60
 
 
+def test_answers_that_the_model_did_not_give_accuse_nobody(shop: Shop, store: EventStore) -> None:
+    """Verify that what stood in for it, before features were looked up or after, is left out of the counts and takes no
+    place of theirs; and that an empty online store, whose vectors the model did answer by, is found."""
+    shop.build(BEGAN + EVERY_S)
+    serve(shop, store, range(40))
+    for number in range(40):
+        right = shop.served(number, BEGAN + 1.05 + number / 10)["features"]
+        at = BEGAN + 1.01 + number / 10
+        entries = [
+            prediction(
+                f"{by}{number:05d}", **{**shop.served(number, at), "version": "2", "received": at, **fields}
+            )
+            for by, fields in {
+                "a": {"answered_by": "static", "features": []},
+                "b": {"answered_by": "fallback", "features": [right[0] + 1, *right[1:]]},
+            }.items()
+        ]
+        store.add(*entries)
+    store.consolidate_until(BEGAN + 30)
+    assert arm(opened(shop).answer(asked())) == {"skew": [16, 0], "skewByInput": None, "silent": None}
+    serve(shop, store, range(300, 320), features=[None] * 5, answered_by="cache")
+    store.consolidate_until(BEGAN + 60)
+    assert arm(opened(shop).answer(asked()))["skew"] == [24, 8]
+
+
 def test_vectors_wait_for_the_offline_rows(shop: Shop, store: EventStore) -> None:
     """Verify that nothing is compared with rows that do not reach it, and all of it once they do; and that the check is
     silent where none could be compared, and where some wait for longer than two turns."""
@@ -255,6 +280,11 @@ def unknown(shop: Shop) -> None:
         pytest.param(None, {"source": None}, "16 do not say where their features come from", id="kserve"),
         pytest.param(None, {"entities": {}}, "16 name no entity", id="no-entity"),
         pytest.param(None, {"features": []}, "16 have no feature vector", id="no-vector"),
+        pytest.param(None, {"features": [None] * 5, "answered_by": None}, "16 have no feature vector",
+                     id="no-value-and-nobody-says-who-answered"),
+        pytest.param(None, {"answered_by": "static"}, "16 were answered by what stands in for the model (static)",
+                     id="static"),
+        pytest.param(None, {"source": "none"}, "16 come from another source than the online store (none)", id="none"),
         pytest.param(None, {"features": [1.0]}, "16 have another number of values", id="another-width"),
         pytest.param(None, {"at": lambda number: BEGAN + 5000.0, "received": BEGAN + 1.5},
                      "4 state a moment that is yet to come", id="a-moment-to-come"),
