@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from serving.release.backend import RejectedError
@@ -69,6 +69,7 @@ class Place:
     Attributes:
         prometheus: None where there is none.
         collector: None where there is none.
+        told_blindly: by uid, the command that a router took although no journal could be read, and what came of it.
     """
 
     namespace: str
@@ -84,6 +85,7 @@ class Place:
     metrics: Metrics
     prometheus: Prometheus | None
     collector: Collector | None = None
+    told_blindly: dict[str, tuple[str, str]] = field(default_factory=dict, compare=False)
 
     @property
     def store(self) -> ClusterStore:
@@ -225,6 +227,7 @@ class Place:
     def forget(self) -> None:
         """Believe and show no longer what is known of journals and statuses: another leader may have written them."""
         self.journals.forget()
+        self.told_blindly.clear()
         self.teller.forget_all()
         self.exporter.forget()
 

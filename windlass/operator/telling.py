@@ -75,14 +75,15 @@ class Teller:
         """
         _, before = self._written.get(seen.uid, (0.0, seen.status))
         wanted = status.degraded(before, reason, message, seen.generation, self._clock.now())
-        if not status.says_more(wanted, before):
+        if wanted == before:
             return
         body = self._apply(seen, {"status": wanted}, subresource="status")
         if body is None:
             return
         self._learn(body)
         self._written[seen.uid] = (self._monotonic(), wanted)
-        self.say(seen, reason, message)
+        if status.says_more(wanted, before):
+            self.say(seen, reason, message)
 
     def handled(self, seen: Seen, command: str) -> None:
         """Note a command in the status and leave all else of it."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -444,68 +441,6 @@ def test_a_rollback_waits_for_nobodys_word_on_what_it_takes_back() -> None:
     assert stage.phase("flights-13") == "RolledBack" and stage.registry.champion == "12"
     assert stage.release("flights-13")["status"]["handledCommand"] == "rollback"
     assert not {"CommandIgnored", "CommandRefused"} & set(stage.events())
-
-
-def spoiled(stage: Stage) -> dict[str, Any]:
-    """Have a newer operator's field in every state that the journals hold; the journals as they were."""
-    before = {}
-    for path, found in stage.state.objects.items():
-        if "releasejournals" not in path:
-            continue
-        before[path] = copy.deepcopy(found)
-        records = [json.loads(record) for record in found["spec"]["records"]]
-        for record in records:
-            record.get("state", {})["ofTomorrow"] = 1
-        found["spec"]["records"] = [json.dumps(record) for record in records]
-    return before
-
-
-def test_a_journal_that_cannot_be_read_is_told_and_a_person_can_end_its_release() -> None:
-    """Verify that the status says that nobody judges, that an abort moves the traffic all the same, and that it is
-    decided once the journal is read again."""
-    stage = Stage()
-    stage.apply("flights-13")
-    stage.model.turn()
-    before = spoiled(stage)
-    stage.restarted()
-    with pytest.raises(WindlassError, match="cannot be read"):
-        stage.model.turn()
-    assert stage.conditions("flights-13")["Degraded"] == ("True", "JournalUnreadable")
-    assert stage.conditions("flights-13")["Available"] == ("Unknown", "JournalUnreadable")
-    assert "JournalUnreadable" in stage.events()
-    assert stage.router().weights == {"12": 90, "13": 10}
-    stage.command("flights-13", "abort")
-    for _ in range(2):
-        with pytest.raises(WindlassError, match="cannot be read"):
-            stage.model.turn()
-    assert stage.router().weights == {"12": 100}
-    stage.state.objects.update(before)
-    stage.restarted().turn()
-    assert stage.phase("flights-13") == "Aborted" and stage.router().weights == {"12": 100}
-    assert stage.conditions("flights-13")["Degraded"] == ("False", "Well")
-    assert stage.release("flights-13")["status"]["handledCommand"] == "abort"
-
-
-@pytest.mark.parametrize(
-    ("command", "champion"), [("rollback", "12"), ("rollback:11", "11"), ("pause", None), (None, "12")]
-)
-def test_what_a_person_may_want_of_a_release_without_a_journal(
-    command: str | None, champion: str | None
-) -> None:
-    """Verify that traffic goes back at their word, that a deletion lets go, and that a pause changes nothing."""
-    stage = Stage()
-    stage.apply("flights-13")
-    stage.model.turn()
-    spoiled(stage)
-    if command is None:
-        stage.delete("flights-13")
-    else:
-        stage.command("flights-13", command)
-    with pytest.raises(WindlassError, match="cannot be read"):
-        stage.restarted().turn()
-    assert stage.router().weights == ({"12": 90, "13": 10} if champion is None else {champion: 100})
-    if command is None:
-        assert FINALIZER not in stage.release("flights-13")["metadata"].get("finalizers", ())
 
 
 def test_a_candidate_without_a_server_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
