@@ -144,6 +144,23 @@ class Registry:
         """Folder of a version's serving bundle, with `reference.json` and `reference.parquet`."""
         return self._settings.bundles_dir / model / str(version)
 
+    def has_bundle(self, model: str, version: str) -> bool:
+        """Whether a version's bundle is here or among the registry's artifacts, from where it can be fetched.
+
+        Raises:
+            WindlassError: the artifacts cannot be listed.
+        """
+        if (self.bundle_dir(model, version) / bundle.MANIFEST).is_file():
+            return True
+        client = self._client()
+        try:
+            run_id = client.get_model_version(model, str(version)).run_id
+            return bool(run_id and client.list_artifacts(run_id, f"{BUNDLES}/{version}"))
+        except Exception as error:  # what an object store's client raises passes through mlflow as it is
+            raise WindlassError(
+                f"the registry does not say whether it has the bundle of version {version} of model {model!r}: {error}"
+            ) from error
+
     def fetch_bundle(self, model: str, version: str) -> Path:
         """Return the folder of a version's bundle, brought back from the registry's artifacts where it is not here.
 
@@ -168,7 +185,7 @@ class Registry:
                     f"the bundle of version {version} of model {model!r} cannot be fetched: {error}; a version that "
                     f"`windlass train` did not register has none: move the alias {CHAMPION} to one that it did"
                 ) from error
-            keys = signing.keys(self._settings)
+            keys = signing.reader(self._settings)
             try:
                 return bundle.restore(self._settings.bundles_dir, model, str(version), Path(kept), keys)
             except OSError as error:
@@ -299,7 +316,7 @@ class Registry:
 
     def _share(self, model: str, version: str, folder: Path) -> None:
         if self._settings.object_store is not None:
-            Published(self._settings).put(model, version, folder, signing.keys(self._settings).public)
+            Published(self._settings).put(model, version, folder, signing.reader(self._settings).public)
 
     def _create(self, submission: Submission) -> str:
         import mlflow

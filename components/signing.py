@@ -76,6 +76,18 @@ def keys(settings: Settings, environ: Mapping[str, str] | None = None) -> Keys:
     return pair
 
 
+def reader(settings: Settings, environ: Mapping[str, str] | None = None) -> Keys:
+    """The public key of the same places, for whoever verifies and signs nothing: a pair of its own would be nobody's.
+
+    Raises:
+        UsageError: there is none.
+    """
+    public = public_key.find(settings, environ)
+    if not public.is_file():
+        raise UsageError(f"the key {public} is missing; bring it back, or name another file in {VERIFY_KEY}")
+    return Keys(public, None)
+
+
 def sign(folder: Path, pair: Keys) -> None:
     """Sign every file below `folder` into its `model.sig`, which replaces one that is there.
 

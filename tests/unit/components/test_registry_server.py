@@ -19,7 +19,7 @@ import pytest
 from components import cache, estimator, export, signing
 from components.registry import Registry, Submission
 from windlass import telemetry
-from windlass.errors import UsageError
+from windlass.errors import UsageError, WindlassError
 from windlass.operator.champions import Alias
 from windlass.settings import Settings
 
@@ -102,6 +102,7 @@ def test_one_machine_registers_and_another_serves(
     for path in (pair.public, pair.private):
         assert path is not None
         (there.home / "keys" / path.name).write_bytes(path.read_bytes())
+    assert Registry(there).has_bundle("m", second.version)
     place = Registry(there).fetch_bundle("m", second.version)
     assert {p.name for p in place.iterdir()} == {"serving.json", "model.onnx", "reference.json", "model.sig"}
     assert (place / "model.onnx").read_bytes() == (
@@ -112,6 +113,20 @@ def test_one_machine_registers_and_another_serves(
     )
     copied = Registry(there).copy("m", first.version, {"why": "once more"})
     assert (there.bundles_dir / "m" / copied / "model.sig").is_file()
+    # another client of the registry makes versions that have no bundle
+    source = Registry(there)._client().get_model_version("m", first.version)
+    stranger = (
+        Registry(there)
+        ._client()
+        .create_model_version(
+            "m", source=source.source, run_id=source.run_id, model_id=source.source.removeprefix("models:/")
+        )
+    )
+    assert not Registry(there).has_bundle("m", str(stranger.version))
+    with pytest.raises(
+        WindlassError, match=r"does not say whether it has the bundle of version 99 of model 'm'"
+    ):
+        Registry(there).has_bundle("m", "99")
     Registry(there).set_champion("m", second.version)
     versions = {v.version: v for v in Registry(here).versions("m")}
     assert versions[second.version].aliases == ("champion",)

@@ -180,6 +180,17 @@ def test_keys_that_are_not_there_are_named(settings: Settings, environ: dict[str
         signing.keys(settings, environ)
 
 
+def test_who_only_verifies_makes_no_pair(settings: Settings, tmp_path: Path) -> None:
+    """Verify what is said of no key and of one that is gone, and that of a home's pair the public half is taken."""
+    with pytest.raises(UsageError, match=r"nobody says by which key .* windlass-verify-key"):
+        signing.reader(settings, {})
+    assert not settings.home.exists()
+    with pytest.raises(UsageError, match=r"gone\.pem is missing; bring it back, or name another file"):
+        signing.reader(settings, {signing.VERIFY_KEY: str(tmp_path / "gone.pem")})
+    pair = signing.keys(settings, {})
+    assert signing.reader(settings, {}) == signing.Keys(pair.public, None)
+
+
 def test_a_lost_half_of_the_homes_pair_is_named(settings: Settings) -> None:
     """Verify that a home with half a pair does not get a new one, under which its versions would not hold."""
     pair = signing.keys(settings, {})

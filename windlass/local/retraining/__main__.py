@@ -79,7 +79,7 @@ def watched(
     configured: Settings, workload: Workload, where: Address | None, released: Objects | None = None
 ) -> Watched:
     """The trigger of one workload with what is around it."""
-    runs = None if where is None else OnKubeflow(configured, workload, KfpRuns(where))
+    runs = None if where is None else OnKubeflow(configured, workload, KfpRuns(where), say)
     releases = None if released is None else ClusterReleases(released, workload.name)
     around = Surroundings(configured, workload, runs, releases)
     trigger = journal.Trigger(workload.name, workload.retrain, journal.path(configured), around.submit)

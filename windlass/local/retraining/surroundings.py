@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from pipelines.submit_kfp import KfpRuns
 from pipelines.submit_local import LocalRuns
 from windlass.contract import Workload
 from windlass.local.retraining.releases import LocalReleases, Releases
+from windlass.objectstore import bundle_prefix
 from windlass.settings import Settings
 
 
@@ -46,13 +47,20 @@ class OnKubeflow:
     """Runs of Kubeflow Pipelines; what they registered is asked of the registry.
 
     A run's pods write neither our home nor, with another address, our object store: it has ended for us once the
-    bundle of its version is where model servers load it, because a release begins them at once.
+    bundle of its version is where model servers load it, because a release begins them at once. So is the champion's,
+    whose servers a release begins too: that of one from before an upgrade may lie elsewhere.
+
+    Args:
+        say: is told of a champion whose bundle the registry has not.
     """
 
-    def __init__(self, settings: Settings, workload: Workload, runs: KfpRuns) -> None:
+    def __init__(
+        self, settings: Settings, workload: Workload, runs: KfpRuns, say: Callable[[str], object]
+    ) -> None:
         self._settings = settings
         self._workload = workload
         self._runs = runs
+        self._say = say
 
     def submit(self, trigger: str, signal: Signal) -> str:
         # what is left out the first step finds, where the data is: a trigger need not read it
@@ -73,6 +81,7 @@ class OnKubeflow:
         passed = registered.state != REJECTED
         if passed:
             registry.place(self._workload.name, registered.version)
+            self._place_champion(registry, registered.version)
         result = {
             "run_id": trigger,
             "version": registered.version,
@@ -81,6 +90,25 @@ class OnKubeflow:
             "gates": [] if passed else [{"check": f"see run {trigger}", "passed": False}],
         }
         return Ended(result, None, found.seconds)
+
+    def _place_champion(self, registry: Registry, candidate: str) -> None:
+        model, champion = self._workload.name, registry.champion(self._workload.name)
+        if champion is None or champion == candidate:
+            return
+        if registry.has_bundle(model, champion):
+            registry.place(model, champion)
+            return
+        # no reason to wait: the registry will not have it later, and its servers may load it from elsewhere
+        store = self._settings.object_store
+        where = (
+            registry.bundle_dir(model, champion)
+            if store is None
+            else f"{store}/{bundle_prefix(model, champion)}"
+        )
+        self._say(
+            f"{model}: the registry has no bundle of version {champion}, the champion; unless its servers load it from "
+            f"elsewhere, copy it to {where}, or the release of version {candidate} holds"
+        )
 
 
 class Surroundings:

@@ -89,7 +89,9 @@ def test_a_release_waits_for_the_bundle_and_finds_it(
         ],
     }
     workload = replace(workload, release=plan)
-    around = Surroundings(settings, workload, OnKubeflow(settings, workload, KfpRuns(Address(server.url))))
+    said: list[str] = []
+    kubeflow = OnKubeflow(settings, workload, KfpRuns(Address(server.url)), said.append)
+    around = Surroundings(settings, workload, kubeflow)
     trigger = journal.Trigger(workload.name, workload.retrain, journal.path(settings), around.submit)
     registry = Registry(settings)
     registry.register(submission(tmp_path / "one", "first"), state="champion", champion=True)
@@ -99,7 +101,7 @@ def test_a_release_waits_for_the_bundle_and_finds_it(
     # what the run's pods do, which write the registry and not this home
     made = submission(tmp_path / "two", past.id, compared_with="1")
     registry.register(made, state="candidate", champion=False)
-    shutil.rmtree(settings.bundles_dir / planes.MODEL / "2")
+    shutil.rmtree(settings.bundles_dir)
     run |= {"state": "SUCCEEDED", "finished_at": "2026-01-01T00:10:00Z"}
     artifacts = settings.registry_dir / "artifacts"
     away = artifacts.rename(artifacts.with_name("away"))
@@ -112,9 +114,82 @@ def test_a_release_waits_for_the_bundle_and_finds_it(
     follow(trigger, around, NOW)
     (past,) = trigger.history()
     assert past.finished and past.version == "2"
-    assert {p.name for p in (settings.bundles_dir / planes.MODEL / "2").iterdir()} == NAMES
+    for version in ("1", "2"):  # the champion's servers are begun as well
+        assert {p.name for p in (settings.bundles_dir / planes.MODEL / version).iterdir()} == NAMES
+    assert said == []
     ((_, letter),) = mailbox.submissions(mailbox.inbox(settings))
     assert letter.candidates == ("2",)
+
+
+@pytest.mark.slow
+def test_a_champion_from_before_the_object_store_comes_there_with_its_candidate(
+    settings: Settings, server: KfpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify an upgrade that moves bundles, and that one which the registry has not is named and waited for by none."""
+    workload = catalog.load(planes.MODEL, settings.project)
+    registry = Registry(settings)
+    registry.register(submission(tmp_path / "one", "first"), state="champion", champion=True)
+    runs = KfpRuns(Address(server.url))
+    with s3_server.running() as endpoint:
+        s3_server.make_bucket(endpoint, "moved", monkeypatch)
+        stored = replace(settings, object_store="s3://moved/data", s3_endpoint=endpoint)
+        said: list[str] = []
+        kubeflow = OnKubeflow(stored, workload, runs, said.append)
+        kubeflow.submit("r-1", Signal("manual", "m", NOW))
+        (run,) = server.runs
+        run |= {"state": "SUCCEEDED", "finished_at": "2026-01-01T00:10:00Z"}
+        made = submission(tmp_path / "two", "r-1", compared_with="1")
+        registry.register(made, state="candidate", champion=False)
+        store = ObjectStore(stored)
+
+        def there(version: str) -> set[str]:
+            return {k.rpartition("/")[2] for k in store.keys(f"models/{planes.MODEL}/{version}/")}
+
+        assert not there("1") and not there("2")
+        ended = kubeflow.run("r-1")
+        assert ended is not None and ended.result is not None and ended.result["version"] == "2"
+        assert there("1") == there("2") == NAMES and said == []
+
+        for name in NAMES:
+            store.remove(f"models/{planes.MODEL}/1/{name}")
+        shutil.rmtree(settings.bundles_dir / planes.MODEL / "1")
+        (kept,) = (settings.registry_dir / "artifacts").rglob("bundles/1")
+        away = kept.rename(tmp_path / "away")
+        ended = kubeflow.run("r-1")
+        assert ended is not None and ended.result is not None and ended.result["passed"]
+        (sentence,) = said
+        assert (
+            "no bundle of version 1, the champion" in sentence
+            and "s3://moved/data/models/tumours/1/" in sentence
+        )
+        # one that does not hold is no reason to go on: its servers would refuse it
+        away.rename(kept)
+        (kept / "model.onnx").write_bytes(b"another model")
+        with pytest.raises(WindlassError, match=r"signature of model 'tumours' version '1' .* does not hold"):
+            kubeflow.run("r-1")
+        assert there("1") == set()
+
+
+@pytest.mark.slow
+def test_a_trigger_without_the_key_says_which_object_it_misses(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify that it makes no pair of its own, by which every bundle would be a stranger's."""
+    Registry(settings).register(submission(tmp_path / "one", "first"), state="champion", champion=True)
+    shutil.rmtree(settings.bundles_dir)
+    keys = settings.home / "keys"
+    away = keys.rename(tmp_path / "keys")
+    for _ in range(2):
+        with pytest.raises(WindlassError, match=r"nobody says by which key .* ConfigMap windlass-verify-key"):
+            Registry(settings).place(planes.MODEL, "1")
+        assert not keys.exists() and not list(settings.bundles_dir.rglob("model.onnx"))
+    monkeypatch.setenv("WINDLASS_VERIFY_KEY", str(tmp_path / "gone.pem"))
+    with pytest.raises(
+        WindlassError, match=r"gone\.pem is missing; .* name another file in WINDLASS_VERIFY_KEY"
+    ):
+        Registry(settings).place(planes.MODEL, "1")
+    monkeypatch.setenv("WINDLASS_VERIFY_KEY", str(away / "verify.pem"))
+    assert {p.name for p in Registry(settings).place(planes.MODEL, "1").iterdir()} == NAMES
 
 
 @pytest.mark.slow
