@@ -193,8 +193,13 @@ class ReleaseController:
             return False
         record = {"kind": "confirmed", "seq": current.unconfirmed["seq"], "givenUpBy": by}
         self._store.append(current.entry, record)
-        self._histories[model] = replace(current, unconfirmed=None, failures=0, noted=False)
+        self._histories[model] = replace(current, unconfirmed=None, failures=0, noted=False, given_up_by=by)
         return True
+
+    def given_up_by(self, model: str) -> str | None:
+        """Who gave up what the newest release ended with; None where nobody did, and nothing was decided since."""
+        found = self._histories.get(model)
+        return None if found is None else found.given_up_by
 
     def command(
         self, model: str, command: Command, *, by: str = "a person", to: str | None = None
@@ -316,7 +321,7 @@ class ReleaseController:
             pairs={**current.pairs, **paired},
         )
         if decision.acts:
-            after = replace(after, unconfirmed=record, failures=0, noted=False)
+            after = replace(after, unconfirmed=record, failures=0, noted=False, given_up_by=None)
         self._histories[model] = after
         if self._listener is not None:
             self._listener(current.release.name, decision)

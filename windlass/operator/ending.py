@@ -78,7 +78,7 @@ class Ending:
         if seen is None or told:
             return
         decision = self._work.last.get(name) or self._work.place.newest_decision(newest)
-        in_force = None if name in self._work.given_up else True
+        in_force = None if controller.given_up_by(self._work.model) else True
         seen = self._work.show(seen, View(state=newest, decision=decision, in_force=in_force))
         if not seen.deleting:
             self._work.place.teller.free(seen)

@@ -48,7 +48,8 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
                 trouble = f"{seen.command} waits: {waits.reason}"
                 if newest.live:
                     return trouble
-                work.show(seen, _waiting(work, seen, newest, trouble, in_force=stuck is None))
+                in_force = _in_force(controller, work.model, stuck)
+                work.show(seen, _waiting(work, seen, newest, trouble, in_force=in_force))
                 return None
         decision = _carry_out(work, controller, seen, wanted, stuck)
     except UsageError as error:
@@ -62,12 +63,13 @@ def obey(work: Work, controller: ReleaseController, seen: Seen) -> str | None:
     newest = controller.newest(work.model)
     if newest is not None and newest.release.name == seen.name:
         # of a live one it is known a moment later, when it is looked at
-        in_force = True if acted else _said(seen) if newest.live else stuck is None
+        stuck = None if acted else stuck
+        in_force = _said(seen) if newest.live and not acted else _in_force(controller, work.model, stuck)
         work.show(seen, View(state=newest, decision=work.last.get(seen.name), in_force=in_force))
     else:
         teller.handled(seen, work.handled.pop(seen.name))
         if newest is not None and acted:
-            _tell_newest(work, seen, newest)
+            _tell_newest(work, seen, newest, in_force=_in_force(controller, work.model, None))
     teller.obeyed(seen)
     return None
 
@@ -83,16 +85,20 @@ def _give_up(work: Work, controller: ReleaseController, seen: Seen) -> None:
             f"give-up is for the end of a model's newest release, and that is {name}; abort a live one first",
         )
     elif controller.give_up(work.model, by=seen.by):
-        work.given_up.add(seen.name)
         teller.say(
             seen,
             "GivenUp",
             f"{dict(newest.weights)} was decided and is not in force; it is tried no more: {seen.by} sees to it",
         )
+    elif (by := controller.given_up_by(work.model)) is not None:
+        teller.say(seen, "CommandIgnored", f"give-up: {by} gave it up before")
     else:
         teller.say(seen, "CommandIgnored", "give-up: what was decided is in force")
-    work.handled[seen.name] = seen.command or orders.GIVE_UP
-    teller.handled(seen, work.handled.pop(seen.name))
+    work.handled[seen.name] = orders.GIVE_UP
+    if newest is not None and newest.release.name == seen.name and controller.given_up_by(work.model):
+        work.show(seen, View(state=newest, decision=work.last.get(seen.name)))
+    else:
+        teller.handled(seen, work.handled.pop(seen.name))
     teller.obeyed(seen)
 
 
@@ -131,7 +137,14 @@ def _answers(own: ReleaseState, newest: ReleaseState) -> bool:
     return any(weight and newest.weights.get(version) for version, weight in own.weights.items())
 
 
-def _waiting(work: Work, seen: Seen, newest: ReleaseState, trouble: str, *, in_force: bool) -> View:
+def _in_force(controller: ReleaseController, model: str, stuck: WindlassError | None) -> bool | None:
+    """Whether what the newest release ended with is what the router does; None where a person has given that up."""
+    if stuck is not None:
+        return False
+    return None if controller.given_up_by(model) else True
+
+
+def _waiting(work: Work, seen: Seen, newest: ReleaseState, trouble: str, *, in_force: bool | None) -> View:
     """What an object says of a command that waits for servers."""
     view = View(trouble=trouble, trouble_reason="CommandWaits")
     if newest.release.name == seen.name:
@@ -145,14 +158,14 @@ def _waiting(work: Work, seen: Seen, newest: ReleaseState, trouble: str, *, in_f
     )
 
 
-def _tell_newest(work: Work, seen: Seen, newest: ReleaseState) -> None:
+def _tell_newest(work: Work, seen: Seen, newest: ReleaseState, *, in_force: bool | None) -> None:
     """Say at the newest release, in whose journal it stands, what was told to an older one; and at that one."""
     name = newest.release.name
     message = f"{seen.command}: release {name} is {newest.phase}, {dict(newest.weights)}; its journal has the decision"
     work.place.teller.say(seen, "CommandCarriedOut", message, warning=False)
     told = work.named(name)
     if told is not None and told.over:
-        work.show(told, View(state=newest, decision=work.last.get(name), in_force=True))
+        work.show(told, View(state=newest, decision=work.last.get(name), in_force=in_force))
 
 
 def _target(wanted: Wanted, newest: ReleaseState) -> str | None:

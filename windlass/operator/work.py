@@ -29,7 +29,6 @@ class Work:
         last: the newest decision, by release.
         handled: commands that were carried out and are not in a status yet, by release.
         decided: commands that are decided and not in force yet, by release.
-        given_up: releases whose end is not in force, and is left to a person.
     """
 
     def __init__(self, place: Place, model: str, objects: Callable[[], Sequence[Seen]]) -> None:
@@ -40,7 +39,6 @@ class Work:
         self.last: dict[str, Decision] = {}
         self.handled: dict[str, str] = {}
         self.decided: dict[str, str] = {}
-        self.given_up: set[str] = set()
         self._parsed: dict[tuple[str, int], Release | UsageError] = {}
 
     def left(self) -> list[Seen]:

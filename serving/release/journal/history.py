@@ -5,7 +5,7 @@ Records, in the order of their writing:
 * `release`: the document, the champion and the version of the rules, once, first;
 * `decision`: before it is carried out; `seq` counts them, `state` is the state after it, `evidence` what it rested
   on or `command` whose wish it was: enough to decide it again (`replay.py`);
-* `confirmed`: decision `seq` is in force;
+* `confirmed`: decision `seq` is in force, or with `givenUpBy` left to that person, in force or not;
 * `failed`: carrying decision `seq` out failed, with the reason; it is tried again;
 * `repaired`: the traffic on the wire was not the decided one and is set again; nothing is decided until it is in force.
 """
@@ -41,6 +41,7 @@ class History:
         last: the newest decision.
         pairs: paired values up to it.
         repaired: whether the last thing that was done was to repair the route; that may not be in force yet.
+        given_up_by: who left the newest act as it was, in force or not; None where nobody did.
     """
 
     entry: Entry
@@ -52,6 +53,7 @@ class History:
     last: Record | None = None
     pairs: Mapping[str, Sequence[float]] = field(default_factory=dict)
     repaired: bool = False
+    given_up_by: str | None = None
 
     @property
     def release(self) -> Release:
@@ -64,6 +66,7 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
     seq = failures = 0
     noted = repaired = False
     unconfirmed: Record | None = None
+    given_up_by: str | None = None
     last: Record | None = None
     pairs: dict[str, Sequence[float]] = {}
     for record in records:
@@ -78,12 +81,12 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
             if current.rules > 1 and told is not None and told.get("paired"):
                 pairs.update(evidence_json.from_json(told, pairs).paired)
             if record["acts"]:
-                unconfirmed, failures, noted = record, 0, False
+                unconfirmed, failures, noted, given_up_by = record, 0, False, None
         elif record["kind"] == "repaired" and current is not None:
             current, repaired = state.recounted(current), True
         elif unconfirmed is not None and record.get("seq") == unconfirmed["seq"]:
             if record["kind"] == "confirmed":
-                unconfirmed = None
+                unconfirmed, given_up_by = None, record.get("givenUpBy")
             elif record["kind"] == "failed":
                 failures += record["refused"]
                 noted = True
@@ -91,7 +94,7 @@ def of_records(entry: Entry, records: Iterable[Record]) -> History | None:
         return None
     if unconfirmed is None:
         failures, noted = 0, False
-    return History(entry, current, seq, unconfirmed, failures, noted, last, pairs, repaired)
+    return History(entry, current, seq, unconfirmed, failures, noted, last, pairs, repaired, given_up_by)
 
 
 def read(path: Path) -> History | None:

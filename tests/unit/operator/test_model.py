@@ -190,6 +190,38 @@ def test_an_end_that_no_router_takes_is_given_up_at_a_persons_word() -> None:
     assert stage.router("new").weights == {"12": 90, "14": 10}
 
 
+@pytest.mark.parametrize("restarts", [False, True], ids=["one-process", "another-process"])
+@pytest.mark.parametrize("ended", ["abort", "rollback"])
+def test_of_what_was_given_up_nobody_says_that_it_is_in_force(ended: str, restarts: bool) -> None:
+    """Verify that the status says that it is not known what the router does, of a release that was live and of one
+    that was over and freed, in this process and another, also where the same command comes once more; and that a
+    later decision is in force again."""
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    if ended == "rollback":
+        stage.command("flights-13", "promote")
+        stage.model.turn()
+    stage.router().refuses = "not accepted by its Gateway"
+    stage.command("flights-13", ended)
+    with pytest.raises(WindlassError, match="not accepted"):
+        stage.model.turn()
+    assert stage.conditions("flights-13")["Available"] == ("False", "NotInForce")
+    for command in ("give-up", ended, "pause", "give-up"):
+        if restarts:
+            stage.restarted()
+        stage.command("flights-13", command)
+        stage.model.turn()
+        assert stage.conditions("flights-13")["Available"] == ("Unknown", "NotConfirmed"), command
+        assert stage.release("flights-13")["status"]["handledCommand"] == command
+    assert stage.router().weights == ({"13": 100} if ended == "rollback" else {"12": 90, "13": 10})
+    stage.router().refuses = None
+    stage.command("flights-13", "rollback:11")
+    stage.model.turn()
+    assert stage.router().weights == {"11": 100}
+    assert stage.conditions("flights-13")["Available"] == ("True", "InForce")
+
+
 def test_a_candidate_that_the_registry_does_not_know_never_begins() -> None:
     """Verify that it is refused before anybody is sent to it: once promoted, nothing could follow it."""
     stage = Stage()
