@@ -418,8 +418,8 @@ CONTROLLER = (
     Bug(
         "what was not confirmed is forgotten by a restart",
         "journal.history",
-        "                unconfirmed, failures, noted = record, 0, False\n",
-        "                failures, noted = 0, False\n",
+        "                unconfirmed, failures, noted, given_up_by = record, 0, False, None\n",
+        "                failures, noted, given_up_by = 0, False, None\n",
     ),
     Bug(
         "a restart forgets when the pause began",
