@@ -8,6 +8,7 @@ the offline rows: a process that begins anew comes to the same, unless they say 
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from windlass.errors import WindlassError
 WHOLE = 4096
 #: vectors that are compared at once: the rows of every view are read for each batch, however small
 BATCH = 512
+#: vectors that fail one by one, while none was compared, until it is not a vector's fault
+MOST_DOUBTED = 8
 #: rows are computed every hour as a rule: what waits for longer has missed two turns
 WAIT_S = 3 * 3600.0
 #: inputs that are named
@@ -34,13 +37,21 @@ HELD, VECTOR = 300, 600
 NAMELESS = "name no entity to look features up by"
 UNFIT = "have another number of values than the version has inputs"
 EMPTY = "have no feature vector"
+BROKEN = "cannot be recomputed"
 AHEAD = "state a moment that is yet to come"
 UNTOLD = "do not say where their features come from"
 
 
 @dataclass
 class _Version:
-    """What is known of a version's vectors: those that wait, in the order in which they came, and the others' sums."""
+    """What is known of a version's vectors: those that wait, in the order in which they came, and the others' sums.
+
+    Attributes:
+        most: as many are compared at once, fewer after one among them failed; 0 for `BATCH`.
+        sound: one that could be compared: where it fails as well, it is not the vector's fault.
+        doubted: how many failed since it was found out what can be recomputed, while none was compared ever.
+        failed: why nothing of it can be compared until that is found out again.
+    """
 
     waiting: list[Vector] = field(default_factory=list)
     taken: int = 0
@@ -49,6 +60,9 @@ class _Version:
     checked: int = 0
     mismatched: int = 0
     by_input: Counter[str] = field(default_factory=Counter)
+    most: int = 0
+    sound: Vector | None = None
+    doubted: int = 0
     failed: str | None = None
 
 
@@ -91,7 +105,7 @@ class FeatureSkew:
         versions = tuple(self._versions)
         self._standing = self._recomputing.standing(self._model, versions, stored, self._standing)
         for version in self._versions.values():
-            version.failed = None
+            version.failed, version.doubted = None, 0
 
     def compare(self) -> bool:
         """Compare some of what the offline rows reach; whether there may be more of it."""
@@ -101,14 +115,18 @@ class FeatureSkew:
         for name, version in self._versions.items():
             if version.failed is not None or name in self._standing.lacking:
                 continue
-            ready = list(islice((vector for vector in version.waiting if vector.at <= reach), BATCH))
+            most = version.most or BATCH
+            ready = list(islice((vector for vector in version.waiting if vector.at <= reach), most))
             if not ready:
                 continue
             try:
                 found = self._recomputing.compare(self._model, ready, build)
             except WindlassError as error:
-                version.failed = str(error)
-                continue
+                if len(ready) > 1:
+                    version.most = len(ready) // 2
+                else:
+                    self._doubt(version, ready[0], build, str(error))
+                return True
             if found is None:
                 return False  # rows are being written: the next question finds them
             version.checked += found.checked
@@ -116,10 +134,35 @@ class FeatureSkew:
             version.by_input.update(found.by_input)
             if found.nameless:
                 version.left_out[NAMELESS] += found.nameless
-            gone = set(map(id, ready))
-            version.waiting = [vector for vector in version.waiting if id(vector) not in gone]
+            if found.checked:
+                version.sound = ready[0] if found.checked == len(ready) else version.sound
+            version.most = 0 if 2 * most >= BATCH else 2 * most
+            _remove(version, ready)
             return True
         return False
+
+    def _doubt(self, version: _Version, vector: Vector, build: str, reason: str) -> None:
+        """Leave a vector out that fails alone; where any other fails as well, nothing of its version is compared."""
+        _remove(version, [vector])
+        if version.sound is None:
+            version.waiting.append(vector)  # others have their turn first
+            version.doubted += 1
+            ready = sum(other.at <= self._standing.reach for other in version.waiting)
+            if version.doubted >= min(MOST_DOUBTED, ready):
+                version.failed = reason
+            return
+        try:
+            self._recomputing.compare(self._model, [version.sound], build)
+        except WindlassError as error:
+            version.waiting.insert(0, vector)
+            version.failed = str(error)
+            return
+        version.left_out[BROKEN] += 1
+        if (count := version.left_out[BROKEN]).bit_count() == 1:  # callers may send many
+            sys.stderr.write(
+                f"windlass collector: {count} of version {vector.version} of {self._model} left out of featureSkew, "
+                f"request {vector.request_id} the last: {reason}\n"
+            )
 
     def counts(self, version: str) -> tuple[int, int]:
         """Vectors that were compared, and those of them that differ."""
@@ -150,6 +193,9 @@ class FeatureSkew:
                 f"the first {_time(version.waiting[0].at)}; there are rows up to {_time(self._standing.reach)}: have "
                 f"`windlass features build {self._model}` run (the chart: features.workloads)"
             )
+        broken = version.left_out[BROKEN]
+        if broken > version.checked:
+            return f"{broken} vectors of version {name} {BROKEN}, and only {version.checked} were compared"
         if version.checked:
             return None
         if version.looked_at:
@@ -159,6 +205,11 @@ class FeatureSkew:
                 f"{', '.join(said)}"
             )
         return f"no answer of version {name} is in the collector's store yet"
+
+
+def _remove(version: _Version, vectors: Sequence[Vector]) -> None:
+    gone = set(map(id, vectors))
+    version.waiting = [vector for vector in version.waiting if id(vector) not in gone]
 
 
 def _unfit(vector: Vector) -> str | None:

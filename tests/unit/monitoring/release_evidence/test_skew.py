@@ -309,6 +309,70 @@ def test_what_is_missing_is_said_and_is_never_good(
         assert arm(found, "1") == {"skew": [16, 0], "skewByInput": None, "silent": None}
 
 
+def odd(shop: Shop, shops: str) -> None:
+    """Version 2 fails for some shops alone, by what the offline rows say of them."""
+    (shop.settings.bundles_dir / MODEL / "2" / "rates.py").write_text(
+        f"""
+def per_visit(columns):
+    if any(int(s // 1000) in {shops} for s in columns["sales"]):
+        raise KeyError("odd")
+    return {{"per_visit": [s / v if v else None for s, v in zip(columns["sales"], columns["visits"])]}}
+"""
+    )
+
+
+@pytest.mark.parametrize("shops", ["(3,)", "(1,)"])
+def test_a_vector_that_cannot_be_recomputed_costs_no_other(
+    shop: Shop, store: EventStore, shops: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that it is left out and said, wherever it stands; that a process that begins anew comes to the same; and
+    that one that comes later is left out as well."""
+    odd(shop, shops)
+    shop.build(BEGAN + EVERY_S)
+    serve(shop, store, range(60))
+    store.consolidate_until(BEGAN + 30)
+    releases = opened(shop)
+    found = arm(releases.answer(asked()))
+    said = capsys.readouterr().err
+    whole = found["skew"][0]
+    assert 12 <= whole < 24 and found["skew"][1] == 0 and found["silent"] is None
+    assert "of version 2 of shop left out of featureSkew, request q0" in said and "KeyError: 'odd'" in said
+    assert arm(opened(shop).answer(asked())) == found
+    serve(shop, store, range(400, 410))
+    store.consolidate_until(BEGAN + 60)
+    found = arm(releases.answer(asked()))
+    assert whole < found["skew"][0] <= whole + 4 and found["silent"] is None
+
+
+def test_a_fault_of_all_is_no_vector_s(shop: Shop, store: EventStore) -> None:
+    """Verify that what was not the vectors' fault is mended and loses none of them, before and after the first one was
+    compared; and that a version of which most vectors fail says so."""
+    shop.build(BEGAN + EVERY_S)
+    serve(shop, store, range(40))
+    store.consolidate_until(BEGAN + 30)
+    releases = opened(shop)
+    code = shop.settings.bundles_dir / MODEL / "2" / "rates.py"
+    right = code.read_bytes()
+    odd(shop, "range(10)")
+    for _ in range(3):
+        found = arm(releases.answer(asked()))
+        assert found["skew"] is None and "KeyError: 'odd'" in found["silent"]["featureSkew"]
+    code.write_bytes(right)
+    assert arm(releases.answer(asked())) == {"skew": [16, 0], "skewByInput": None, "silent": None}
+    odd(shop, "range(10)")
+    serve(shop, store, range(400, 440), at=lambda number: BEGAN + 1.05 + number / 10)
+    store.consolidate_until(BEGAN + 60)
+    for _ in range(3):
+        found = arm(releases.answer(asked()))
+        assert found["skew"] == [16, 0] and "KeyError: 'odd'" in found["silent"]["featureSkew"]
+    assert arm(opened(shop).answer(asked()))["skew"] is None
+    code.write_bytes(right)
+    assert arm(releases.answer(asked())) == {"skew": [32, 0], "skewByInput": None, "silent": None}
+    odd(shop, "(1, 3, 5)")
+    found = arm(opened(shop).answer(asked()))
+    assert found["skew"] is not None and "cannot be recomputed, and only" in found["silent"]["featureSkew"]
+
+
 def test_nobody_is_looked_up_by_a_hidden_name(tmp_path: Path) -> None:
     """Verify that an entity which is hashed before it is stored makes the check silent, and says whose rule that is;
     and that an input which is dropped is left out of the comparison and accuses nobody."""
