@@ -257,7 +257,7 @@ class ModelReleases:
         if now < self._next_servers:
             return self._missing
         try:
-            waits = self._work.place.waits(live.release, live.traffic.versions)
+            waits = self._work.place.keeps(live.release, live.traffic.versions)
         except (DeposedError, OvertakenError):
             raise
         except WindlassError as error:

@@ -113,6 +113,14 @@ class Place:
 
         return self._waits(release, versions, made)
 
+    def keeps(self, release: Release, versions: Sequence[str]) -> Waits | None:
+        """The same as `waits` for a live release, of whose servers those that answer are left as they were made.
+
+        Raises:
+            UsageError, UnreachableError.
+        """
+        return self._waits(release, versions, self.servers.keep)
+
     def answers(self, release: Release, version: str) -> Waits | None:
         """None once the servers of `version` answer as they stand, else what is waited for; see `waits`.
 

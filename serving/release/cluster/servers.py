@@ -87,6 +87,24 @@ class Servers:
             return Readiness(True)
         return self.ensure(model, version)
 
+    def keep(self, model: str, version: str) -> Readiness:
+        """Do as `ensure`, but leave servers of which any answers as they were made, where what pods are made from
+        would be other today: an operator that is upgraded, or new options, start none of a live release anew.
+
+        Raises:
+            UsageError, RejectedError, UnreachableError: see `ensure`.
+        """
+        live = self._live(model, version)
+        if live is None or "deletionTimestamp" in live["metadata"]:
+            return self.ensure(model, version)
+        wanted, *_ = inference_service.render(model, version, self._options, namespace=self._namespace)
+        if _rendered(live) in (None, _rendered(wanted)):
+            return self.ensure(model, version)  # what differs is somebody's edit, or starts no pods
+        serverless = self._options.of(model).mode == "Serverless"
+        if not (_is_ready(live) if serverless else self.answering(model, version)):
+            return self.ensure(model, version)
+        return self._readiness(live, model, version)
+
     def readiness(self, model: str, version: str) -> Readiness:
         """Tell how far the version's servers are, and change nothing.
 
@@ -231,6 +249,12 @@ def _is_ready(live: Object) -> bool:
     """KServe's word."""
     conditions = live.get("status", {}).get("conditions", ())
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _rendered(document: Object) -> str | None:
+    """The digest of what its pods were made from."""
+    annotations = document["spec"]["predictor"].get("annotations") or {}
+    return annotations.get(inference_service.RENDERED)
 
 
 def _marked(wanted: Object, live: Object | None, made_for: str | None) -> Object:

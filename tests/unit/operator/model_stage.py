@@ -112,6 +112,11 @@ class Running(Servers):
             return Readiness(True)
         return self.ensure(model, version)
 
+    def keep(self, model: str, version: str) -> Readiness:
+        if version in self.outdated - self.down - self.idle:
+            return Readiness(None, "no pods yet") if version in self.starting else Readiness(True)
+        return self.ensure(model, version)
+
     def retire(self, model: str, version: str) -> None:
         naming.inference_service(model, version)
         self.made.discard(version)

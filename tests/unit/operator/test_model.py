@@ -475,6 +475,33 @@ def test_a_rollback_waits_for_nobodys_word_on_what_it_takes_back() -> None:
     assert not {"CommandIgnored", "CommandRefused"} & set(stage.events())
 
 
+def test_an_upgraded_operator_leaves_the_servers_of_a_live_release_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Verify that new pods of champion and candidate do not start at once, in the middle of what is compared; that
+    what is gone is made; and that the next release begins with servers of today."""
+    now = [1000.0]
+    monkeypatch.setattr(model, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stage = Stage()
+    stage.apply("flights-13")
+    stage.model.turn()
+    stage.servers.outdated = {"12", "13"}
+    stage.restarted().turn()
+    now[0] += 120.0
+    stage.model.turn()
+    assert stage.servers.outdated == {"12", "13"}
+    stage.servers.made.discard("13")
+    stage.servers.outdated.discard("13")
+    now[0] += 120.0
+    stage.model.turn()
+    assert "13" in stage.servers.made and stage.servers.outdated == {"12"}
+    stage.command("flights-13", "abort")
+    stage.model.turn()
+    stage.apply("flights-14", "2026-03-01T11:10:00Z")
+    stage.model.turn()
+    assert stage.phase("flights-14") == "Progressing" and not stage.servers.outdated
+
+
 def test_a_candidate_without_a_server_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verify that it is after two minutes, that one which is only short of pods is not, and what is said of it."""
     now = [1000.0]

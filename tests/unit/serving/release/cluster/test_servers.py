@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -288,6 +289,41 @@ def test_kserves_ready_alone_is_no_server_that_answers(
     for asked in (servers.standing, servers.ensure, servers.readiness):
         found = asked("flights", "12")
         assert found.ready is ready and words in found.reason
+
+
+def test_other_options_start_no_server_of_a_live_release_anew(
+    server: KubernetesServer, api: KubernetesApi
+) -> None:
+    """Verify that servers of which one answers stay as they were made, whatever they would be made of today; that a
+    hand's edit is put back; and that today's options make what answers no more, or is gone."""
+    path = "/apis/serving.kserve.io/v1beta1/namespaces/prod/inferenceservices/flights-12"
+    options = {"storage": "s3://models/{model}/{version}"}
+    before = Servers(api, "prod", serving_options.parse(options))
+    after = Servers(
+        api, "prod", serving_options.parse({**options, "storage": "s3://elsewhere/{model}/{version}"})
+    )
+    before.ensure("flights", "12")
+    made = copy.deepcopy(server.objects[path]["spec"])
+    server.objects[path]["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+    deploy(server, "flights-12", server.objects[path], replicas=2, readyReplicas=2)
+    assert after.keep("flights", "12").ready is True
+    assert server.objects[path]["spec"] == made
+    server.objects[path]["status"] = {"conditions": [{"type": "Ready", "status": "False"}]}
+    deployment = "/apis/apps/v1/namespaces/prod/deployments/flights-12-predictor"
+    server.objects[deployment]["status"] = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 1}
+    assert after.keep("flights", "12").ready is None
+    assert server.objects[path]["spec"] == made, "one of two answers"
+
+    server.objects[path]["spec"]["predictor"]["model"]["storageUri"] = "s3://somebody/else"
+    before.keep("flights", "12")
+    assert server.objects[path]["spec"] == made
+
+    server.objects[deployment]["status"] = {"observedGeneration": 1, "replicas": 2}
+    after.keep("flights", "12")
+    assert server.objects[path]["spec"]["predictor"]["model"]["storageUri"].startswith("s3://elsewhere/")
+    server.remove(path)
+    assert before.keep("flights", "12").ready is None
+    assert server.objects[path]["spec"] == made
 
 
 def test_servers_are_asked_for_once_in_a_turn(server: KubernetesServer, api: KubernetesApi) -> None:
