@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from monitoring.collector.names import MODEL
 from serving.release import spec
 from serving.release.reading import Problem, Reader, SpecError
 from serving.release.release import Release
@@ -55,6 +56,11 @@ def read(document: Any, *, now: float) -> Question:
     if release is not None and champion in release.candidates:
         root.report(
             "champion", champion, "is a candidate; name the version that the release is measured against"
+        )
+    elif champion and not MODEL.fullmatch(champion):
+        # a version is a folder's name; the release's own are held to its rules
+        root.report(
+            "champion", champion, "use letters, digits, dots, dashes and underscores, a letter or digit first"
         )
     since = _time(root, "since")
     if since is None:
