@@ -97,6 +97,7 @@ class Seconds:
         self._after, self._until = after, until
         self._bounds = bounds
         self._inputs = inputs
+        self._drawn_by = vectors.key(known.began, since)
         self._vectors: dict[int, list[Vector]] = {}
         self._parts = [p for p in _asked(known, model, versions) if _counts(known, p, since, after)]
         self.rows = sum(part.rows for part in self._parts)
@@ -157,7 +158,7 @@ class Seconds:
         if file.part.kind == PREDICTIONS and self._inputs is not None:
             some = table.select(["second", "request_id", "version", "received"])
             some = some.append_column("place", pa.array(np.arange(len(table)))).filter(keep)
-            for second, vector in vectors.of_file(source, some, self._inputs):
+            for second, vector in vectors.of_file(source, some, self._inputs, self._drawn_by):
                 self._vectors.setdefault(second, []).append(vector)
         return table.filter(keep)
 

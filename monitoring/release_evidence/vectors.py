@@ -1,12 +1,14 @@
 """Feature vectors that versions served, as a sample out of the store's files.
 
-Of each version a few vectors of every second are looked at, those with the first request ids: which they are depends
-on the rows alone, and neither on the file that a row lies in nor on when it is asked for. Only of these are the many
+Of each version a few vectors of every second are looked at, those that a hash draws: which they are depends on the
+rows, the store and the release alone, and neither on the file that a row lies in nor on when it is asked for. Request
+ids are their callers' choice, so that the hash has a key that these do not know. Only of what is drawn are the many
 columns kept that a recomputation needs.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 #: of a version and second, and as many again that are not to be compared
 PER_SECOND = 4
 ONLINE = "online"
+#: rows whose hashes are drawn at once
+CHUNK_ROWS = 65_536
 #: who answers out of a version's own vectors; senders that are not our server do not say
 OWN = ("model", "cache")
 
@@ -38,6 +42,7 @@ class Vector:
         at: the request's own moment, epoch seconds: features are recomputed for it.
         source: the rung of the ladder that its features came from; None where nobody said so.
         answered_by: what answered, the model or what stood in for it; None where nobody said so.
+        draw: of a second those with the smallest are looked at.
         features: float64, NaN where missing, in the order of the version's inputs, empty where there is none; None
             of one that is wider or narrower than these.
         entities, request: JSON objects, as they are stored.
@@ -52,6 +57,7 @@ class Vector:
     entities: bytes
     request: bytes
     answered_by: str | None = None
+    draw: int = 0
 
     @property
     def served(self) -> bool:
@@ -74,21 +80,31 @@ class Vector:
 
 def chosen(vectors: Iterable[Vector]) -> list[Vector]:
     """Those of one second that are looked at, in an order that is theirs."""
-    ordered = sorted(vectors, key=lambda v: (v.version, v.served, v.request_id))
+    ordered = sorted(vectors, key=lambda v: (v.version, v.served, v.draw, v.request_id))
     found: list[Vector] = []
     for _, group in groupby(ordered, key=lambda v: (v.version, v.served)):
         found += list(group)[:PER_SECOND]
     return found
 
 
+def key(began: float, since: float) -> str:
+    """By what the vectors of a release are drawn, 16 characters.
+
+    Args:
+        began, since: when the store and the release did, epoch seconds; no caller knows them to the microsecond.
+    """
+    return hashlib.blake2b(f"{began!r} {since!r}".encode(), digest_size=8).hexdigest()
+
+
 def of_file(
-    source: pq.ParquetFile, rows: pa.Table, names: Mapping[str, Sequence[str]]
+    source: pq.ParquetFile, rows: pa.Table, names: Mapping[str, Sequence[str]], drawn_by: str
 ) -> list[tuple[int, Vector]]:
     """What may be chosen of a file, with its second, in the order of these.
 
     Args:
         rows: of the file, those that count: `place` in it, `second`, `request_id`, `version`, `received` (µs).
         names: of each version's inputs, as the store's manifest has them.
+        drawn_by: a `key`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -102,27 +118,43 @@ def of_file(
     online = pc.fill_null(pc.equal(rows["source"], ONLINE), False)
     own = pc.or_(pc.is_null(rows["answered_by"]), pc.is_in(rows["answered_by"], value_set=pa.array(OWN)))
     rows = rows.append_column("served", pc.and_(online, own))
-    rows = _first_of_each(rows)
+    rows = _first_of_each(rows.append_column("draw", _draws(rows, drawn_by)))
     wide = [name for name in there if name.startswith((ENTITY, REQUEST, FEATURE))]
     values = source.read(["request_id", *wide]).take(rows["place"])
     vectors = _features(values, rows["version"].to_pylist(), names)
     entities, request = _fields(values, ENTITY), _fields(values, REQUEST)
     at = pc.cast(rows["at"], pa.int64()).to_pylist()
     columns = [
-        rows[n].to_pylist() for n in ("second", "request_id", "version", "received", "source", "answered_by")
+        rows[n].to_pylist()
+        for n in ("second", "request_id", "version", "received", "source", "answered_by", "draw")
     ]
     return [
-        (second, Vector(name, version, received / 1e6, moment / 1e6, told, vector, entity, sent, by))
-        for second, name, version, received, told, by, moment, vector, entity, sent in zip(
+        (second, Vector(name, version, received / 1e6, moment / 1e6, told, vector, entity, sent, by, draw))
+        for second, name, version, received, told, by, draw, moment, vector, entity, sent in zip(
             *columns, at, vectors, entities, request, strict=True
         )
     ]
 
 
+def _draws(rows: pa.Table, drawn_by: str) -> pa.Array:
+    """SipHash of each row's request id and the microsecond in which it came, under a key."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pandas.util import hash_array
+
+    found = np.empty(len(rows), dtype=np.uint64)
+    for start in range(0, len(rows), CHUNK_ROWS):
+        some = rows.slice(start, CHUNK_ROWS)
+        told = pc.binary_join_element_wise(pc.cast(some["received"], pa.string()), some["request_id"], " ")
+        told = np.asarray(told.to_numpy(), dtype=object)
+        found[start : start + len(some)] = hash_array(told, hash_key=drawn_by, categorize=False)
+    return pa.array(found)
+
+
 def _first_of_each(rows: pa.Table) -> pa.Table:
-    """The first request ids of every second, version and kind of source."""
+    """The first that are drawn of every second, version, and kind of what is to be compared or not."""
     keys = ("second", "version", "served")
-    rows = rows.sort_by([(name, "ascending") for name in (*keys, "request_id")])
+    rows = rows.sort_by([(name, "ascending") for name in (*keys, "draw", "request_id")])
     begins = np.zeros(len(rows), dtype=np.bool_)
     begins[:1] = True
     for name in keys:

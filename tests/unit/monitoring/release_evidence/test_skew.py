@@ -116,6 +116,33 @@ def test_a_wrong_input_is_found_and_an_honest_version_is_not_accused(shop: Shop,
     assert evidence_json.to_json(evidence_json.from_json(found, {}), {}) == found
 
 
+def test_who_is_compared_is_no_caller_s_choice(shop: Shop, store: EventStore) -> None:
+    """Verify that whose ids come first, and many, do not keep the others from being looked at; that another release
+    draws others; and that the same one draws the same again."""
+    shop.build(BEGAN + EVERY_S)
+    for second in range(10):
+        entries = []
+        for number in range(40):
+            at = BEGAN + 1.02 + second + number / 50
+            right = shop.served(number, at)
+            skewed = number % 2 == 0
+            vector = [right["features"][0] + skewed, *right["features"][1:]]
+            name = f"{'z' if skewed else '0'}{second:02d}{number:03d}"
+            entries.append(prediction(name, **{**right, "version": "2", "received": at, "features": vector}))
+        store.add(*entries)
+    store.consolidate_until(BEGAN + 30)
+    found = arm(opened(shop).answer(asked()))["skew"]
+    # of 40 by a fair coin
+    assert found[0] == 40 and 8 <= found[1] <= 32
+    assert arm(opened(shop).answer(asked()))["skew"] == found
+    known = vectors.key(1.5, BEGAN)
+    assert (
+        known != vectors.key(1.5, BEGAN + 1e-6)
+        and known != vectors.key(1.5 + 1e-6, BEGAN)
+        and len(known) == 16
+    )
+
+
 @pytest.mark.parametrize("compacted", [False, True])
 def test_a_process_that_begins_anew_comes_to_the_same(shop: Shop, store: EventStore, compacted: bool) -> None:
     """Verify it at every moment, whatever was read at once, which files a second lies in, and when rows came."""
