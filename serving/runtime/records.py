@@ -91,8 +91,10 @@ def _keys(call: Call) -> list[bytes]:
     if rows is None:
         return [b',"source":"online","entities":{},"request":{}'] * call.asked.count
     # what is stated in the model's stead may leave before they are looked up
-    told = features is not None and call.vectors is not None
-    sources = [f.source for f in features] if told else ["none"] * len(rows)
+    if features is None or call.vectors is None:
+        sources = ["none"] * len(rows)
+    else:
+        sources = [f.source for f in features]
     return [
         b',"source":"%s","entities":%s,"request":%s'
         % (source.encode(), orjson.dumps(row.entities), orjson.dumps(row.request))

@@ -155,7 +155,9 @@ def test_what_names_no_cause_is_named_by_its_event_so_that_it_counts_once() -> N
         pytest.param({**DATA, "at": "noon"}, "data.at = 'noon'", id="no-time"),
         pytest.param({**DATA, "detail": []}, None, id="an-empty-list-is-no-evidence"),
         pytest.param({**DATA, "detail": "much"}, "data.detail = 'much'", id="evidence-is-an-object"),
-        pytest.param({**DATA, "override": True}, "true of a manual signal alone", id="only-a-person-overrides"),
+        pytest.param(
+            {**DATA, "override": True}, "true of a manual signal alone", id="only-a-person-overrides"
+        ),
         pytest.param([1], "data = [1]", id="no-object"),
         pytest.param(
             {**DATA, "cause": "newData/\x1b[1m"}, "can be printed", id="a-name-that-nobody-can-read"
