@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -49,15 +50,21 @@ def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureSt
     settings.feast_registry.parent.mkdir(parents=True, exist_ok=True)
     config = _config(settings, project_dir)
     marker = settings.feast_registry.with_suffix(".applied")
-    with alone(settings):
-        state = _state(settings, config, project_dir)
-        store = FeatureStore(config=config)
+
+    def applied(state: str) -> bool:
         stores = [
             settings.feast_registry,
             *([settings.online_db] if settings.online_store == "sqlite" else []),
         ]
-        applied = marker.is_file() and marker.read_text() == state and all(path.is_file() for path in stores)
-        if not applied:
+        return marker.is_file() and marker.read_text() == state and all(path.is_file() for path in stores)
+
+    # a run that fills the online store may hold the lock for long, and who only reads writes nothing here
+    if applied(_state(settings, config, project_dir)):
+        return FeatureStore(config=config)
+    with alone(settings):
+        state = _state(settings, config, project_dir)
+        store = FeatureStore(config=config)
+        if not applied(state):
             store.apply(definitions.read(settings, project_dir).objects())
             atomic.write_text(marker, state)
     return store
@@ -67,7 +74,14 @@ def open_store(settings: Settings, project_dir: Path | None = None) -> FeatureSt
 def alone(settings: Settings) -> Iterator[None]:
     """Whoever writes Feast's registry does it here: two at once would each write one without the other's changes."""
     with settings.feast_registry.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write(
+                "windlass: waits until another process has written Feast's registry, as one does that fills the online "
+                f"store ({lock.name})\n"
+            )
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -79,8 +79,11 @@ def test_a_damaged_note_says_how_to_mend_it(settings: Settings, content: str) ->
         filling.newest(settings, "flights")
 
 
-def test_two_jobs_that_fill_take_turns(built: object, settings: Settings) -> None:
-    """Verify that a job waits while another one may write the registry, and that neither undoes what the other did."""
+def test_two_jobs_that_fill_take_turns(
+    built: object, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify that a job waits while another one may write the registry and says so, that neither undoes what the other
+    did, and that who only opens the store does not wait for a job that fills it for long."""
     with contextlib.closing(OnlineStream(built.workload, settings)) as online:
         filled = threading.Thread(target=online.fill, args=(AT - HOUR, AT))
         with settings.feast_registry.with_suffix(".lock").open("w") as lock:
@@ -88,6 +91,11 @@ def test_two_jobs_that_fill_take_turns(built: object, settings: Settings) -> Non
             filled.start()
             filled.join(0.5)
             assert filled.is_alive()
+            assert "waits until another process has written Feast's registry" in capsys.readouterr().err
+            opened = threading.Thread(target=store.open_store, args=(settings,), daemon=True)
+            opened.start()
+            opened.join(30)
+            assert not opened.is_alive()
             # the other one has materialized meanwhile: a span of its own
             _note(settings, built.workload.views[0].name, AT - 9 * HOUR)
         filled.join(60)
