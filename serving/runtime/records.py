@@ -91,10 +91,9 @@ def _keys(call: Call) -> list[bytes]:
     if rows is None:
         return [b',"source":"online","entities":{},"request":{}'] * call.asked.count
     # what is stated in the model's stead may leave before they are looked up
-    if features is None or call.vectors is None:
-        sources = ["none"] * len(rows)
-    else:
-        sources = [f.source for f in features]
+    sources = (
+        ["none"] * len(rows) if features is None or call.vectors is None else [f.source for f in features]
+    )
     return [
         b',"source":"%s","entities":%s,"request":%s'
         % (source.encode(), orjson.dumps(row.entities), orjson.dumps(row.request))
