@@ -33,6 +33,8 @@ from windlass.errors import UsageError
 OURS = (RELEASE_JOURNAL, RETRAIN_POLICY, RELEASE)
 #: Of others; which of them a cluster knows depends on what is installed there.
 SERVING = (INFERENCE_SERVICE, ENVOY_EXTENSION_POLICY, HTTP_ROUTE)
+#: Those whose definitions have rules that a later version may make stricter.
+RULED = (RETRAIN_POLICY, RELEASE)
 #: The order of both directions: whoever sees a release finds its journal, and what it decides about.
 ORDER = (RELEASE_JOURNAL, RETRAIN_POLICY, *SERVING, RELEASE)
 
@@ -98,7 +100,8 @@ def restore(
     that broke off.
 
     Raises:
-        UsageError: an operator works in the namespace, or something there is newer than the backup.
+        UsageError: an operator works in the namespace, something there is newer than the backup, or the cluster's
+            definitions do not take an object of it.
         RejectedError: no such namespace or definition, or no right.
         UnreachableError: the API server does not answer; call it again.
     """
@@ -119,6 +122,7 @@ def restore(
             )
         live[kind] = {o["metadata"]["name"]: o for o in found or ()}
     _refuse_others(namespace, wanted, live)
+    _refuse_untaken(api, namespace, wanted, live)
     created: dict[str, int] = {}
     there: dict[str, int] = {}
     for kind in ORDER:
@@ -134,9 +138,7 @@ def _put(
     api: KubernetesApi, kind: Kind, namespace: str, document: Object, found: Mapping[str, Any] | None
 ) -> None:
     metadata, name = document["metadata"], document["metadata"]["name"]
-    content = {"metadata": {key: metadata[key] for key in _KEPT if key in metadata}}
-    if "spec" in document:
-        content["spec"] = document["spec"]
+    content = _content(document)
     if kind in SERVING:
         if found is None:
             # as the operator itself writes them, so that it may take a field away again
@@ -151,6 +153,15 @@ def _put(
         api.apply(kind, namespace, name, {"status": seen}, subresource="status")
     if "deletionTimestamp" in metadata and "deletionTimestamp" not in made["metadata"]:
         api.delete(kind, namespace, name, uid=made["metadata"]["uid"])
+
+
+def _content(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written of an object, but its finalizers and its status."""
+    metadata = document["metadata"]
+    content: dict[str, Any] = {"metadata": {key: metadata[key] for key in _KEPT if key in metadata}}
+    if "spec" in document:
+        content["spec"] = document["spec"]
+    return content
 
 
 def _seen_now(status: Any, before: int | None, now: int | None) -> Any:
@@ -188,6 +199,31 @@ def _refuse_others(
             f"namespace {namespace} has {len(different)} objects that are not as in the backup ({shown}"
             f"{' …' if len(different) > 5 else ''}): nothing was written; keep what is there, or save and delete it "
             f"(`kubectl -n {namespace} delete {shown}`) and restore again"
+        )
+
+
+def _refuse_untaken(
+    api: KubernetesApi,
+    namespace: str,
+    wanted: Mapping[Kind, Sequence[Object]],
+    live: Mapping[Kind, Mapping[str, Object]],
+) -> None:
+    """Raise where the definitions that are installed refuse an object of the backup; an older version took it."""
+    said = []
+    for kind in RULED:
+        for document in wanted[kind]:
+            if document["metadata"]["name"] in live[kind]:
+                continue
+            try:
+                api.create(kind, namespace, _content(document), dry_run=True)
+            except RejectedError as error:
+                said.append(str(error))
+    if said:
+        raise UsageError(
+            f"{len(said)} objects of the backup are refused: {'; '.join(said[:5])}{' …' if len(said) > 5 else ''}: "
+            "nothing was written. Where definitions have become stricter, put those of the backup's version in force "
+            "(`kubectl apply --server-side -f manifests/crds` of it), restore, then those of today again: what is "
+            "stored goes on"
         )
 
 

@@ -198,11 +198,20 @@ class KubernetesApi:
             yield answers.change(what, line)
 
     def create(
-        self, kind: Kind, namespace: str, content: Mapping[str, Any], *, pauses: Sequence[float] = ONCE
+        self,
+        kind: Kind,
+        namespace: str,
+        content: Mapping[str, Any],
+        *,
+        pauses: Sequence[float] = ONCE,
+        dry_run: bool = False,
     ) -> Object:
         """Create an object; `content` carries its name.
 
         Not repeated by itself: where an answer was lost, the second try would meet the first one's object.
+
+        Args:
+            dry_run: only have it judged, by definitions, rights and webhooks; nothing is written.
 
         Raises:
             ConflictError: there is one of that name.
@@ -212,7 +221,8 @@ class KubernetesApi:
         name = content["metadata"]["name"]
         metadata = {**content["metadata"], "namespace": namespace}
         body = {"apiVersion": kind.api_version, "kind": kind.kind, **content, "metadata": metadata}
-        created = self._request("POST", kind, namespace, body=body, query=_BY_US, pauses=pauses, about=name)
+        query = [*_BY_US, ("dryRun", "All")] if dry_run else _BY_US
+        created = self._request("POST", kind, namespace, body=body, query=query, pauses=pauses, about=name)
         if created is None:
             raise _unknown(kind, namespace, name)
         return created
