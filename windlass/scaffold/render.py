@@ -383,6 +383,7 @@ makes a model that looks excellent and is worthless.
 `release` in `workload.py` is written for one machine; on a cluster a retrained version is released by what it means
 there (docs/retraining.md), unless a RetrainPolicy states another. Name it there in the chart's values: under
 `analysis.workloads`, and under `features.workloads`, whose job keeps its features fresh (docs/helm.md).
+A Release there takes no model whose name has `_`, since a Service is called by it: begin such a workload without.
 
 No image there has the file that `DATA` names. With `WINDLASS_OBJECT_STORE` as the cluster has it, add the rows as a
 data version, and later ones as they come: training and the features' job read the newest (docs/data-versions.md).
