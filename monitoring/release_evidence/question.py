@@ -57,7 +57,7 @@ def read(document: Any, *, now: float) -> Question:
         root.report(
             "champion", champion, "is a candidate; name the version that the release is measured against"
         )
-    elif champion and not MODEL.fullmatch(champion):
+    elif isinstance(champion, str) and not MODEL.fullmatch(champion):
         # a version is a folder's name; the release's own are held to its rules
         root.report(
             "champion", champion, "use letters, digits, dots, dashes and underscores, a letter or digit first"
