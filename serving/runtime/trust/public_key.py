@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from windlass.errors import UsageError
-from windlass.settings import Settings
+
+if TYPE_CHECKING:  # the server's image has no settings
+    from windlass.settings import Settings
 
 VARIABLE = "WINDLASS_VERIFY_KEY"
 MOUNTED = Path("/etc/windlass/signing")

@@ -12,6 +12,7 @@ from release_stories import BANDIT, CANARY, EXPERIMENT, START, STORIES, Arm, Sto
 
 from serving.release.journal import mailbox, refusals
 from serving.release.journal.store import DiskStore
+from serving.release.state import RULES
 from windlass import settings as settings_module
 from windlass.cli import app
 from windlass.local import lock, state
@@ -521,7 +522,7 @@ def test_rules_that_are_not_known_cannot_be_decided_again(windlass, text, journa
     """Verify that a newer engine's journal is said to be undecidable and is no success."""
     STORIES["failing"](journals)
     path = journals / "flights" / "0001-flights-13.jsonl"
-    path.write_text(path.read_text().replace('"rules":2', '"rules":99'))
+    path.write_text(path.read_text().replace(f'"rules":{RULES}', '"rules":99'))
     code, said = windlass("replay", path)
     assert (code, said["decisions"], said["undecidable"]) == (1, 0, 2)
     assert [found["rules"] for found in said["unknown_rules"]] == ["99"]
