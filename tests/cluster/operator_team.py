@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,23 @@ from tests.cluster.api_server import ApiServer
 from tests.cluster.operator_stage import Controllers, Operator, Traffic, eventually
 
 ENDED = ("Promoted", "RolledBack", "Aborted", "Refused")
+
+
+@contextmanager
+def of_a_test(
+    test: str, server: ApiServer, folder: Path, traffic: Traffic, prometheus: str
+) -> Iterator[Team]:
+    """A namespace called after a test, with controllers that see its traffic.
+
+    Args:
+        test: the test's name, as pytest has it.
+    """
+    name = test.removeprefix("test_").replace("_", "-")[:50].strip("-")
+    made = Team(server, name, folder, traffic, prometheus)
+    with closing(made), made.controllers:
+        traffic.controllers.append(made.controllers)
+        yield made
+        traffic.controllers.remove(made.controllers)
 
 
 class Team:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -18,7 +17,7 @@ from serving.release.cluster.servers import MADE_FOR
 from tests.cluster import operator_stage as stage
 from tests.cluster.api_server import OWNERS_ENFORCED, ApiServer
 from tests.cluster.operator_stage import Traffic, eventually
-from tests.cluster.operator_team import Team
+from tests.cluster.operator_team import Team, of_a_test
 from tests.cluster.tools.build import BUILD_S
 from windlass.errors import WindlassError
 
@@ -38,12 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def team(
     server: ApiServer, tmp_path: Path, traffic: Traffic, prometheus: str, request: pytest.FixtureRequest
 ) -> Iterator[Team]:
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
-    made = Team(server, name, tmp_path, traffic, prometheus)
-    with contextlib.closing(made), made.controllers:
-        traffic.controllers.append(made.controllers)
+    with of_a_test(request.node.name, server, tmp_path, traffic, prometheus) as made:
         yield made
-        traffic.controllers.remove(made.controllers)
 
 
 def test_a_good_version_is_promoted(team: Team) -> None:

@@ -150,6 +150,17 @@ class Served:
         self._process.start()
         self.lives += 1
 
+    def until_ready(self) -> None:
+        """Wait until it has recovered what an earlier life left."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                if self.ask("GET", "/ready")[0] == 200:
+                    return
+            except OSError:
+                assert self.alive() and time.monotonic() < deadline
+            time.sleep(0.01)
+
     def alive(self) -> bool:
         return self._process is not None and self._process.exitcode is None
 

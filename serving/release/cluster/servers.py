@@ -81,9 +81,10 @@ class Servers:
             UsageError, RejectedError, UnreachableError: see `ensure`.
         """
         live = self._live(model, version)
-        kept = live is not None and "deletionTimestamp" not in live["metadata"] and _is_ready(live)
+        if live is None or "deletionTimestamp" in live["metadata"]:
+            return self.ensure(model, version)
         # KServe's word outlives the pods, and a Deployment that is scaled to zero is well
-        if kept and (self._options.of(model).mode == "Serverless" or self.answering(model, version)):
+        if _is_ready(live) and self._answers(live, model, version):
             return Readiness(True)
         return self.ensure(model, version)
 
@@ -100,8 +101,7 @@ class Servers:
         wanted, *_ = inference_service.render(model, version, self._options, namespace=self._namespace)
         if _rendered(live) in (None, _rendered(wanted)):
             return self.ensure(model, version)  # what differs is somebody's edit, or starts no pods
-        serverless = self._options.of(model).mode == "Serverless"
-        if not (_is_ready(live) if serverless else self.answering(model, version)):
+        if not self._answers(live, model, version):
             return self.ensure(model, version)
         return self._readiness(live, model, version)
 
@@ -126,7 +126,7 @@ class Servers:
         Raises:
             UsageError, UnreachableError: see `ensure`.
         """
-        if self._options.of(model).mode == "Serverless":
+        if self._serverless(model):
             return None
         workload = self._api.get(DEPLOYMENT, self._namespace, naming.predictor(model, version))
         if workload is None:
@@ -228,12 +228,18 @@ class Servers:
         # once: a webhook that hangs would hold a turn for a minute, and the next one comes in seconds
         return self._api.apply(kind, self._namespace, wanted["metadata"]["name"], content, pauses=ONCE)
 
+    def _serverless(self, model: str) -> bool:
+        return self._options.of(model).mode == "Serverless"
+
+    def _answers(self, live: Object, model: str, version: str) -> bool:
+        """Whether anything of the version answers; of what Knative scales to zero KServe's word is all there is."""
+        return _is_ready(live) if self._serverless(model) else bool(self.answering(model, version))
+
     def _readiness(self, live: Object, model: str, version: str) -> Readiness:
         name = naming.inference_service(model, version)
         conditions = live.get("status", {}).get("conditions", ())
         if _is_ready(live):
-            serverless = self._options.of(model).mode == "Serverless"
-            kind = KNATIVE_SERVICE if serverless else DEPLOYMENT
+            kind = KNATIVE_SERVICE if self._serverless(model) else DEPLOYMENT
             workload = self._api.get(kind, self._namespace, naming.predictor(model, version))
             return readiness.of(live, workload, ())
         pods: Sequence[Object] = ()

@@ -42,14 +42,7 @@ STRUCTURED = {**BEARER, "content-type": "application/cloudevents+json"}
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with Served(tmp_path_factory.mktemp("home"), RetrainPolicy(signals=("manual",))) as made:
         made.start()
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            try:
-                if made.ask("GET", "/ready")[0] == 200:
-                    break
-            except OSError:
-                assert made.alive() and time.monotonic() < deadline
-            time.sleep(0.01)
+        made.until_ready()
         yield made
 
 

@@ -26,14 +26,7 @@ from windlass.settings import Settings
 def served(tmp_path: Path) -> Iterator[Served]:
     with Served(tmp_path / "home", RetrainPolicy(concurrency=9, per_day=9)) as made:
         made.start()
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            try:
-                if made.ask("GET", "/ready")[0] == 200:
-                    break
-            except OSError:
-                assert made.alive() and time.monotonic() < deadline
-            time.sleep(0.01)
+        made.until_ready()
         yield made
 
 
