@@ -499,7 +499,7 @@ def test_a_version_is_told_to_the_trigger_that_runs_elsewhere(
     try:
         deadline = time.monotonic() + WAIT_S
         while True:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it does not listen yet
                 if place.ask("GET", "/ready")[0] == 200:
                     break
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()

@@ -32,7 +32,7 @@ class Person:
                 return
             body = stage.state.objects[RELEASE.path("team", release["metadata"]["name"])]
             stage.objects.learn(body)
-            with contextlib.suppress(WindlassError):
+            with contextlib.suppress(WindlassError):  # a turn that fails is tried again at the next look
                 stage.model.turn()
 
         ticks = itertools.count()
