@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving.runtime.engines.engine import Array, TensorSpec
-from serving.runtime.flow.costs import LEAST_GAIN, REPEATS, TOGETHER, Costs, measure
+from serving.runtime.flow.costs import AT_LEAST, LEAST_GAIN, REPEATS, TOGETHER, Costs, measure
 
 ROW = [np.arange(3, dtype=np.float32).reshape(1, 3)]
 
@@ -99,6 +99,26 @@ def test_a_slow_model_is_not_run_often() -> None:
     assert fast.runs == [1] * REPEATS + [TOGETHER] * REPEATS
     measure(slow, ROW, clock)
     assert slow.runs == [1, TOGETHER]
+
+
+@pytest.mark.parametrize("rows", [pytest.param(1, id="alone"), pytest.param(TOGETHER, id="together")])
+def test_one_stall_of_the_machine_does_not_make_a_model_slow(rows: int) -> None:
+    """Verify that the first of the runs may hold a stall, and that the costs are what they are without it."""
+    clock = Clock()
+
+    class Stalling(Timed):
+        def run(self, arrays: Sequence[Array]) -> Sequence[Array]:
+            if len(arrays[0]) == rows and rows not in self.runs:
+                clock.now += 0.1
+            return super().run(arrays)
+
+    stalling = Stalling(clock)
+    calm = measure(Timed(clock), ROW, clock)
+    costs = measure(stalling, ROW, clock)
+    assert costs.single_s == pytest.approx(calm.single_s)
+    assert costs.row_s == pytest.approx(calm.row_s)
+    assert costs.batches
+    assert stalling.runs.count(rows) == AT_LEAST
 
 
 def test_a_clock_that_stands_still_is_no_division_by_zero() -> None:
