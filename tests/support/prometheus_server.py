@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.rules.programs import binary
+from serving.release.envoy.process import free_port
 
 TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 WAIT_S = 60.0
@@ -81,9 +81,7 @@ def running(
             }
         )
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         binary("prometheus", TOOLS),
         f"--config.file={folder / 'prometheus.yml'}",

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.release.envoy.process import free_port
+
 WAIT_S = 20.0
 
 
@@ -31,9 +33,7 @@ def program() -> str:
 def running(folder: Path) -> Iterator[str]:
     """Yield the address of a server that keeps nothing and is ended at the end, stopped by SIGSTOP or not."""
     binary = program()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen([*command, "--daemonize", "no"], stdout=subprocess.DEVNULL)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
+import itertools
 import os
 import signal
 import socket
@@ -73,8 +74,20 @@ def log_path(directory: Path) -> Path:
     return directory / "envoy.log"
 
 
+#: Below those that Linux gives to whoever asks for any: until it is listened on, such a one may become the near end of
+#: anybody's connection. And below a cluster's NodePorts.
+PORTS = range(20_000, 30_000)
+
+# from a place of its own on, so that two processes do not try the same ones, and each one once
+_tried = itertools.count(int.from_bytes(os.urandom(4), "big"))
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now; take it soon, the system may give it to others."""
+    """A port that nobody listens on now; take it soon, others may come to it too."""
+    for number in itertools.islice(_tried, len(PORTS)):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((host, PORTS[number % len(PORTS)]))
+            return PORTS[number % len(PORTS)]
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -232,18 +232,6 @@ def redis_feast(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Sto
     return Stores(feast_store(folder, {"type": "redis", "connection_string": address}), folder)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def can_connect(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def wait_until(condition: Callable[[], bool], patience: float = 30.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from serving.release.envoy.process import MOST_ABORTS, EnvoyProcess
+from serving.release.envoy.process import MOST_ABORTS, PORTS, EnvoyProcess, free_port
 from windlass.errors import WindlassError
 
 
@@ -47,3 +48,12 @@ def test_any_other_end_is_an_error(tmp_path: Path, aborts: int, signal: str, sta
     with pytest.raises(WindlassError, match="Envoy ended with status -"):
         envoy.start(lambda: envoy.started > starts)
     assert envoy.started == starts
+
+
+def test_a_free_port_is_nobodys_and_comes_once() -> None:
+    """Verify that none is listened on, and that none is of those that Linux gives to any connection."""
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        ports = [free_port() for _ in range(100)]
+        assert taken.getsockname()[1] not in ports
+    assert len(set(ports)) == len(ports) and set(ports) <= set(PORTS)
+    assert max(PORTS) < 32_768
