@@ -29,6 +29,8 @@ PREFIX = "windlass."
 ARTIFACTS = "windlass"
 BUNDLES = f"{ARTIFACTS}/bundles"
 CHAMPION = "champion"
+#: MLflow's variable for the address of a server.
+SERVER = "MLFLOW_TRACKING_URI"
 _LOGGED = "models:/"
 CANDIDATE = "candidate"
 INCOMPLETE = "incomplete"
@@ -85,8 +87,8 @@ class Registry:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # mlflow itself leaves the local database's address in this variable; only a server is another registry
-        address = os.environ.get("MLFLOW_TRACKING_URI", "")
+        # a process that uses mlflow leaves a local database's address in it; only a server is another registry
+        address = os.environ.get(SERVER, "")
         self._server = address if address.startswith(("http://", "https://")) else None
         self._client_: Any = None
 
@@ -438,11 +440,20 @@ class Registry:
         return self._server or f"sqlite:///{self._database}"
 
     def _point_mlflow_here(self) -> None:
-        """Logging and loading models go by mlflow's global address, which another home may have set."""
+        """Logging and loading models go by mlflow's global address, which another home may have set.
+
+        mlflow puts it into the environment as well. There it does not stay: what this process starts would take a
+        database of ours for the address of a server.
+        """
         import mlflow
 
+        before = os.environ.get(SERVER)
         mlflow.set_tracking_uri(self._address)
         mlflow.set_registry_uri(self._address)
+        if before is None:
+            os.environ.pop(SERVER, None)
+        else:
+            os.environ[SERVER] = before
 
     def _make_database(self) -> None:
         """Make the tables in a file beside and rename it: a process killed while migrating leaves no half database."""

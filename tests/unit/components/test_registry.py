@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -109,6 +110,19 @@ def test_mlflow_itself_loads_and_describes_the_model(settings: Settings, submiss
         "reference.json",
         "model.sig",
     }
+
+
+@pytest.mark.parametrize("before", [None, "sqlite:///somebody.db"], ids=["unset", "set"])
+def test_what_a_process_starts_after_a_registration_is_told_of_no_server(
+    settings: Settings, submission: Submission, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    """Verify that mlflow leaves nothing in the environment: an operator would not start with a database for an
+    address."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", str(before))
+    if before is None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    Registry(settings).register(submission, state="candidate", champion=False)
+    assert os.environ.get("MLFLOW_TRACKING_URI") == before
 
 
 def test_a_candidate_waits_until_it_is_made_champion(settings: Settings, submission: Submission) -> None:
@@ -263,7 +277,9 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture
 def stored(empty: Path, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A home with an object store."""
-    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)
+    # set first, so that what mlflow is told of this server ends with the test
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", endpoint)
+    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL")
     s3_server.make_bucket(endpoint, "registered", monkeypatch)
     home = tmp_path / "s3-home"
     shutil.copytree(empty, home)
