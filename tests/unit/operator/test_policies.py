@@ -313,5 +313,5 @@ def test_a_trigger_that_cannot_say_is_silent(trigger: tuple[str, list[bytes]]) -
         (b"", None),
     ):
         answers.append(body)
-        assert policy_publishing.ask(url) == expected
+        assert policy_publishing.ask(url, timeout_s=60.0) == expected
     assert policy_publishing.ask("http://127.0.0.1:9") is None

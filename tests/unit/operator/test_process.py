@@ -151,6 +151,7 @@ def test_a_standby_hears_and_waits(stage: Stage) -> None:
     for key in ("a", "b", "a"):
         stage.hear(key)
     assert stage.process.ready() is not None and not stage.process.acts()
+    stage.until(lambda: stage.process._dispatcher.waiting == 2 and stage.process._news.empty())
     time.sleep(0.3)
     assert stage.work.turns == []
     stage.lead.has.set()
