@@ -235,6 +235,8 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_next_call(
 ) -> None:
     """Verify that a killed search leaves a home which the same command completes."""
     settings = new_project(tmp_path)
+    # so many that the search goes on for seconds after its first trial: who hears of that may be slow to kill it
+    trials = 20
     command = [
         sys.executable,
         "-m",
@@ -246,7 +248,7 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_next_call(
         "--to",
         END,
         "--trials",
-        "3",
+        str(trials),
         "--run-id",
         "r",
     ]
@@ -269,7 +271,7 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_next_call(
                 break
         os.killpg(process.pid, 9)
     assert not (settings.runs_dir / "r" / "result.json").exists()
-    result = local.train(settings, local.Request("tiny", START, END, trials=3, run_id="r"), quiet)
+    result = local.train(settings, local.Request("tiny", START, END, trials=trials, run_id="r"), quiet)
     assert (result["version"], result["state"]) == ("1", "champion")
     assert result["reused"] == ["validate", "training-set"]
 
