@@ -123,10 +123,11 @@ def test_what_the_server_refuses_is_said(server: KfpServer, status: int) -> None
 
 def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with kfp_server.running() as made:
-        gone = made.url
-    with pytest.raises(WindlassError, match="does not answer"):
-        KfpRuns(Address(gone)).submit(NAME, ARGUMENTS)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and not listened at: no other test is given the port meanwhile
+        gone = f"http://127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(WindlassError, match="does not answer"):
+            KfpRuns(Address(gone)).submit(NAME, ARGUMENTS)
 
 
 def test_a_token_that_is_renewed_is_used_and_one_that_is_gone_is_missed(
@@ -149,7 +150,6 @@ def test_a_server_that_takes_the_request_and_says_nothing_is_given_up(
     server: KfpServer, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     """Verify that a machine that is lost with its connections open does not stop every workload's trigger for good."""
-    monkeypatch.setattr("pipelines.kfp_api.PATIENCE_S", (0.2, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         runs = KfpRuns(Address(server.url))
         if at == "asking":
@@ -159,5 +159,6 @@ def test_a_server_that_takes_the_request_and_says_nothing_is_given_up(
             runs = KfpRuns(Address(address))
         else:
             runs._api.client._run_api.api_client.configuration.host = address
+        monkeypatch.setattr("pipelines.kfp_api.PATIENCE_S", (0.2, 0.2))
         with pytest.raises(WindlassError, match="does not answer"):
             runs.find(NAME)
