@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,12 +90,16 @@ def test_two_jobs_that_fill_take_turns(
         with settings.feast_registry.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             filled.start()
-            filled.join(0.5)
+            said, deadline = "", time.monotonic() + 60
+            while "waits until another process has written Feast's registry" not in said:
+                assert filled.is_alive() and time.monotonic() < deadline, said
+                time.sleep(0.01)
+                said += capsys.readouterr().err
+            filled.join(0.2)
             assert filled.is_alive()
-            assert "waits until another process has written Feast's registry" in capsys.readouterr().err
             opened = threading.Thread(target=store.open_store, args=(settings,), daemon=True)
             opened.start()
-            opened.join(30)
+            opened.join(60)
             assert not opened.is_alive()
             # the other one has materialized meanwhile: a span of its own
             _note(settings, built.workload.views[0].name, AT - 9 * HOUR)
