@@ -114,12 +114,15 @@ def test_values_at_and_beside_every_threshold_take_the_same_branch(
 )
 def test_any_float32_row_scores_alike(exported: tuple[estimator.Fitted, Path], row: list[float]) -> None:
     model, path = exported
+    bound = 5e-6
     if model.family == "linear":
         row = [v if math.isnan(v) else max(-1e4, min(1e4, v)) for v in row]
+        # large terms of which nothing is left but their rounding
+        bound += 1e-7 * max((abs(v) for v in row if not math.isnan(v)), default=0.0)
     inputs = np.asarray([row], dtype=np.float32)
     with np.errstate(over="ignore"):
         assert export.score(export.load(path), inputs) == pytest.approx(
-            estimator.predict(model, inputs), abs=5e-6
+            estimator.predict(model, inputs), abs=bound
         )
 
 

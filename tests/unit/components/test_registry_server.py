@@ -29,9 +29,11 @@ WAIT_S = 240.0
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    # bound and not listened at: nobody is given the port by chance in the many seconds until MLflow asks for it by name
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     # helm/windlass/templates/mlflow says the same
     words = [
         "--host=127.0.0.1",
@@ -61,8 +63,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     -2000:
                 ]
                 time.sleep(0.2)
+        held.close()
         yield f"http://127.0.0.1:{port}"
     finally:
+        held.close()
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

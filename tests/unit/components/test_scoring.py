@@ -105,10 +105,9 @@ def test_features_of_a_store_that_is_away_are_no_scores(
             str(scored),
             "--url",
             url,
-            "--patience",
-            "1",
         ]
-        assert run(words) == 1
+        # a busy server may shed a request or two, and that is another answer
+        assert run([*words, "--patience", "3"]) == 1
         assert "--allow-defaults" in capsys.readouterr().err and not scored.exists()
         assert run([*words, "--allow-defaults"]) == 0
     assert pq.read_table(scored)["feature_source"].to_pylist() == ["default"]
