@@ -29,8 +29,9 @@ PREFIX = "windlass."
 ARTIFACTS = "windlass"
 BUNDLES = f"{ARTIFACTS}/bundles"
 CHAMPION = "champion"
-#: MLflow's variable for the address of a server.
+#: MLflow's variables for the addresses of its servers.
 SERVER = "MLFLOW_TRACKING_URI"
+_ADDRESSES = (SERVER, "MLFLOW_REGISTRY_URI")
 _LOGGED = "models:/"
 CANDIDATE = "candidate"
 INCOMPLETE = "incomplete"
@@ -442,18 +443,19 @@ class Registry:
     def _point_mlflow_here(self) -> None:
         """Logging and loading models go by mlflow's global address, which another home may have set.
 
-        mlflow puts it into the environment as well. There it does not stay: what this process starts would take a
+        mlflow puts both into the environment as well. There they do not stay: what this process starts would take a
         database of ours for the address of a server.
         """
         import mlflow
 
-        before = os.environ.get(SERVER)
+        before = {name: os.environ.get(name) for name in _ADDRESSES}
         mlflow.set_tracking_uri(self._address)
         mlflow.set_registry_uri(self._address)
-        if before is None:
-            os.environ.pop(SERVER, None)
-        else:
-            os.environ[SERVER] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def _make_database(self) -> None:
         """Make the tables in a file beside and rename it: a process killed while migrating leaves no half database."""

@@ -415,7 +415,8 @@ def test_a_registered_model_is_found_by_version_and_by_alias(
     registry.connect()
     address = f"sqlite:///{tmp_path / 'home' / 'registry' / 'mlflow.db'}"
     # mlflow puts it into the environment, where it would be an address for whatever a later test starts
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(variable, address)
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
     experiment = mlflow.create_experiment("churn", artifact_location=str(tmp_path / "artifacts"))

@@ -118,11 +118,13 @@ def test_what_a_process_starts_after_a_registration_is_told_of_no_server(
 ) -> None:
     """Verify that mlflow leaves nothing in the environment: an operator would not start with a database for an
     address."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", str(before))
-    if before is None:
-        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    for name in names:
+        monkeypatch.setenv(name, str(before))
+        if before is None:
+            monkeypatch.delenv(name)
     Registry(settings).register(submission, state="candidate", champion=False)
-    assert os.environ.get("MLFLOW_TRACKING_URI") == before
+    assert [os.environ.get(name) for name in names] == [before] * 2
 
 
 def test_a_candidate_waits_until_it_is_made_champion(settings: Settings, submission: Submission) -> None:
