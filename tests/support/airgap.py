@@ -163,13 +163,23 @@ def main() -> int:
         sniffer.bind(("lo", 0))
         sniffer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
 
+        last, heard = os.urandom(16), threading.Event()
+
         def listen() -> None:
             while True:
-                if found := destination(sniffer.recv(65536)):
+                frame = sniffer.recv(65536)
+                if frame.endswith(last):
+                    heard.set()
+                if found := destination(frame):
                     packets.add(found)
 
         threading.Thread(target=listen, daemon=True).start()
     code = subprocess.run(command, check=False).returncode
+    if whole:
+        # packets are heard in their order: once this one is, so is all that was sent before it
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as said:
+            while not heard.wait(0.1):  # one that found no room is sent again
+                said.sendto(last, ("127.0.0.1", 9))
     report.write_text(json.dumps({"whole": whole, "packets": sorted(packets)}))
     return code
 
