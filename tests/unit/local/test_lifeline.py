@@ -26,7 +26,7 @@ time.sleep(600)
 """
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=120.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

@@ -21,7 +21,7 @@ from windlass.errors import AlreadyRunningError, UsageError
 from windlass.local.plane import DataPlane, Plan
 from windlass.local.platform import Platform
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @dataclass

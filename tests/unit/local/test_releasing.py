@@ -33,7 +33,7 @@ from windlass.local.client import Client
 from windlass.local.platform import Platform
 from windlass.local.releasing import Releases
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 MODEL = planes.MODEL
 ERRORS = {
@@ -121,7 +121,7 @@ class Stage:
     predictions: PredictionTail
 
     def play(self, kind: str) -> Iterator[None]:
-        """Turn until the release of this strategy is over; yields after each turn."""
+        """Turn until the release of this strategy is over; yields when it has begun and after each turn."""
         strategy, checks = STRATEGIES[kind]
         several = kind in ("experiment", "bandit")
         release = spec.parse(
@@ -139,6 +139,8 @@ class Stage:
         )
         self.releases.begin(release)
         assert self.controller.live(MODEL) is not None, self.said[-1:]
+        # the first step's weights, which the first look may change
+        yield
         deadline = time.monotonic() + planes.WAIT_S
         while self.controller.live(MODEL) is not None:
             assert time.monotonic() < deadline, self.said[-3:]
