@@ -22,6 +22,8 @@ VERSIONS = ("1", "2", "3", "4", "5")
 TOKEN = "a-token-of-this-test"  # noqa: S105 - opens a server that lives for seconds
 ROWS = [[0.25 * i - 1.0, 0.5] for i in range(16)]
 GROWTH_MB = 32.0
+PATIENT = ("--queue-ms", "60000", "--deadline-ms", "60000")
+"""A busy machine makes a run look long, and then a server sheds or ends requests whatever is swapped."""
 
 Sigmoid = Callable[[float], float]
 
@@ -145,7 +147,8 @@ def test_fifty_swaps_fail_no_request_and_mix_no_versions(
         linear_bundle("m", [weight, -weight / 2], version, at=shelf / "m" / version)
         scores[version] = [sigmoid(weight * a - weight / 2 * b) for a, b in ROWS]
     log = shelf.parent / "log.jsonl"
-    server = serve([], "--repository", str(shelf), "--log", str(log), WINDLASS_REPOSITORY_TOKEN=TOKEN)
+    options = ("--repository", str(shelf), "--log", str(log), *PATIENT)
+    server = serve([], *options, WINDLASS_REPOSITORY_TOKEN=TOKEN)
     assert load(server, "1").json() == {"name": "m", "version": "1", "state": "READY"}
     process = psutil.Process(server.target.child.pid)
     paths = ["/v1/models/m:predict", "/v2/models/m/infer"] * 2
@@ -153,9 +156,16 @@ def test_fifty_swaps_fail_no_request_and_mix_no_versions(
         asked(server.target.port, paths, scores) as seen,
         asked_by_grpc(server.target.grpc_port, scores) as seen_by_grpc,
     ):
+
+        def seen_by_all(version: str) -> bool:
+            problems = seen.problems + seen_by_grpc.problems
+            return bool(problems) or (version in seen.answers and version in seen_by_grpc.answers)
+
+        wait_until(lambda: seen_by_all("1"))
         for swap in range(SWAPS):
             version = VERSIONS[(swap + 1) % len(VERSIONS)]
             assert load(server, version).json()["version"] == version
+            wait_until(lambda version=version: seen_by_all(version))  # type: ignore[misc]
             if swap == len(VERSIONS):  # each was there once
                 memory_mb = process.memory_info().rss / 2**20
                 files = process.num_fds()
@@ -174,7 +184,7 @@ def test_a_version_that_is_at_work_finishes_it(
     old = spinning_bundle("m", "1")
     inputs = [{"name": name, "view": None} for name in ("spins", "x")]
     linear_bundle("m", [0.0, 2.0], "2", at=shelf / "m" / "2", inputs=inputs)
-    server = serve([old], "--repository", str(shelf), WINDLASS_REPOSITORY_TOKEN=TOKEN)
+    server = serve([old], "--repository", str(shelf), *PATIENT, WINDLASS_REPOSITORY_TOKEN=TOKEN)
     process = psutil.Process(server.target.child.pid)
     slow = http.client.HTTPConnection("127.0.0.1", server.target.port, timeout=60)
     slow.request("POST", "/v1/models/m:predict", body_of("/v1", [[spins(1.0), 0.5]]))
