@@ -279,18 +279,21 @@ class Process:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
+    def lines(self) -> list[bytes]:
+        """The lines of the log that are complete: of a write to a file a reader may see a part."""
+        return self.log.read_bytes().split(b"\n")[:-1]
+
     def records(self, count: int) -> list[dict[str, Any]]:
         """The first `count` records of the log, waited for."""
-        wait_until(lambda: self.log.read_bytes().count(b"\n") >= count)
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        wait_until(lambda: len(self.lines()) >= count)
+        return [json.loads(line) for line in self.lines()]
 
     def record(self, request_id: str) -> dict[str, Any]:
         """The record of one row, waited for."""
         found: list[dict[str, Any]] = []
 
         def look() -> bool:
-            lines = self.log.read_text().splitlines()
-            found[:] = [r for r in map(json.loads, lines) if r["request_id"] == request_id]
+            found[:] = [r for r in map(json.loads, self.lines()) if r["request_id"] == request_id]
             return bool(found)
 
         wait_until(look)

@@ -421,12 +421,17 @@ def test_a_header_that_is_not_understood_is_named(
     assert message in answer.json()["error"]
 
 
-def test_metrics_count_what_was_answered(make_bundle: MakeBundle, online_db: OnlineDb, start: Start) -> None:
+def test_metrics_count_what_was_answered(
+    make_bundle: MakeBundle, online_db: OnlineDb, start: Start, wait_until: Callable[..., None]
+) -> None:
     server = start(make_bundle(), f"sqlite:{online_db()}")
     for _ in range(3):
         server.predict(INSTANCE)
     server.client.post(V2, json={})
-    server.records(3)
+    # a record is counted a moment after it can be read
+    kept = 'windlass_log_records_total{model="flights",version="3"} 3'
+    wait_until(lambda: kept in server.client.get("/metrics").text.splitlines())
+    assert len(server.records(3)) == 3
     answer = server.client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     samples = {

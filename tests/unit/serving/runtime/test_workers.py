@@ -24,6 +24,7 @@ ROWS = [
 ]
 INSTANCE = {"carrier": "UA", "origin": "JFK", "distance": 1400}
 VECTOR = [11.5, 0.4, 31.0, 1400.0, 2.0]
+WRAPPED = Path(__file__).with_name("wrapped_server.py")
 
 
 def answered(client: httpx.Client, server: Any) -> float:
@@ -60,7 +61,7 @@ def test_workers_answer_alike_and_count_together(
         crew.client.close()
         crew.client = httpx.Client(base_url=f"http://127.0.0.1:{crew.port}", timeout=30)
     assert len(crew.records(40)) == 40
-    with httpx.Client() as client:
+    with httpx.Client(timeout=30) as client:
         wait_until(lambda: answered(client, crew) == 40)
 
 
@@ -81,11 +82,19 @@ def test_a_worker_that_dies_is_replaced_and_its_counts_are_kept(
         transport=httpx.HTTPTransport(retries=10),  # of the connection, until the new ones listen
     )
     assert crew.predict(INSTANCE).status_code == 200
-    with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+    with httpx.Client(timeout=30, transport=httpx.HTTPTransport(retries=10)) as client:
         wait_until(lambda: answered(client, crew) == 2)
 
 
-def test_sigterm_drains_all_of_them(crew: Any, wait_until: Callable[..., None]) -> None:
+def test_sigterm_drains_all_of_them(
+    make_bundle: Callable[..., Path],
+    online_db: Callable[..., Path],
+    start: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    # long enough to say goodbye to a client that a busy machine holds up
+    options = ("--workers", "2", "--linger", "2")
+    crew = start(make_bundle(), f"sqlite:{online_db(ROWS)}", *options, script=WRAPPED)
     wait_until(lambda: len(workers_of(crew)) == 2)
     failures: list[object] = []
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from serving.runtime import workers
 from serving.runtime.app import Options, serve
 from serving.runtime.bundle import load
 from serving.runtime.features.reader import FeatureReader, open_reader
@@ -43,6 +45,8 @@ parser.add_argument("--delay", type=float, default=0.0)
 parser.add_argument("--wrong-unit", action="store_true")
 parser.add_argument("--most-body-bytes", type=int, default=4 * 1024 * 1024)
 parser.add_argument("--request-timeout", type=float, default=30.0)
+parser.add_argument("--linger", type=float, default=0.2)
+parser.add_argument("--workers", type=int, default=1)
 arguments = parser.parse_args()
 bundle = load(arguments.bundle)
 options = Options(
@@ -52,8 +56,12 @@ options = Options(
     replay_clock=arguments.replay_clock,
     most_body_bytes=arguments.most_body_bytes,
     request_timeout_s=arguments.request_timeout,
+    drain_linger_s=arguments.linger,
+    workers=arguments.workers,
 )
 Delayed.seconds = arguments.delay
+if options.workers > 1:
+    sys.exit(workers.serve([bundle], options))
 serve(
     bundle,
     options,
