@@ -341,12 +341,19 @@ def test_an_answer_that_comes_too_late_is_dropped() -> None:
 def test_a_deadline_ends_a_request_whose_features_do_not_come() -> None:
     """Verify that a request is answered at its deadline while something is looked up for it, and is not run after."""
 
+    found = asyncio.Event()
+
+    class Searching(Model):
+        async def prepare_later(self, calls: Sequence[Call]) -> None:
+            await found.wait()
+
     async def test() -> None:
-        bench = Bench(Model(prepare_s=0.2))
+        bench = Bench(Searching(prepare_s=0.0))
         bench.submit("late", patience_s=0.02)
         bench.submit("in time")
         await bench.until(lambda: bool(bench.answers["late"]))
         assert bench.answers["in time"] == []
+        found.set()
         await bench.all_answered()
         assert bench.model.ran == [["in time"]]
         assert bench.lane.counts.shed == {"deadline": 1}

@@ -151,15 +151,17 @@ def test_a_receiver_that_is_down_loses_what_it_missed_and_no_more(
     record: Make, receiver_at: Callable[[int], Any], wait_until: Wait
 ) -> None:
     """Verify that records are dropped and counted while nobody listens, and delivered once somebody does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = log_to(f"http://127.0.0.1:{port}/events")
-    log.append(record(1))
-    wait_until(lambda: log.counts.failed == 1)
-    receiver = receiver_at(port)
-    log.append(record(2))
-    log.close()
+    with socket.socket() as kept:
+        # nobody listens there, and nobody but the receiver may
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
+        log = log_to(f"http://127.0.0.1:{port}/events")
+        log.append(record(1))
+        wait_until(lambda: log.counts.failed == 1)
+        receiver = receiver_at(port)
+        log.append(record(2))
+        log.close()
     assert ids(receiver, ".request") == ids(receiver, ".response") == ["r-2"]
     assert (log.counts.written, log.counts.failed) == (1, 1)
 
