@@ -8,12 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitoring.rules.objectives import Objectives
 from windlass.drill import alerts
 from windlass.drill.alerts import Firing, Phase
+from windlass.drill.orders import Order
 from windlass.drill.record import Record
 from windlass.drill.stage import MODEL, Stage
 from windlass.drill.traffic import Asked
 from windlass.errors import WindlassError
+
+#: Times that the calm before a fault is looked for.
+CALMS = 5
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,36 @@ def run(drill: Drill, folder: Path, say: Callable[[str], None] = lambda _: None)
         finally:
             stage.down()
     return record
+
+
+def calm(stage: Stage, sent: list[Asked], asked: Sequence[Order]) -> Phase:
+    """What two scrapes see around requests that are answered in the time that is promised; they are added to `sent`.
+
+    One of so few that a busy machine holds up would be an alert, and no fault's: they are asked again. A platform that
+    is slow is so each time.
+    """
+    for _ in range(CALMS):
+        first = stage.scrape()
+        sent += stage.ask(asked)
+        found = Phase(first, stage.scrape())
+        if not _slow(found):
+            break
+    return found
+
+
+def _slow(phase: Phase) -> bool:
+    """Whether more requests than may took longer than promised."""
+    promised = Objectives()
+
+    def grown(name: str, **labels: str) -> float:
+        first, second = (s.value(name, **labels) or 0.0 for s in (phase.first, phase.second))
+        return second - first
+
+    every = grown("windlass_request_seconds_count")
+    return (
+        every - grown("windlass_request_seconds_bucket", le=promised.fast_seconds)
+        > (1 - promised.fast) * every
+    )
 
 
 def rings(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from windlass.drill import runbook
+from windlass.drill import drill, pages, runbook
 from windlass.drill.faults import disk_full
 from windlass.drill.ground import MARK
 from windlass.drill.pages import Target
@@ -122,6 +124,41 @@ def test_a_stage_sees_none_of_the_user_s_settings(tmp_path: Path, monkeypatch: p
         "WINDLASS_PROJECT": str(tmp_path / "project"),
         "WINDLASS_DVC": "/opt/dvc",
     }
+
+
+@pytest.mark.parametrize(
+    ("slow", "asked"),
+    [
+        pytest.param([0], 1, id="calm"),
+        pytest.param([1, 4, 0], 3, id="a-machine-that-stalls"),
+        pytest.param([60] * 9, drill.CALMS, id="a-platform-that-is-slow"),
+    ],
+)
+def test_a_calm_is_looked_for_and_not_made(slow: list[int], asked: int) -> None:
+    """Verify that a request which the machine held up is no alert before the fault, and that slowness that stays is."""
+    left, sent, counted = iter(slow), [], Counter[str]()
+
+    def ask(orders: range) -> range:
+        late = next(left)
+        counted.update({"+Inf": len(orders), "0.05": len(orders) - late, "0.1": len(orders)})
+        return orders
+
+    def scrape() -> pages.Scrape:
+        text = "# TYPE windlass_request_seconds histogram\n" + "".join(
+            f'windlass_request_seconds_bucket{{le="{le}",model="orders"}} {counted[le]}\n'
+            for le in ("0.05", "0.1", "+Inf")
+        )
+        text += f'windlass_request_seconds_count{{model="orders"}} {counted["+Inf"]}\n'
+        found = pages.parse(text, {})
+        return pages.Scrape(0.0, {s: v for s, v, _ in found}, frozenset(s for s, _, _ in found))
+
+    phase = drill.calm(SimpleNamespace(ask=ask, scrape=scrape), sent, range(60))  # type: ignore[arg-type]
+    assert len(sent) == 60 * asked
+    last = (
+        phase.second.value("windlass_request_seconds_count"),
+        phase.first.value("windlass_request_seconds_count"),
+    )
+    assert last == (60 * asked, 60 * (asked - 1))
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,7 @@ def play(stage: Stage, record: Record) -> None:
     stage.up()
     sent = stage.ask(orders.now(60, 1))
     stage.wait(lambda: bool(_page(stage)), "the trigger answers")
-    first = stage.scrape()
-    sent += stage.ask(orders.now(60, 2))
-    calm = Phase(first, stage.scrape())
+    calm = drill.calm(stage, sent, orders.now(60, 2))
 
     engine = int(state.read(stage.settings)["pids"]["windlass"])
     # it would start the trigger again, with the right clock

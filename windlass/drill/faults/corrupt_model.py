@@ -19,9 +19,7 @@ CANARY = {"type": "canary", "steps": [{"weight": 50, "minSamples": 2000}]}
 def play(stage: Stage, record: Record) -> None:
     stage.up()
     sent = stage.ask(orders.now(120, 1))
-    first = stage.scrape()
-    sent += stage.ask(orders.now(120, 2))
-    calm = Phase(first, stage.scrape())
+    calm = drill.calm(stage, sent, orders.now(120, 2))
 
     bundle, aside = stage.bundle(CANDIDATE), stage.settings.home / "aside"
     shutil.copytree(bundle, aside)

@@ -15,9 +15,7 @@ ALERT = "WindlassFeatureStoreDown"
 def play(stage: Stage, record: Record) -> None:
     stage.up()
     sent = stage.ask(orders.now(REQUESTS, 1))
-    first = stage.scrape()
-    sent += stage.ask(orders.now(REQUESTS, 2))
-    calm = Phase(first, stage.scrape())
+    calm = drill.calm(stage, sent, orders.now(REQUESTS, 2))
 
     store, away = stage.settings.online_db, stage.settings.home / "away"
     away.mkdir()

@@ -35,9 +35,7 @@ def play(stage: Stage, record: Record) -> None:
         stage.up()
         sent = stage.ask(orders.now(60, 1))
         stage.tell(sent)
-        first = stage.scrape()
-        sent += stage.ask(orders.now(60, 2))
-        calm = Phase(first, stage.scrape())
+        calm = drill.calm(stage, sent, orders.now(60, 2))
 
         free = _fill(stage, small, record)
         answers = stage.ask(orders.now(120, 3))

@@ -18,9 +18,7 @@ FIRST = orders.LIVE + timedelta(days=orders.LIVE_DAYS)
 def play(stage: Stage, record: Record) -> None:
     stage.up()
     sent = stage.ask(orders.now(60, 1))
-    first = stage.scrape()
-    sent += stage.ask(orders.now(60, 1))
-    calm = Phase(first, stage.scrape())
+    calm = drill.calm(stage, sent, orders.now(60, 1))
 
     record.note("injected", f"{DAYS} days of predictions, and no label comes for any")
     unlabelled = stage.live(orders.rows(FIRST, DAYS, seed=31), told=False)

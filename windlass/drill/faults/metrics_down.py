@@ -22,9 +22,7 @@ TIMEOUT_S = 1.5
 def play(stage: Stage, record: Record) -> None:
     stage.up()
     sent = stage.ask(orders.now(60, 1))
-    first = stage.scrape()
-    sent += stage.ask(orders.now(60, 2))
-    calm = Phase(first, stage.scrape())
+    calm = drill.calm(stage, sent, orders.now(60, 2))
     stage.windlass("release", "apply", "-f", stage.write_release(RELEASE, CANARY, bound="250ms"))
     stage.wait(lambda: CANDIDATE in stage.weights(), "the candidate has its first share")
     record.note("prepared", f"a release is under way, weights {stage.weights()}")

@@ -25,9 +25,7 @@ def play(stage: Stage, record: Record) -> None:
     head = stage.windlass("data", "add", MODEL, "--from", first_day, "--to", last_day, "--no-signal")
     record.note("prepared", f"data version {head['version'][:12]} of {head['rows']} rows is what was learned")
     sent = stage.ask(orders.now(60, 1))
-    first = stage.scrape()
-    sent += stage.ask(orders.now(60, 2))
-    calm = Phase(first, stage.scrape())
+    calm = drill.calm(stage, sent, orders.now(60, 2))
 
     good, bad = stage.settings.home / "good.parquet", stage.settings.home / "bad.parquet"
     partition = orders.live()

@@ -19,9 +19,7 @@ ENDED = ("RolledBack", "Promoted", "Aborted")
 def play(stage: Stage, record: Record) -> None:
     stage.up()
     sent = stage.ask(orders.now(120, 1))
-    first = stage.scrape()
-    sent += stage.ask(orders.now(120, 2))
-    calm = Phase(first, stage.scrape())
+    calm = drill.calm(stage, sent, orders.now(120, 2))
 
     artifacts.slow(stage.settings, stage.bundle(CANDIDATE), TIMES)
     record.note("injected", f"the model of candidate {CANDIDATE} multiplies large matrices at every request")
