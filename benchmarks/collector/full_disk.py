@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import resource
 import subprocess
@@ -100,11 +101,12 @@ async def _measure(collector: Collector, home: Path, ballast: Path | None) -> Fu
     else:
         _fill(ballast)
     statuses: list[int] = []
-    while statuses.count(507) < REFUSALS:
-        # a consolidation may free a little in between
+    full, filled = math.nan, time.monotonic()
+    # a consolidation may free a little in between, also between the last refusal and the question
+    while statuses.count(507) < REFUSALS or (full != 0.0 and time.monotonic() < filled + WAIT_S):
         more, answers = await send(before, 100_000 * BATCH)
         before, statuses = before + more, statuses + answers
-    full = await asyncio.to_thread(collector.metric, "windlass_collector_storage_ok")
+        full = await asyncio.to_thread(collector.metric, "windlass_collector_storage_ok")
     if ballast is None:
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE, unlimited)
