@@ -15,7 +15,7 @@ import pytest
 
 from serving.release.envoy.process import free_port
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def program() -> str:
@@ -47,4 +47,4 @@ def running(folder: Path) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGCONT)
         process.terminate()
-        process.wait(10)
+        process.wait(WAIT_S)

@@ -50,7 +50,7 @@ def alertmanager(tmp_path: Path) -> Iterator[Callable[[int], Callable[..., None]
             command += ["--cluster.listen-address=", "--log.level=debug"]
             log = running.enter_context((tmp_path / "am.log").open("wb"))
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
-            running.callback(process.wait, 20)
+            running.callback(process.wait, 60)
             running.callback(process.terminate)
             url = f"http://127.0.0.1:{port}"
 
