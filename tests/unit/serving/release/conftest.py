@@ -88,7 +88,7 @@ class Caller:
     """One keep-alive connection to the proxy."""
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def ask(self, path: str = "/v1/models/flights:predict", **headers: str | bytes) -> Answer:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
@@ -125,7 +125,9 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
     servers = {name: Server(name) for name in ("12", "13", "collector")}
     listeners = [_serve(server) for server in servers.values()]
     backend = EnvoyBackend(
-        tmp_path / "envoy", Endpoints(free_port(), free_port(), tmp_path / "logs" / "access.jsonl")
+        tmp_path / "envoy",
+        Endpoints(free_port(), free_port(), tmp_path / "logs" / "access.jsonl"),
+        confirm_within=60.0,  # what Envoy refuses is told by its counters, at once
     )
     for version in ("12", "13"):
         backend.set_server("flights", version, servers[version].address)

@@ -16,7 +16,7 @@ from serving.release.envoy.backend import EnvoyBackend, RejectedError
 from windlass.errors import PortInUseError, UsageError, WindlassError
 
 
-def eventually(condition, seconds=10.0):
+def eventually(condition, seconds=60.0):
     """Wait for what another process does; the assertion is the caller's."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -68,11 +68,13 @@ def test_weights_change_under_load_without_a_failed_request(proxy):
             split = {"12": 100 - share, "13": share}
             proxy.backend.set_weights("flights", split, mirror_to="13" if share < 50 else None)
             assert proxy.backend.weights("flights") == {v: w for v, w in split.items() if w}
+            before = statuses.total()
+            assert eventually(lambda before=before: statuses.total() > before + 5)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert set(statuses) == {200} and statuses[200] > 50
+    assert set(statuses) == {200}
 
 
 def test_the_split_is_in_force_when_set_weights_returns(proxy):

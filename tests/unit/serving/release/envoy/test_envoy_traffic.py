@@ -22,7 +22,7 @@ from serving.release.traffic import PREVIEW_HEADER, Assignment, Match, Segments,
 USER = Unit("header", "x-user")
 
 
-def eventually(condition, seconds=20.0):
+def eventually(condition, seconds=60.0):
     """Wait for what another process does; the assertion is the caller's."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -139,11 +139,13 @@ def test_every_kind_of_traffic_can_follow_every_other_under_load_without_a_faile
             for traffic in (first, second):
                 proxy.backend.set_traffic("flights", traffic)
                 assert proxy.backend.traffic("flights") == traffic
+                before = statuses.total()
+                assert eventually(lambda before=before: statuses.total() > before + 2)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert set(statuses) == {200} and statuses[200] > 50
+    assert set(statuses) == {200}
 
 
 # --- matches

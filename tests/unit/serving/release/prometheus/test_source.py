@@ -205,17 +205,18 @@ def test_what_says_nothing_is_silent(
 
 def test_nobody_at_the_address_is_silent(answering: Any) -> None:
     """Verify that a refused connection is told with the address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        answering.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    seen = source(answering, name="prom").evidence(VERSIONS, AT)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        answering.url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        seen = source(answering, name="prom").evidence(VERSIONS, AT)
     assert f"{answering.url} does not answer" in seen.silent["prom"] and seen.arms == {}
 
 
 def test_a_server_that_hangs_is_silent(answering: Any) -> None:
     """Verify that a look ends in its time, asked once."""
     answering.hang = True
-    prometheus = Prometheus(answering.url, timeout_s=0.5)
+    # long enough for what is answered before it hangs
+    prometheus = Prometheus(answering.url, timeout_s=2.0)
     seen = PrometheusSource(prometheus, "flights", SINCE).evidence(VERSIONS, AT)
     assert "does not answer" in seen.silent["prometheus"] and len(answering.asked) == 1
 
