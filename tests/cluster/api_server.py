@@ -7,6 +7,8 @@ one that the test has made), collects what an owner left, or ends the deletion o
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import shutil
 import ssl
@@ -14,7 +16,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -283,20 +285,75 @@ def _plain(name: str) -> str:
     return name.replace(":", "-").replace("/", "-")
 
 
-#: How long definitions may take until they are served, in seconds.
-ESTABLISHED_S = 60.0
+#: How long it may take until the server goes by what it has stored, in seconds.
+IN_FORCE_S = 120.0
+_RIGHTS = ("roles", "rolebindings")
+_marks = itertools.count(1)
 
 
 def established(server: ApiServer) -> None:
-    """Wait until every definition is served; `kubectl wait` fails on one that has no conditions yet."""
-    until = time.monotonic() + ESTABLISHED_S
-    while True:
-        found = server.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
-        states = [
+    """Wait until every definition is served.
+
+    `kubectl wait` fails on one that has no conditions yet, and who lists the objects of one that is established is sent
+    away (429) until the server has a place for them.
+    """
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+    def states() -> list[dict[str, str]]:
+        return [
             {c["type"]: c["status"] for c in (crd.get("status") or {}).get("conditions") or ()}
-            for crd in found
+            for crd in server.request("GET", path)["items"]
         ]
-        if all(each.get("Established") == "True" for each in states):
-            return
-        assert time.monotonic() < until, f"definitions are not served after {ESTABLISHED_S:g} s: {states}"
-        time.sleep(0.05)
+
+    def listed(group: str, version: str, plural: str) -> bool:
+        try:
+            server.request("GET", f"/apis/{group}/{version}/{plural}?limit=1")
+        except WindlassError:
+            return False
+        return True
+
+    _in_force(
+        lambda: all(each.get("Established") == "True" for each in states()), "definitions are established"
+    )
+    for crd in server.request("GET", path)["items"]:
+        group, plural = crd["spec"]["group"], crd["spec"]["names"]["plural"]
+        for version in (each["name"] for each in crd["spec"]["versions"] if each["served"]):
+            _in_force(
+                functools.partial(listed, group, version, plural), f"{plural}.{group}/{version} is served"
+            )
+
+
+def rights_in_force(server: ApiServer, namespace: str) -> None:
+    """Wait until the server goes by the Roles and RoleBindings that were written, or deleted, up to now.
+
+    Its authorizer hears of them a moment later, of each kind in the order of the writes: once it has heard of the last
+    ones, which are made here, it has heard of all.
+    """
+    name = f"last-{next(_marks)}"
+    paths = [f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/{kind}" for kind in _RIGHTS]
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get"]}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
+    for path, content in zip(paths, ({"rules": [rule]}, {"roleRef": role, "subjects": [user]}), strict=True):
+        server.request("POST", path, {"metadata": {"name": name}, **content})
+    attributes = {"namespace": namespace, "verb": "get", "resource": "configmaps", "name": name}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": name, "resourceAttributes": attributes},
+    }
+
+    def allowed() -> bool:
+        answer = server.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        return bool(answer["status"]["allowed"])
+
+    _in_force(allowed, f"the rights in {namespace} are in force")
+    for path in paths:
+        server.request("DELETE", f"{path}/{name}")
+
+
+def _in_force(ask: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + IN_FORCE_S
+    while not ask():
+        assert time.monotonic() < until, f"{what}: not within {IN_FORCE_S:g} s"
+        time.sleep(0.02)

@@ -16,7 +16,8 @@ import pytest
 
 from manifests.generate import CHART
 from tests.cluster import go_modules
-from tests.cluster.api_server import ApiServer, established
+from tests.cluster.api_server import ApiServer, established, rights_in_force
+from tests.cluster.operator_stage import eventually
 from tests.cluster.tools.build import BUILD_S, module_dir, tool
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -147,7 +148,8 @@ def test_what_belongs_to_the_cluster_outlives_the_namespace_that_brought_it(serv
     gone = "crds.keep=false,priorityClasses.keep=false,servingRuntime.keep=false"
     helm(server, *taken, "--set", gone, where="team-b")
     helm(server, "uninstall", "windlass", where="team-b")
-    assert shared() == set()
+    # a definition goes once the server has deleted its objects
+    eventually(lambda: shared() == set(), "nothing is left")
 
 
 def deleting(server: ApiServer, claim: str) -> bool:
@@ -206,6 +208,7 @@ def test_the_check_tries_a_release_as_its_own_account(check: ModuleType, api_ser
     # the Pod's priority class is the chart's as well; what counts here is its account
     parts = [part for part in text.split("---\n") if "kind: Pod\n" not in part]
     api_server.kubectl("apply", "-f", "-", given="---\n".join(parts))
+    rights_in_force(api_server, where)
     config = json.loads(
         api_server.kubectl(
             "config", "view", "--raw", "-o", "json",
@@ -225,5 +228,6 @@ def test_the_check_tries_a_release_as_its_own_account(check: ModuleType, api_ser
     fine, said = tried()
     assert not fine and said.startswith("a Release is refused: ")
     api_server.kubectl("delete", "rolebinding", "windlass-test", "-n", where)
+    rights_in_force(api_server, where)
     fine, said = tried()
     assert not fine and "cannot create resource" in said

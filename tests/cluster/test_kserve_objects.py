@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from serving.release.cluster.api import INFERENCE_SERVICE, KubernetesApi
 from serving.release.cluster.inference_service import POD_DISRUPTION_BUDGET
 from serving.release.cluster.servers import DEPLOYMENT, Servers, holds
 from serving.release.cluster.serving_options import ServingOptions, parse
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import ApiServer, established, rights_in_force
 from tests.cluster.tools.build import BUILD_S, module_dir
 from windlass.errors import WindlassError
 
@@ -51,29 +50,13 @@ def options(**stated: Any) -> ServingOptions:
     return parse({"storage": STORAGE, **stated})
 
 
-def served(server: ApiServer) -> None:
-    """Wait until every resource that a CRD defines is served. `kubectl wait` fails where one has no conditions yet."""
-    deadline = time.monotonic() + 60
-    for crd in server.request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]:
-        spec = crd["spec"]
-        version = next(version["name"] for version in spec["versions"] if version["served"])
-        while True:
-            try:
-                server.request("GET", f"/apis/{spec['group']}/{version}/{spec['names']['plural']}")
-                break
-            except WindlassError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def server(api_server: ApiServer) -> ApiServer:
     folder = module_dir("github.com/kserve/kserve") / "config" / "crd" / "full"
     routes = module_dir("sigs.k8s.io/gateway-api", "envoygateway") / "config" / "crd" / "standard"
     for file in (*(folder / name for name in CRDS), *routes.glob("*_httproutes.yaml")):
         api_server.kubectl("apply", "--server-side", "-f", file)
-    served(api_server)
+    established(api_server)
     for namespace, level in ((NAMESPACE, "privileged"), ("kserve-restricted", "restricted")):
         labels = {"pod-security.kubernetes.io/enforce": level}
         api_server.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace, "labels": labels}})
@@ -432,6 +415,7 @@ def test_the_operators_rights_are_enough(server: ApiServer) -> None:
     ):
         document = {"metadata": {"name": "least"}, **content}
         server.request("POST", f"/{group}/namespaces/{NAMESPACE}/{plural}", document)
+    rights_in_force(server, NAMESPACE)
     kubeconfig = server.kubeconfig_for_service_account(NAMESPACE, "least")
     servers = Servers(KubernetesApi.connect(kubeconfig, timeout_s=30.0), NAMESPACE, options())
     servers.ensure("least", "1")

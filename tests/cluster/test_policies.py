@@ -37,7 +37,7 @@ from serving.release.backend import UnreachableError
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.kinds import RELEASE, RETRAIN_POLICY
 from tests.cluster import operator_stage
-from tests.cluster.api_server import OWNERS_ENFORCED, ApiServer
+from tests.cluster.api_server import OWNERS_ENFORCED, ApiServer, established, rights_in_force
 from tests.cluster.tools.build import BUILD_S
 from windlass.contract import RetrainPolicy
 from windlass.errors import WindlassError
@@ -75,7 +75,7 @@ TRIGGER_RULES = [{"apiGroups": ["windlass.dev"], "resources": ["releases"], "ver
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with ApiServer(tmp_path_factory.mktemp("policies"), flags=OWNERS_ENFORCED) as running:
         running.kubectl("apply", "--server-side", "-f", ROOT / "manifests" / "crds")
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        established(running)
         yield running
 
 
@@ -127,6 +127,7 @@ def place(server: ApiServer) -> Namespace:
         binding = {"metadata": {"name": account}, "roleRef": role, "subjects": [bound]}
         server.request("POST", f"{roles}/rolebindings", binding)
         files[account] = server.kubeconfig_for_service_account(name, account)
+    rights_in_force(server, name)
     admin = KubernetesApi.connect(server.kubeconfig)
     return Namespace(server, name, files["windlass-operator"], files["windlass-retrain"], admin)
 
@@ -219,6 +220,11 @@ def test_the_operators_process_does_so_by_itself_with_the_charts_rights(
         assert conditions(made.object("retrainpolicies", "tumours"))["Accepted"] == ("True", "Valid")
         made.apply(policy(cooldown="2h"))
         eventually(lambda: "cooldown: 2h" in made.published()["tumours.yaml"], operator.said())
+        # it is told after it is published; of one that is gone by then, telling would be tried again
+        eventually(
+            lambda: made.object("retrainpolicies", "tumours")["status"]["observedGeneration"] == 2,
+            operator.said(),
+        )
         server.kubectl("delete", "retrainpolicy", "tumours", "-n", name)
         eventually(lambda: made.published() == {}, operator.said())
         assert operator.stop() == 0

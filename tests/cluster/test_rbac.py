@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from manifests.generate import documents, render
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import ApiServer, rights_in_force
 from tests.cluster.charts import EVERYTHING
 from tests.cluster.tools.build import BUILD_S
 
@@ -134,6 +134,7 @@ def installed(api_server: ApiServer) -> ApiServer:
     for name in (NAMESPACE, OTHER):
         api_server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     api_server.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(kept))
+    rights_in_force(api_server, NAMESPACE)
     return api_server
 
 

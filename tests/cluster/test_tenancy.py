@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import ApiServer, rights_in_force
 from tests.cluster.tools.build import BUILD_S
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -25,6 +25,7 @@ def team(api_server: ApiServer) -> ApiServer:
     for role in ("editor", "viewer"):
         words = (f"--role=windlass-{role}", f"--group={role}s")
         api_server.kubectl("create", "rolebinding", role, "-n", "team-a", *words)
+    rights_in_force(api_server, "team-a")
     return api_server
 
 
