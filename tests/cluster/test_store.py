@@ -24,7 +24,8 @@ from serving.release.simulation.boundaries import Boundaries
 from serving.release.simulation.crashes import BoundedStore
 from serving.release.simulation.leadership import Lease
 from serving.release.simulation.world import Behaviour
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import ApiServer, established
+from tests.cluster.operator_stage import eventually
 from tests.cluster.tools.build import BUILD_S
 
 pytestmark = pytest.mark.timeout(2 * BUILD_S)
@@ -120,7 +121,7 @@ def mortal(tmp_path: Path) -> Iterator[ApiServer]:
     """A server that may be killed: nobody else's."""
     with ApiServer(tmp_path) as running:
         running.kubectl("apply", "--server-side", "-f", CRDS)
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        established(running)
         running.kubectl("create", "namespace", NAMESPACE)
         yield running
 
@@ -151,20 +152,24 @@ def test_an_api_server_that_dies_loses_no_record(mortal: ApiServer) -> None:
     threads = [threading.Thread(target=write, args=(entry,), daemon=True) for entry in entries]
     for each in threads:
         each.start()
-    ended.wait(1.0)
+
+    def written() -> int:
+        """Records of the journal that has the fewest."""
+        return min(map(len, told.values()))
+
+    eventually(lambda: written() > 5, "the server takes records")
     mortal.kill()
-    ended.wait(0.5)
+    eventually(lambda: all(failed.values()), "every writer hears of it")
+    before = max(map(len, told.values()))
     mortal.start()
-    ended.wait(1.0)
+    eventually(lambda: written() > before + 5, "it takes records again")
     ended.set()
     for each in threads:
         each.join(60)
         assert not each.is_alive()
-    assert all(count > 0 for count in failed.values())
     reader = ClusterStore(api, NAMESPACE, None)
     for entry in entries:
         assert list(reader.records(entry)) == told[entry]
-        assert len(told[entry]) > 10
 
 
 def test_many_journals_are_opened_by_their_names(api: KubernetesApi) -> None:
