@@ -31,7 +31,7 @@ from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.inference_service import RENDERED
 from serving.release.cluster.kinds import ENVOY_EXTENSION_POLICY, HTTP_ROUTE, INFERENCE_SERVICE, RELEASE, Kind
 from serving.runtime.counts import BUCKETS
-from tests.cluster.api_server import ApiServer, established
+from tests.cluster.api_server import ApiServer, established, rights_in_force
 from tests.cluster.tools.build import module_dir, tool
 from windlass.errors import WindlassError
 
@@ -40,6 +40,9 @@ CHART = ROOT / "helm" / "windlass"
 DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 
 Object = dict[str, Any]
+
+#: Until what must happen has happened, in seconds; the machine may have other work.
+WITHIN_S = 180.0
 
 #: How the stage's versions are served, as far as its doubles care.
 OPTIONS = """storage: s3://models/{model}/{version}
@@ -73,10 +76,11 @@ def namespace(server: ApiServer, name: str) -> Path:
         text=True,
     ).stdout
     server.kubectl("apply", "-f", "-", given=rights)
+    rights_in_force(server, name)
     return server.kubeconfig_for_service_account(name, "windlass-operator")
 
 
-def eventually(ask: Callable[[], Any], what: str, within_s: float = 60.0) -> Any:
+def eventually(ask: Callable[[], Any], what: str, within_s: float = WITHIN_S) -> Any:
     """What `ask` gives once that is true.
 
     Raises:
@@ -124,16 +128,16 @@ class Controllers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        self._stop.set()  # a thread does nothing more, and ends with its watch, which nobody waits for
         self.weights.clear()
-        for thread in self._threads:
-            thread.join(10)
 
     def _follow(self, kind: Kind, act: Callable[[Object], None]) -> None:
         while not self._stop.is_set():
             try:
                 listing = self._api.all(kind, self.place)
                 for item in listing.items:
+                    if self._stop.is_set():
+                        return
                     act(item)
                 for change in self._api.watch(kind, self.place, listing.version, timeout_s=5.0):
                     if self._stop.is_set():
@@ -301,6 +305,15 @@ class Traffic:
         return "\n".join(lines) + "\n"
 
     @contextlib.contextmanager
+    def slowed(self, per_turn: int = 0) -> Iterator[None]:
+        """Send so few until the block ends that no step ends meanwhile, however long that takes: none by default."""
+        before, self.per_turn = self.per_turn, per_turn
+        try:
+            yield
+        finally:
+            self.per_turn = before
+
+    @contextlib.contextmanager
     def served(self, every_s: float = 0.05) -> Iterator[str]:
         """Send until the block ends; the address of the page, as host:port."""
         page, stop = self.page, threading.Event()
@@ -382,10 +395,10 @@ class Operator:
 
     def metrics(self) -> str:
         """Its metrics page."""
-        with urllib.request.urlopen(f"{self.address()}/metrics", timeout=10) as answer:  # noqa: S310 - a loopback address
+        with urllib.request.urlopen(f"{self.address()}/metrics", timeout=60) as answer:  # noqa: S310 - a loopback address
             return str(answer.read().decode())
 
-    def wait(self, timeout: float = 40.0) -> int:
+    def wait(self, timeout: float = WITHIN_S) -> int:
         assert self._process is not None
         return self._process.wait(timeout)
 

@@ -13,7 +13,7 @@ from serving.release.cluster.kinds import INFERENCE_SERVICE
 from serving.release.cluster.store import ClusterStore
 from tests.cluster import operator_stage as stage
 from tests.cluster.api_server import ApiServer
-from tests.cluster.operator_stage import Controllers, Operator, Traffic, eventually
+from tests.cluster.operator_stage import WITHIN_S, Controllers, Operator, Traffic, eventually
 
 ENDED = ("Promoted", "RolledBack", "Aborted", "Refused")
 
@@ -74,7 +74,7 @@ class Team:
         return {c["type"]: (c["status"], c["reason"]) for c in self.status(name)["conditions"]}
 
     def until(
-        self, name: str, *phases: str, step: int | None = None, within_s: float = 60.0
+        self, name: str, *phases: str, step: int | None = None, within_s: float = WITHIN_S
     ) -> dict[str, Any]:
         """The status once the release is in one of the phases, and no earlier than at a step."""
 

@@ -26,7 +26,7 @@ from serving.release.cluster.kinds import (
 from serving.release.cluster.store import ClusterStore
 from serving.release.journal.store import Entry
 from tests.cluster import operator_stage as stage
-from tests.cluster.api_server import ApiServer, established
+from tests.cluster.api_server import ApiServer, established, rights_in_force
 from tests.cluster.operator_stage import Controllers, Operator, Traffic, eventually
 from tests.cluster.tools.build import BUILD_S
 from windlass.backup import cluster, taking
@@ -223,6 +223,7 @@ class TestObjects:
         file = tmp_path / "b.tar.gz"
         samples = ("-f", SAMPLES / "backup" / "backup.yaml", "-f", SAMPLES / "backup" / "restore.yaml")
         server.kubectl("apply", "-n", filled, "--validate=strict", *samples)
+        rights_in_force(server, filled)
         # with the rights that the samples give, and no others
         where, there = (
             ("--kubeconfig", server.kubeconfig_for_service_account(filled, f"windlass-{act}"))
@@ -450,15 +451,18 @@ def test_a_live_release_goes_on_after_everything_was_lost(
         document["spec"]["strategy"]["steps"][1]["minSamples"] = 1_500
         stage.apply(server, place, document)
         eventually(lambda: _status(api, place, "flights-13").get("step") == 2, "half of the traffic")
-        stage.apply(server, place, stage.release("flights-14", "flights", "14", onConflict="queue"))
-        eventually(lambda: _status(api, place, "flights-14").get("phase") == "Queued", "the next one waits")
+        with traffic.slowed(1):
+            stage.apply(server, place, stage.release("flights-14", "flights", "14", onConflict="queue"))
+            eventually(
+                lambda: _status(api, place, "flights-14").get("phase") == "Queued", "the next one waits"
+            )
 
-        # while all of it goes on
-        live = tmp_path / "live.tar.gz"
-        windlass("backup", live, "--cluster", "--namespace", place, *where, capsys=capsys)
-        said = refused("restore", live, "--cluster", *where, capsys=capsys)
-        assert "operator" in said and "--replicas=0" in said
-        assert operator.stop() == 0
+            # while all of it goes on
+            live = tmp_path / "live.tar.gz"
+            windlass("backup", live, "--cluster", "--namespace", place, *where, capsys=capsys)
+            said = refused("restore", live, "--cluster", *where, capsys=capsys)
+            assert "operator" in said and "--replicas=0" in said
+            assert operator.stop() == 0
 
         file = tmp_path / "b.tar.gz"
         windlass("backup", file, "--cluster", "--namespace", place, *where, capsys=capsys)
@@ -476,9 +480,7 @@ def test_a_live_release_goes_on_after_everything_was_lost(
 
         operator.start()
         try:
-            eventually(
-                lambda: _status(api, place, "flights-14").get("phase") == "Promoted", "both are over", 90
-            )
+            eventually(lambda: _status(api, place, "flights-14").get("phase") == "Promoted", "both are over")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{operator.said()[-3000:]}") from None
         assert _status(api, place, "flights-13")["phase"] == "Promoted"

@@ -44,15 +44,18 @@ def team(
 def test_a_good_version_is_promoted(team: Team) -> None:
     """Verify every word on the way of a release that nothing is wrong with, under the rights of the chart's Role."""
     operator = team.operator()
-    team.apply(stage.release("flights-13", "flights", "13", "12"))
-    going = team.until("flights-13", "Progressing", step=1)
-    assert going["weights"] == {"12": 80, "13": 20} and going["steps"] == 2 and going["champion"] == "12"
-    assert team.release("flights-13")["metadata"]["finalizers"] == ["windlass.dev/traffic"]
-    assert team.conditions("flights-13") == {
+    well = {
         "Progressing": ("True", "Judging"),
         "Available": ("True", "InForce"),
         "Degraded": ("False", "Well"),
     }
+    with team.traffic.slowed():
+        team.apply(stage.release("flights-13", "flights", "13", "12"))
+        going = team.until("flights-13", "Progressing", step=1)
+        assert going["weights"] == {"12": 80, "13": 20} and going["steps"] == 2 and going["champion"] == "12"
+        assert team.release("flights-13")["metadata"]["finalizers"] == ["windlass.dev/traffic"]
+        # a router that is slow to say that it does it is told of before
+        eventually(lambda: team.conditions("flights-13") == well, "nothing is in the way")
     done = team.until("flights-13", "Promoted")
     assert done["weights"] == {"13": 100} and team.weights("flights") == {"13": 100}
     assert done["observedGeneration"] == 1 and done["decision"]["action"] == "promote" and done["finishedAt"]
@@ -103,15 +106,16 @@ def test_deleting_a_live_release_leaves_the_champion(team: Team) -> None:
     team.until("trains-3", "Promoted")
     eventually(lambda: not team.release("trains-3")["metadata"].get("finalizers"), "the object is free")
     operator.kill()
-    team.server.kubectl("delete", "-n", team.name, "release", "trains-3", "--timeout=5s")
+    team.server.kubectl("delete", "-n", team.name, "release", "trains-3", "--timeout=60s")
 
 
 def test_an_operator_that_is_killed_goes_on_where_it_was(team: Team) -> None:
     """Verify that kill -9 in the middle changes nothing of the outcome and repeats no step."""
     operator = team.operator()
-    team.apply(stage.release("taxis-2", "taxis", "2", "1"))
-    team.until("taxis-2", "Progressing", step=1)
-    operator.kill()
+    with team.traffic.slowed(1):
+        team.apply(stage.release("taxis-2", "taxis", "2", "1"))
+        team.until("taxis-2", "Progressing", step=1)
+        operator.kill()
     before = team.journal("taxis-2")
     operator.start()
     done = team.until("taxis-2", "Promoted")
@@ -135,18 +139,20 @@ def test_a_leader_that_falls_silent_is_replaced(team: Team) -> None:
     document["spec"]["strategy"]["steps"][1]["minSamples"] = 500
     eventually(lambda: "this replica leads" in first.said(), "the first leads")
     second = team.operator("second")
-    team.apply(document)
-    team.until("ships-2", "Progressing", step=1)
-    assert "this replica leads" not in second.said()
-    os.kill(first.pid, signal.SIGSTOP)
+    with team.traffic.slowed(1):
+        team.apply(document)
+        team.until("ships-2", "Progressing", step=1)
+        assert "this replica leads" not in second.said()
+        os.kill(first.pid, signal.SIGSTOP)
     eventually(lambda: "this replica leads" in second.said(), "the second leads")
     done = team.until("ships-2", "Promoted")
     os.kill(first.pid, signal.SIGCONT)
     eventually(lambda: "acts no more" in first.said(), "the first notices")
     assert team.acts("ships-2") == ["start", "advance", "promote"] and done["weights"] == {"2": 100}
     # a handover in order needs no patience, and who led before leads as well as any other
+    led = first.said().count("this replica leads")
     assert second.stop() == 0
-    eventually(lambda: first.said().count("this replica leads") == 2, "the first leads again")
+    eventually(lambda: first.said().count("this replica leads") > led, "the first leads again")
     team.apply(stage.release("ships-3", "ships", "3"))
     assert team.until("ships-3", "Promoted")["champion"] == "2"
     assert first.stop() == 0
@@ -155,9 +161,10 @@ def test_a_leader_that_falls_silent_is_replaced(team: Team) -> None:
 def test_an_api_server_that_is_away_loses_nothing(team: Team) -> None:
     """Verify that an outage in the middle delays a release and changes nothing of it."""
     operator = team.operator()
-    team.apply(stage.release("buses-2", "buses", "2", "1"))
-    team.until("buses-2", "Progressing", step=1)
-    team.server.kill()
+    with team.traffic.slowed(1):
+        team.apply(stage.release("buses-2", "buses", "2", "1"))
+        team.until("buses-2", "Progressing", step=1)
+        team.server.kill()
     time.sleep(5.0)
     team.server.start()
     done = team.until("buses-2", "Promoted")
@@ -232,10 +239,11 @@ def test_servers_that_somebody_deletes_are_made_anew(team: Team) -> None:
 def test_commands_are_carried_out_once(team: Team) -> None:
     """Verify pause, resume, what is no command, and a rollback after the promotion, each by annotation."""
     team.operator()
-    team.apply(stage.release("planes-2", "planes", "2", "1"))
-    team.until("planes-2", "Progressing", step=1)
-    team.command("planes-2", "pause")
-    paused = team.until("planes-2", "Paused")
+    with team.traffic.slowed():
+        team.apply(stage.release("planes-2", "planes", "2", "1"))
+        team.until("planes-2", "Progressing", step=1)
+        team.command("planes-2", "pause")
+        paused = team.until("planes-2", "Paused")
     assert paused["handledCommand"] == "pause"
 
     def gone() -> bool:
@@ -251,8 +259,8 @@ def test_commands_are_carried_out_once(team: Team) -> None:
     eventually(gone, "the command is taken off")
     team.command("planes-2", "rollback")
     eventually(lambda: team.status("planes-2")["phase"] == "RolledBack", "it is taken back")
-    done = team.status("planes-2")
-    assert team.weights("planes") == {"1": 100} and done["handledCommand"] == "rollback"
+    eventually(lambda: team.status("planes-2")["handledCommand"] == "rollback", "the command is handled")
+    assert team.weights("planes") == {"1": 100}
     pauses = [r for r in team.journal("planes-2") if r["kind"] == "decision" and r["action"] == "pause"]
     assert [record["reason"] for record in pauses] == ["paused by ana"]
 
@@ -298,7 +306,8 @@ def test_what_cannot_be_done_is_refused_with_its_reason(team: Team) -> None:
         assert words in said["message"]
         assert team.conditions(name)["Degraded"] == ("True", reason)
         assert team.events(name) == [reason]
-        assert not team.release(name)["metadata"].get("finalizers")
+        # told first, and then set free
+        eventually(lambda name=name: not team.release(name)["metadata"].get("finalizers"), "it is free")
     with pytest.raises(WindlassError, match="leave it as it is"):
         team.server.kubectl(
             *("patch", "release", "cars-2", "-n", team.name, "--type=merge"),
@@ -312,31 +321,32 @@ def test_a_release_waits_for_servers_and_for_others(team: Team) -> None:
     team.operator()
     team.controllers.broken.add("boats-2")
     first = stage.release("boats-2", "boats", "2", "1")
-    first["spec"]["strategy"]["steps"][0]["minSamples"] = 800
+    first["spec"]["strategy"]["steps"][0]["minSamples"] = 400
     team.apply(first)
     waits = team.until("boats-2", "Pending")
     eventually(lambda: "version 2" in team.status("boats-2").get("message", ""), "it says what it waits for")
     assert team.weights("boats") == {} and waits["phase"] == "Pending"
-    team.controllers.broken.clear()
-    team.controllers.again("boats-2")
-    team.until("boats-2", "Progressing", step=1)
-    team.apply(stage.release("boats-3", "boats", "3", onConflict="queue"))
-    team.apply(stage.release("boats-4", "boats", "4"))
-    team.until("boats-3", "Queued")
-    assert "release 'boats-2' is live" in team.until("boats-4", "Refused")["message"]
     path = HTTP_ROUTE.path(team.name, "windlass-boats")
-    team.server.kubectl(
-        *("patch", "httproute", "windlass-boats", "-n", team.name, "--type=json"),
-        *("-p", '[{"op": "replace", "path": "/spec/rules/0/backendRefs/0/weight", "value": 5}]'),
-    )
-    eventually(lambda: "TrafficRepaired" in team.events("boats-2"), "the edit is noticed")
 
     def weights() -> list[int]:
         refs = team.server.request("GET", path)["spec"]["rules"][0]["backendRefs"]
         return [ref["weight"] for ref in refs]
 
-    # the journal has it, and people are told, before it is done
-    eventually(lambda: weights() == [80, 20], "the edit is undone")
+    with team.traffic.slowed(1):
+        team.controllers.broken.clear()
+        team.controllers.again("boats-2")
+        team.until("boats-2", "Progressing", step=1)
+        team.apply(stage.release("boats-3", "boats", "3", onConflict="queue"))
+        team.apply(stage.release("boats-4", "boats", "4"))
+        team.until("boats-3", "Queued")
+        assert "release 'boats-2' is live" in team.until("boats-4", "Refused")["message"]
+        team.server.kubectl(
+            *("patch", "httproute", "windlass-boats", "-n", team.name, "--type=json"),
+            *("-p", '[{"op": "replace", "path": "/spec/rules/0/backendRefs/0/weight", "value": 5}]'),
+        )
+        eventually(lambda: "TrafficRepaired" in team.events("boats-2"), "the edit is noticed")
+        # the journal has it, and people are told, before it is done
+        eventually(lambda: weights() == [80, 20], "the edit is undone")
     team.until("boats-2", "Promoted")
     assert team.until("boats-3", "Promoted")["champion"] == "2"
     kinds = {o["metadata"]["name"]: o["status"]["phase"] for o in

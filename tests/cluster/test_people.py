@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.cluster import operator_stage as stage
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import ApiServer, rights_in_force
 from tests.cluster.operator_stage import ROOT, Traffic, eventually
 from tests.cluster.operator_team import Team, of_a_test
 from tests.cluster.tools.build import BUILD_S
@@ -53,6 +53,7 @@ class Person:
             "subjects": [{"kind": "User", "name": f"ana-{role}"}],
         }
         team.server.kubectl("apply", "-n", team.name, "-f", "-", given=yaml.safe_dump(binding))
+        rights_in_force(team.server, team.name)
         self.kubeconfig = team.server.kubeconfig_for_user(f"ana-{role}")
 
     def says(self, *words: str, code: int = 0, place: tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -145,7 +146,10 @@ def test_what_cannot_be_is_said_with_its_remedy(team: Team, ana: Person, tmp_pat
     operator.start()
     eventually(lambda: team.weights("bikes") == {"1": 100}, "it is carried out by the next leader")
     viewer = Person(team, tmp_path / "home", "windlass-viewer")
-    assert viewer.says("status", "bikes")["releases"][0]["phase"] == "RolledBack"
+    # the router does it before it is told
+    eventually(
+        lambda: viewer.says("status", "bikes")["releases"][0]["phase"] == "RolledBack", "and it is told"
+    )
     assert "403" in viewer.says("rollback", "bikes", code=1)["error"]["message"]
     # on a machine that has no platform, it is said where the release may be
     here = ana.says("rollback", "bikes", code=1, place=())["error"]["message"]
