@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import os
 import signal
@@ -25,6 +24,7 @@ from windlass.errors import UsageError
 
 NOW = 1_360_000_000.0
 DAY = 86_400
+PATIENT = 30.0  # a busy machine must not turn a read into a failure where the test is about something else
 KINDS = ["text", "long", "short", "double", "single", "flag"]
 CATEGORIES = ("alpha", "béta", "")
 MakeBundle = Callable[..., Path]
@@ -40,7 +40,7 @@ class BothWays:
     def read(self, entities: Mapping[str, str], now: float) -> list[float]:
         async def batch() -> Any:
             answered = asyncio.get_running_loop().create_future()
-            self.real.begin([entities, entities], [now, now], 5.0, answered.set_result)
+            self.real.begin([entities, entities], [now, now], PATIENT, answered.set_result)
             outcome = await answered
             self.real._connection.close()
             return outcome
@@ -62,7 +62,7 @@ def feast_with_reader(request: pytest.FixtureRequest) -> tuple[Any, Callable[[bu
         return stores, lambda b: SqliteReader(str(stores.path), b)
     stores = request.getfixturevalue("redis_feast")
     url = request.getfixturevalue("redis_url")
-    return stores, lambda b: BothWays(RedisReader(url, b, budget_s=5.0))
+    return stores, lambda b: BothWays(RedisReader(url, b, budget_s=PATIENT))
 
 
 @pytest.fixture
@@ -335,22 +335,19 @@ def test_a_redis_that_hangs_fails_the_blocking_read_too_and_is_read_again(
     redis_feast.write("origin_load", [{"origin": "EWR", "departures": 6.0}])
     with redis.Redis.from_url(redis_url) as client:
         process = client.info("server")["process_id"]
-    reader = RedisReader(redis_url, bundle.load(make_bundle()), budget_s=0.2)
+    reader = RedisReader(redis_url, bundle.load(make_bundle()), budget_s=PATIENT)
     try:
         assert reader.read({"carrier": "none", "origin": "LGA"}, NOW)[2] == 5.0
         os.kill(process, signal.SIGSTOP)
+        reader._budget_s = 0.2
         try:
             with pytest.raises(StoreTimeoutError, match="no complete answer in time"):
                 reader.read({"carrier": "none", "origin": "LGA"}, NOW)
         finally:
             os.kill(process, signal.SIGCONT)
+        reader._budget_s = PATIENT
         # the late answer to the question about LGA must not become the one about EWR
-        for _ in range(100):
-            with contextlib.suppress(StoreTimeoutError):  # a busy machine may miss the budget
-                assert reader.read({"carrier": "none", "origin": "EWR"}, NOW)[2] == 6.0
-                break
-        else:
-            pytest.fail("the reader did not come back")
+        assert reader.read({"carrier": "none", "origin": "EWR"}, NOW)[2] == 6.0
     finally:
         reader.close()
 
