@@ -25,7 +25,7 @@ def slept() -> list[float]:
 
 @pytest.fixture
 def api(server: kubernetes_server.KubernetesServer, slept: list[float]) -> KubernetesApi:
-    return KubernetesApi(server.client(), timeout_s=5.0, sleep=slept.append)
+    return KubernetesApi(server.client(), timeout_s=60.0, sleep=slept.append)
 
 
 @pytest.fixture
