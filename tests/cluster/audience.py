@@ -123,6 +123,7 @@ class Audience:
         each: requests of one user, one after another.
         pause_s: between two turns.
         previewing: every n-th user sends `PREVIEW`, and whatever these ask fails; 0 where nobody does.
+        answered: requests that callers waited for, by version.
     """
 
     controllers: Controllers
@@ -146,6 +147,7 @@ class Audience:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self.asked = 0
+        self.answered: Counter[str] = Counter()
         self.failure: BaseException | None = None
 
     def __enter__(self) -> Audience:
@@ -191,6 +193,7 @@ class Audience:
             if not fails:
                 told.append(self._told(request_id, way.version, sent["x-device"]))
             self.asked += 1
+            self.answered[way.version] += 1
         self._waiting.append(("/predictions", b"\n".join(json.dumps(line).encode() for line in lines)))
         self._waiting.append(("/feedback", json.dumps(told).encode()))
 

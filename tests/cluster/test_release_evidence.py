@@ -40,7 +40,7 @@ from workloads.flights.workload import WORKLOAD
 pytestmark = [pytest.mark.timeout(2 * BUILD_S), pytest.mark.slow]
 
 #: Until a release ends; the machine may have other work.
-END_S = 120.0
+END_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,11 @@ class Collector:
     def __init__(self, home: Path, project: Path = ROOT) -> None:
         self._home = home
         self._project = project
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
+        # bound and not listened at: nobody else gets the port while the process is away, which may listen at it
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self._port: int = self._held.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,12 +91,16 @@ class Collector:
             self._process.kill()
             self._process.wait()
 
+    def close(self) -> None:
+        """End it, and let its port go."""
+        self.kill()
+        self._held.close()
+
 
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[Collector]:
     made = Collector(tmp_path / "collector")
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.kill)
+    with contextlib.closing(made):
         yield made.start()
 
 
@@ -144,7 +151,8 @@ def test_no_sample_is_refused(shared: Team, path: Path) -> None:
     name = document["metadata"]["name"]
     shared.apply(document)
     said = eventually(lambda: shared.status(name), "the operator says something")
-    assert said["phase"] in ("Pending", "Progressing"), said
+    # where there are smoke requests, nobody answers them here
+    assert said["phase"] in ("Pending", "Progressing", "RolledBack"), said
     assert shared.events(name)[:1] in ([], ["Started"])
 
 
@@ -228,7 +236,9 @@ def test_an_experiment_ends_with_its_winner(team: Team, collector: Collector, op
     the losers' servers and the policy go."""
     operator("one")
     earns: dict[Any, float] = {"12": 0.3, "13": 0.3, "14": 0.9}
-    with Audience(team.controllers, team.traffic, collector.url, "flights", earns=earns, more=True):
+    with Audience(
+        team.controllers, team.traffic, collector.url, "flights", earns=earns, more=True
+    ) as audience:
         team.apply(
             sample(
                 "release-experiment-gateway",
@@ -248,8 +258,8 @@ def test_an_experiment_ends_with_its_winner(team: Team, collector: Collector, op
     assert eventually(lambda: team.versions("flights") == {"12", "14"}, "the loser's servers go")
     arms = evidence(team, name)[-1]["arms"]
     units = {version: arm["units"] for version, arm in arms.items()}
-    # two requests a unit; those that were answered since the collector's store was written are in no unit yet
-    assert 100 < sum(units.values()) <= sum(arm["requests"] for arm in arms.values()) / 2 + 50
+    # two requests a unit
+    assert 100 < sum(units.values()) <= audience.asked / 2
     assert units["12"] / sum(units.values()) == pytest.approx(0.4, abs=0.06)
     decided_again(team, name)
 
@@ -269,8 +279,9 @@ def test_a_bandit_follows_the_rewards(team: Team, collector: Collector, operator
             )
         )
         name = "flights-bandit"
-        going = team.until(name, "Progressing", step=1)
-        assert sorted(going["weights"].values()) == [33, 33, 34]
+        team.until(name, "Progressing", step=1)
+        begun = next(record for record in team.journal(name) if record["kind"] == "decision")
+        assert sorted(begun["weights"].values()) == [33, 33, 34]
         eventually(lambda: 60 < team.weights("flights").get("13", 0) < 100, "the route follows", END_S)
         done = team.until(name, "Promoted", within_s=END_S)
     assert done["weights"] == {"13": 100} and done["decision"]["reason"].startswith("bookings: ")
@@ -291,7 +302,8 @@ def test_a_contextual_bandit_has_a_best_version_for_each_context(
     earns: dict[Any, float] = {
         ("13", "mobile"): 0.9, ("12", "mobile"): 0.1, ("13", "desktop"): 0.1, ("12", "desktop"): 0.9,
     }  # fmt: skip
-    document = sample("release-bandit-epsilon-greedy", update="1s", maxDuration="40s")
+    # a quarter of it is enough for the devices to part on a machine that has other work
+    document = sample("release-bandit-epsilon-greedy", update="1s", maxDuration="60s")
     document["spec"]["champion"] = "12"
     name = "flights-bandit-by-device"
 
@@ -317,7 +329,7 @@ def test_a_contextual_bandit_has_a_best_version_for_each_context(
         eventually(parted, "each device has its version", END_S)
         assert set(team.status(name)["segments"]) == {"mobile", "desktop"}
         done = team.until(name, "Aborted", within_s=END_S)
-    assert done["weights"] == {"12": 100} and "the planned 40s are over" in done["message"]
+    assert done["weights"] == {"12": 100} and "the planned 1m are over" in done["message"]
     decided_again(team, name)
 
 
@@ -344,7 +356,7 @@ def test_a_canary_is_promoted_by_what_it_earns(team: Team, collector: Collector,
         before = audience.asked
         eventually(lambda: audience.asked > before + 400, "requests go on")
         assert team.status(name)["phase"] == "Progressing" and held()
-        assert team.conditions(name)["Available"] == ("True", "InForce")
+        eventually(lambda: team.conditions(name)["Available"] == ("True", "InForce"), "it is in force")
         collector.start()
         eventually(lambda: any("outcomes" in arm for look in evidence(team, name) for arm in look["arms"].values()),
                    "rewards are counted", END_S)  # fmt: skip
@@ -359,7 +371,7 @@ def test_a_canary_is_promoted_by_what_it_earns(team: Team, collector: Collector,
         for look in evidence(team, name)
         if "outcomes" in look["arms"].get("13", {})
     ]
-    assert counts == sorted(counts) and counts[-1] <= evidence(team, name)[-1]["arms"]["13"]["requests"] + 60
+    assert counts == sorted(counts) and 0 < counts[-1] <= audience.answered["13"]
     decided_again(team, name)
 
 
@@ -401,9 +413,10 @@ def test_what_versions_are_served_is_held_to_the_offline_rows(team: Team, tmp_pa
             {"reason": "", "verdict": ""},
         )
 
-    collector = Collector(shop.settings.home, shop.settings.project)
     with contextlib.ExitStack() as stack:
-        stack.callback(collector.kill)
+        collector = stack.enter_context(
+            contextlib.closing(Collector(shop.settings.home, shop.settings.project))
+        )
         collector.start()
         operator = team.operator("one", WINDLASS_COLLECTOR_URL=collector.url)
         stack.enter_context(Audience(team.controllers, team.traffic, collector.url, "shop", served=served))
@@ -461,18 +474,19 @@ def test_whoever_chose_the_version_is_no_evidence(team: Team, collector: Collect
 
 def test_a_shadow_outlives_its_leader(team: Team, collector: Collector, operator: Any) -> None:
     """Verify that whoever takes over goes on from the journal: no pair is lost or counted twice."""
-    first, second = operator("first"), None
+    first = operator("first")
+    eventually(lambda: "this replica leads" in first.said(), "the first leads")
+    second = operator("second")
     with shadowed(team, collector):
-        team.apply(sample("release-shadow-gateway", minSamples=500, minDuration="20s"))
+        # the first is to be gone long before
+        team.apply(sample("release-shadow-gateway", minSamples=500, minDuration="30s"))
         name = "flights-13-shadowed"
-        team.until(name, "Progressing", step=1)
-        second = operator("second")
         eventually(lambda: any(look.get("paired") for look in evidence(team, name)), "pairs are known", END_S)
         first.kill()
         before = team.journal(name)
         assert team.acts(name) == ["start"]
         team.until(name, "Promoted", within_s=END_S)
-    assert second is not None and "this replica leads" in second.said()
+    assert "this replica leads" in second.said()
     after = team.journal(name)
     assert after[: len(before)] == before and team.acts(name) == ["start", "promote"]
     whole: list[float] = []
