@@ -22,9 +22,11 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from local_http import Listener
 
 from serving.release.cluster import naming
 from serving.release.cluster.api import KubernetesApi
@@ -334,7 +336,8 @@ class Traffic:
             while not stop.wait(every_s):
                 self.send()
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # a Prometheus that gives up a scrape is not told of in what another test says
+        server = Listener(("127.0.0.1", 0), Handler)
         threads = [threading.Thread(target=work, daemon=True) for work in (server.serve_forever, send)]
         for thread in threads:
             thread.start()

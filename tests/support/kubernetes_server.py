@@ -122,7 +122,7 @@ class KubernetesServer:
 def running() -> Iterator[KubernetesServer]:
     """Yield a server that is ended at the end, hanging requests too."""
     state = KubernetesServer()
-    ended = threading.Event()
+    ended, one_at_a_time = threading.Event(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -158,22 +158,20 @@ def running() -> Iterator[KubernetesServer]:
                 self.headers.get("Authorization"),
                 self.headers.get("Accept", ""),
             )
-            state.asked.append(asked)
-            if state.scripted:
-                scripted = state.scripted.pop(0)
-                if scripted.hang:
-                    ended.wait()
-                    self.close_connection = True
-                    return
-                self.send(scripted.status, scripted.body, scripted.content_type)
+            # who is asked by several may not have a version checked between another's check and write
+            with one_at_a_time:
+                state.asked.append(asked)
+                scripted = state.scripted.pop(0) if state.scripted else None
+                if scripted is None:
+                    status, found = answer(state, asked)
+                    many = isinstance(found, list)
+                    text = b"".join(json.dumps(line).encode() + b"\n" for line in found) if many else b""
+                    scripted = Scripted(status, text if many else json.dumps(found).encode())
+            if scripted.hang:
+                ended.wait()
+                self.close_connection = True
                 return
-            status, found = answer(state, asked)
-            if isinstance(found, list):
-                self.send(
-                    status, b"".join(json.dumps(line).encode() + b"\n" for line in found), "application/json"
-                )
-                return
-            self.send(status, json.dumps(found).encode(), "application/json")
+            self.send(scripted.status, scripted.body, scripted.content_type)
 
         def send(self, status: int, body: bytes, content_type: str) -> None:
             self.send_response(status)

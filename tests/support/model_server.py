@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 TOKEN = "of-these-tests"  # noqa: S105 - nobody else's
 
 

@@ -41,6 +41,7 @@ def running(folder: Path) -> Iterator[str]:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
+            assert process.poll() is None, f"redis ended with {process.poll()}"
             assert time.monotonic() < deadline, "redis did not come up"
             time.sleep(0.02)
         yield f"redis://127.0.0.1:{port}/0"
