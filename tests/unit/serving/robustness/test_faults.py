@@ -38,6 +38,16 @@ def asked_by_parameter(server: Any, model: str, row: list[float], timeout_ms: in
     return server.client.post(f"/v2/models/{model}/infer", json=body)
 
 
+def hung(server: Any, ask: Callable[..., Any], model: str, row: list[float], timeout_ms: int) -> list[Any]:
+    """Ask until the model is at it, and return the answers: where a busy server comes to a request when its time is
+    over, it is not run."""
+    answers: list[Any] = []
+    while not answers or server.metric("windlass_pending_requests", f'model="{model}"') == 0:
+        assert len(answers) < 20, "it is not at it any more"
+        answers.append(ask(server, model, row, timeout_ms))
+    return answers
+
+
 def answer_of(response: Any) -> tuple[str, float]:
     """What answered, and its score."""
     assert response.status_code == 200, response.text
@@ -65,19 +75,19 @@ def test_a_deadline_is_kept_while_the_model_hangs(
     server = serve(bundles, "--deadline-ms", PATIENT_MS)
     expected = {"backed": ("fallback", pytest.approx(sigmoid(-0.5))), "stated": ("static", STATIC)}
     for name in ("backed", "stated", "bare"):
-        answer = ask(server, name, [spins(1.0), 0.5], 50)
-        if name == "bare":
-            assert answer.status_code == 504
-            assert "bare" in answer.json()["error"]
-        else:
-            assert answer_of(answer) == expected[name]
-        assert server.metric("windlass_pending_requests", f'model="{name}"') == 1, "it is not at it any more"
+        answers = hung(server, ask, name, [spins(1.0), 0.5], 50)
+        for answer in answers:
+            if name == "bare":
+                assert answer.status_code == 504
+                assert "bare" in answer.json()["error"]
+            else:
+                assert answer_of(answer) == expected[name]
         for path in ("/v2/health/live", "/v2/health/ready", f"/v2/models/{name}/ready"):
             assert server.client.get(path).status_code == 200
         assert answer_of(server.predict("other", [2.0, 0.0])) == ("model", pytest.approx(sigmoid(2.0)))
         # who asks with more patience waits for its turn
         assert answer_of(server.predict(name, [0.0, 1.0])) == ("model", pytest.approx(sigmoid(1.0)))
-        assert server.metric("windlass_shed_total", f'model="{name}"', "deadline") == 1
+        assert server.metric("windlass_shed_total", f'model="{name}"', "deadline") == len(answers)
 
 
 def test_a_stuck_model_costs_nobody_its_patience(
@@ -94,7 +104,7 @@ def test_a_stuck_model_costs_nobody_its_patience(
     server = serve([backed, spinning_bundle("bare")], "--deadline-ms", PATIENT_MS)
     hang = [spins(3.5), 0.5]
     for name in ("backed", "bare"):
-        asked_by_header(server, name, hang, 20)
+        hung(server, asked_by_header, name, hang, 20)
     refused: list[Any] = []
 
     def is_stuck() -> bool:
