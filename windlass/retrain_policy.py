@@ -18,6 +18,8 @@ from windlass.contract import RetrainPolicy, Workload
 from windlass.errors import UsageError
 
 KIND = "RetrainPolicy"
+#: What a policy's release has no say in: whom it releases is known once a version was trained.
+_NOT_STATED = ("model", "candidate", "candidates", "champion")
 FILE = "retrain.yaml"
 DEFAULT = RetrainPolicy()
 
@@ -145,6 +147,10 @@ def _check_release(workload: str | None, release: Any, reader: Reader, cluster: 
     if not isinstance(release, dict):
         reader.report("release", release, "must be a mapping with strategy and checks")
         return
+    for name in _NOT_STATED:
+        if name in release:
+            reader.report(f"release.{name}", release[name], "leave it out: what is trained is released")
+    release = {name: value for name, value in release.items() if name not in _NOT_STATED}
     backend = "local"
     if cluster:
         # who states a release on a cluster states it for one: a workload's own plan is translated, this is not

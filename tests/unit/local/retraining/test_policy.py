@@ -93,6 +93,11 @@ def test_every_field_is_named_beside_one_that_is_unknown() -> None:
         pytest.param({"cooldwon": "1h"}, "spec.cooldwon = '1h': unknown field; known here:", id="a-slip"),
         pytest.param({"release": "canary"}, "spec.release = 'canary': must be a mapping", id="no-release"),
         pytest.param({"release": {"strategy": {"type": "magic"}}}, "strategy.type = ", id="no-strategy"),
+        # a cluster's definition knows no such field, null or not
+        pytest.param(
+            {"release": {"candidate": "9"}}, "spec.release.candidate = '9': leave it out", id="whom"
+        ),
+        pytest.param({"release": {"champion": None}}, "spec.release.champion = ", id="against-whom"),
     ],
 )
 def test_a_fault_is_said_with_its_path_its_value_and_a_remedy(changed: dict[str, Any], said: str) -> None:
