@@ -352,6 +352,26 @@ def rights_in_force(server: ApiServer, namespace: str) -> None:
         server.request("DELETE", f"{path}/{name}")
 
 
+def admitted(server: ApiServer, path: str, pod: Any) -> Any:
+    """What the server makes of a pod that is posted there; it knows a class of priority a moment after that was made.
+
+    Raises:
+        WindlassError: it refuses the pod.
+    """
+    found: list[Any] = []
+
+    def known() -> bool:
+        try:
+            found.append(server.request("POST", path, pod))
+        except WindlassError as error:
+            if "no PriorityClass with name" not in str(error):
+                raise
+        return bool(found)
+
+    _in_force(known, "the pod's class of priority is known")
+    return found[0]
+
+
 def _in_force(ask: Callable[[], bool], what: str) -> None:
     until = time.monotonic() + IN_FORCE_S
     while not ask():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +10,7 @@ import yaml
 
 from manifests.generate import CHART, documents, render
 from tests.cluster import go_modules
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import ApiServer, admitted, established
 from tests.cluster.charts import SOURCES, helm, pods
 from tests.cluster.tools.build import BUILD_S, module_dir
 from windlass.errors import WindlassError
@@ -40,23 +39,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     ]
     with ApiServer(tmp_path_factory.mktemp("api-server")) as found:
         found.kubectl("apply", "--server-side", *(word for file in files for word in ("-f", str(file))))
-        _until_established(found)
+        established(found)
         yield found
-
-
-def _until_established(server: ApiServer) -> None:
-    """`kubectl wait` fails on a definition that has no conditions yet."""
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    ends = time.monotonic() + 60.0
-    while time.monotonic() < ends:
-        states = [
-            {c["type"]: c["status"] for c in crd.get("status", {}).get("conditions") or ()}
-            for crd in server.request("GET", path)["items"]
-        ]
-        if all(state.get("Established") == "True" for state in states):
-            return
-        time.sleep(0.1)
-    raise AssertionError(states)
 
 
 def namespace(server: ApiServer, name: str) -> str:
@@ -98,7 +82,7 @@ def test_every_pod_is_admitted(server: ApiServer, name: str) -> None:
         body = {"apiVersion": "v1", "kind": "Pod", "spec": pod["spec"]}
         body["metadata"] = {"name": called, "labels": pod["metadata"].get("labels", {})}
         path = f"/api/v1/namespaces/{where}/pods?dryRun=All&fieldValidation=Strict"
-        assert server.request("POST", path, body)["metadata"]["name"] == called
+        assert admitted(server, path, body)["metadata"]["name"] == called
 
 
 def test_a_pod_that_may_more_is_not_admitted(server: ApiServer) -> None:
@@ -112,7 +96,7 @@ def test_a_pod_that_may_more_is_not_admitted(server: ApiServer) -> None:
     server.kubectl("apply", "-f", "-", given=_classes(render()))
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
     with pytest.raises(WindlassError, match="allowPrivilegeEscalation"):
-        server.request("POST", f"/api/v1/namespaces/{where}/pods?dryRun=All", body)
+        admitted(server, f"/api/v1/namespaces/{where}/pods?dryRun=All", body)
 
 
 def test_helm_asks_the_server_and_is_content(server: ApiServer) -> None:

@@ -29,6 +29,7 @@ import yaml
 
 from components import bundle as bundles
 from manifests.generate import ROOT, documents, render
+from serving.release.envoy.process import free_port
 from serving.runtime.bundle import load as load_bundle
 from serving.runtime.features.redis_reader import RedisReader
 from tests.cluster.charts import EVERYTHING
@@ -63,13 +64,6 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         elif (key.kind, key.name) == ("ConfigMap", "windlass-features"):
             found["store"] = document["data"]
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def as_process(
@@ -108,6 +102,7 @@ def as_process(
 @contextlib.contextmanager
 def started(container: Mapping[str, Any], folder: Path, secrets: Mapping[str, str]) -> Iterator[int]:
     """The container's process; yields its port, and sees that SIGTERM ends it in order."""
+    # none that the kernel gives to clients: a program may be half a minute on its way to it
     port = free_port()
     ports = {str(container["ports"][0]["containerPort"]): str(port)}
     words, env = as_process(container, folder, secrets, ports)
@@ -130,13 +125,13 @@ def started(container: Mapping[str, Any], folder: Path, secrets: Mapping[str, st
 def answers(probe: Mapping[str, Any], port: int) -> bool:
     """As the kubelet asks: with the pod's address for a host, not a name."""
     if "tcpSocket" in probe:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 30):
             return True
         return False
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{probe['httpGet']['path']}", headers={"Host": f"10.244.0.7:{port}"}
     )
-    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
         return bool(answer.status == 200)
     return False
 
@@ -305,7 +300,7 @@ def _served(
         workload, dict.fromkeys(workload.model_inputs), hashlib.sha256(model.read_bytes()).hexdigest()
     )
     (model.parent / bundles.MANIFEST).write_text(json.dumps({**document, "version": "1"}))
-    reader = RedisReader(url, load_bundle(model.parent), budget_s=5.0)
+    reader = RedisReader(url, load_bundle(model.parent), budget_s=60.0)
     try:
         rows = asked[list(workload.entities)].astype(str).to_dict("records")
         return np.array([reader.read({str(k): v for k, v in keys.items()}, at.timestamp()) for keys in rows])

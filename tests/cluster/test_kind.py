@@ -16,7 +16,7 @@ import yaml
 
 from manifests.generate import ENVIRONMENTS, HERE, ROOT, documents, environment_values, render
 from pipelines import pods
-from tests.cluster.api_server import ApiServer
+from tests.cluster.api_server import ApiServer, admitted
 from tests.cluster.tools.build import BUILD_S, module_dir, tool
 from tests.cluster.tools.catalogue import pins
 
@@ -181,7 +181,7 @@ def test_the_sample_is_taken_and_finds_what_the_chart_makes(server: ApiServer) -
         server.kubectl("apply", "-n", where, "-f", "-", given=json.dumps(document))
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": {"name": "sample"}}
     path = f"/api/v1/namespaces/{where}/pods?dryRun=All&fieldValidation=Strict"
-    assert server.request("POST", path, pod)["metadata"]["name"] == "sample"
+    assert admitted(server, path, pod)["metadata"]["name"] == "sample"
 
 
 def test_pipelines_find_in_their_namespace_what_is_secret_here(server: ApiServer, tmp_path: Path) -> None:
