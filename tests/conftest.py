@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from windlass import telemetry
 
@@ -12,6 +13,9 @@ from windlass import telemetry
 def pytest_configure() -> None:
     # before any test imports a package that would report home
     telemetry.switch_off()
+    # hypothesis tries the constants of our modules that are loaded, which tests that ran before decide: what is drawn
+    # would differ from run to run, derandomized or not
+    providers.is_local_module_file = lambda path: False
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,8 @@ from windlass.objectstore import ObjectStore
 from windlass.settings import Settings, load
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
+# environments of tests are made one after the other: the first may wait for another worker's
+pytestmark = pytest.mark.timeout(1800)
 WORKLOAD = """
 from datetime import timedelta
 from pathlib import Path

@@ -113,7 +113,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Silent, Path]]:
     """The server, and a kubeconfig that leads to it."""
     silent = Silent()
     listening = Listener(("127.0.0.1", 0), silent.handler())
-    serving = threading.Thread(target=listening.serve_forever, daemon=True)
+    serving = threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True)
     serving.start()
     file = tmp_path / "kubeconfig"
     content = {

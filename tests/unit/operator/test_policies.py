@@ -296,7 +296,7 @@ def trigger() -> Iterator[tuple[str, list[bytes]]]:
             self.wfile.write(body)
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}", answers
     server.shutdown()

@@ -53,7 +53,7 @@ class Taker:
 @pytest.fixture
 def taker() -> Iterator[Taker]:
     made = Taker()
-    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield made
     made.server.shutdown()

@@ -20,6 +20,8 @@ from monitoring.dashboards.panel import Dashboard
 from monitoring.rules.programs import binary
 
 ROOT = Path(__file__).parents[4]
+# environments of tests are made one after the other: the first may wait for another worker's
+pytestmark = pytest.mark.timeout(1800)
 PANELS = [(dashboard, panel) for dashboard in DASHBOARDS for panel in dashboard.panels()]
 
 
