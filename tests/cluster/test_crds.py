@@ -15,9 +15,6 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
-from hypothesis.internal.cache import LRUCache
-from hypothesis.internal.conjecture import providers
-from hypothesis.internal.constants_ast import Constants
 
 from serving.release import spec
 from tests.cluster.api_server import ApiServer
@@ -50,14 +47,6 @@ def drawn(count: int) -> settings:
         database=None,
         derandomize=True,
     )
-
-
-@pytest.fixture(autouse=True)
-def _drawn_from_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """hypothesis tries the constants of whatever modules the worker has loaded by then, which is another set whenever
-    tests are shared out otherwise: without them each run has the same documents."""
-    monkeypatch.setattr(providers, "_get_local_constants", Constants)
-    monkeypatch.setattr(providers, "CONSTANTS_CACHE", LRUCache(1024))
 
 
 @dataclass(frozen=True)
