@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from windlass import telemetry
 def pytest_configure() -> None:
     # before any test imports a package that would report home
     telemetry.switch_off()
+    # a thread of OpenMP that waits for the others takes a processor from them: there are as many workers as processors
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # hypothesis tries the constants of our modules that are loaded, which tests that ran before decide: what is drawn
     # would differ from run to run, derandomized or not
     providers.is_local_module_file = lambda path: False
