@@ -26,8 +26,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from local_http import Listener
-
 from serving.release.cluster import naming
 from serving.release.cluster.api import KubernetesApi
 from serving.release.cluster.inference_service import RENDERED
@@ -35,6 +33,7 @@ from serving.release.cluster.kinds import ENVOY_EXTENSION_POLICY, HTTP_ROUTE, IN
 from serving.runtime.counts import BUCKETS
 from tests.cluster.api_server import ApiServer, established, rights_in_force
 from tests.cluster.tools.build import module_dir, tool
+from tests.support.local_http import Listener
 from windlass.errors import WindlassError
 
 ROOT = Path(__file__).parents[2]

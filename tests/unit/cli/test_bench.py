@@ -56,6 +56,14 @@ def test_an_unknown_name_lists_those_that_exist(arguments: tuple[str, ...], said
     assert re.search(said, error["message"])
 
 
+@pytest.mark.parametrize("name", sorted(p.parent.name for p in PROJECT.glob("benchmarks/*/__main__.py")))
+def test_each_benchmark_starts_outside_of_a_test(name: str) -> None:
+    """Verify that none needs what only pytest puts on the path."""
+    ended = windlass("bench", name, "--help")
+    assert ended.returncode == 0, ended.stderr
+    assert "--json" in ended.stdout
+
+
 def test_options_and_the_exit_code_pass_through(tmp_path: Path) -> None:
     """Verify that a benchmark of a project gets what stands behind its name, and that its code comes back."""
     folder = tmp_path / "benchmarks" / "own"
