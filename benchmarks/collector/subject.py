@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,19 +12,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from serving.release.envoy.process import free_port
+
 STARTS_IN_S = 60.0
 STOPS_IN_S = 60.0
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on now, below those that the kernel gives to clients.
-
-    One of those could be taken between two lives.
-    """
-    while True:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", random.randint(20_000, 32_000)))
-            return int(probe.getsockname()[1])
 
 
 class Collector:

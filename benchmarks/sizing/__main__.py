@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.sizing.loads import DAY, Caller, Flights, paced
 from benchmarks.sizing.process import Measured, Use
+from serving.release.envoy.process import free_port
 from windlass import atomic
 from windlass.cli import app
 from windlass.errors import WindlassError
@@ -210,12 +210,6 @@ def line(row: dict[str, Any]) -> str:
     """One line of the table."""
     idle, cores = (("-" if row[key] is None else row[key]) for key in ("idle_mib", "cores"))
     return f"{row['part']:16}{idle:>9}{row['peak_mib']:>9}{row['cpu_s']:>8}{cores:>8}  {row['load']}"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def main(argv: list[str] | None = None) -> int:

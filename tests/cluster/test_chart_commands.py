@@ -123,7 +123,7 @@ def started(container: Mapping[str, Any], folder: Path, secrets: Mapping[str, st
 
 
 def answers(probe: Mapping[str, Any], port: int) -> bool:
-    """As the kubelet asks: with the pod's address for a host, not a name."""
+    """As the kubelet asks: with the pod's address for a host, not a name. Who does not listen yet does not answer."""
     if "tcpSocket" in probe:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 30):
             return True
@@ -131,7 +131,7 @@ def answers(probe: Mapping[str, Any], port: int) -> bool:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{probe['httpGet']['path']}", headers={"Host": f"10.244.0.7:{port}"}
     )
-    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - a loopback address
         return bool(answer.status == 200)
     return False
 
@@ -207,7 +207,7 @@ def test_the_registry_starts_and_knows_its_name(containers: dict[str, Any], tmp_
         address = f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/search?max_results=1"
         request = urllib.request.Request(address, headers={"Host": host})
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - a loopback address
                 status: int = answer.status
                 return status
         except urllib.error.HTTPError as error:

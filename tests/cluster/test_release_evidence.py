@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from tests.cluster.audience import PREVIEW, Audience
 from tests.cluster.operator_stage import ROOT, Traffic, eventually
 from tests.cluster.operator_team import Team
 from tests.cluster.tools.build import BUILD_S
+from tests.support import ports
 from windlass.local.retraining.cluster_releases import ClusterReleases, Objects
 from workloads.flights.workload import WORKLOAD
 
@@ -55,10 +55,8 @@ class Collector:
     def __init__(self, home: Path, project: Path = ROOT) -> None:
         self._home = home
         self._project = project
-        # bound and not listened at: nobody else gets the port while the process is away, which may listen at it
-        self._held = socket.socket()
-        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._held.bind(("127.0.0.1", 0))
+        # nobody else gets the port while the process is away
+        self._held = ports.hold()
         self._port: int = self._held.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
 

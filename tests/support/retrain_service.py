@@ -8,9 +8,7 @@ import http.client
 import json
 import multiprocessing
 import os
-import random
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -27,6 +25,7 @@ from monitoring.retrain.service.core import Service, Watched
 from monitoring.retrain.service.server import serve
 from monitoring.retrain.signals import Signal
 from pipelines.submit_local import LocalRuns
+from serving.release.envoy.process import free_port
 from windlass.contract import RetrainPolicy
 from windlass.errors import PortInUseError
 from windlass.settings import Settings
@@ -95,17 +94,6 @@ def service(home: Path, policy: RetrainPolicy, say: Callable[[str], None] = lamb
     return Service({MODEL: Watched(trigger, platform)}, say, follow_every_s=0.0)
 
 
-def free_port() -> int:
-    """A port below those that the kernel gives to clients.
-
-    One of a client's could be taken between two lives, by a client that connects to itself even.
-    """
-    while True:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", random.randint(20_000, 32_000)))
-            return int(probe.getsockname()[1])
-
-
 @dataclass
 class Served:
     """A service in a process of its own, on one port for all its lives."""
@@ -154,11 +142,10 @@ class Served:
         """Wait until it has recovered what an earlier life left."""
         deadline = time.monotonic() + WAIT_S
         while True:
-            try:
+            with contextlib.suppress(OSError):  # it does not listen yet
                 if self.ask("GET", "/ready")[0] == 200:
                     return
-            except OSError:
-                assert self.alive() and time.monotonic() < deadline
+            assert self.alive() and time.monotonic() < deadline
             time.sleep(0.01)
 
     def alive(self) -> bool:

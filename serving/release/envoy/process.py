@@ -85,7 +85,7 @@ _tried = itertools.count(int.from_bytes(os.urandom(4), "big"))
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on now; take it soon, others may come to it too."""
     for number in itertools.islice(_tried, len(PORTS)):
-        with contextlib.suppress(OSError), socket.socket() as probe:
+        with contextlib.suppress(OSError), socket.socket() as probe:  # one that is taken is not the last
             probe.bind((host, PORTS[number % len(PORTS)]))
             return PORTS[number % len(PORTS)]
     with socket.socket() as probe:

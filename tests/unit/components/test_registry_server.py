@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from components import cache, estimator, export, signing
 from components.registry import Registry, Submission
+from tests.support import ports
 from windlass import telemetry
 from windlass.errors import UsageError, WindlassError
 from windlass.operator.champions import Alias
@@ -29,10 +29,8 @@ WAIT_S = 240.0
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("mlflow")
-    # bound and not listened at: nobody is given the port by chance in the many seconds until MLflow asks for it by name
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
+    # it is many seconds until MLflow asks for it
+    held = ports.hold()
     port = held.getsockname()[1]
     # helm/windlass/templates/mlflow says the same
     words = [

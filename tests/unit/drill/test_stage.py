@@ -152,7 +152,8 @@ def test_a_calm_is_looked_for_and_not_made(slow: list[int], asked: int) -> None:
         found = pages.parse(text, {})
         return pages.Scrape(0.0, {s: v for s, v, _ in found}, frozenset(s for s, _, _ in found))
 
-    phase = drill.calm(SimpleNamespace(ask=ask, scrape=scrape), sent, range(60))  # type: ignore[arg-type]
+    stage = SimpleNamespace(ask=ask, scrape=scrape)
+    phase = drill.calm(stage, sent, range(60))  # type: ignore[arg-type]  # all that it asks of one, and of orders
     assert len(sent) == 60 * asked
     last = (
         phase.second.value("windlass_request_seconds_count"),

@@ -31,7 +31,7 @@ def test_the_page_shows_a_result_without_being_asked_for(tmp_path: Path) -> None
         described = place.up()
 
         def shown() -> bool:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it does not listen yet
                 return "f3 has moved" in get(described["report_url"])
             return False
 

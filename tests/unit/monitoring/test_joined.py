@@ -70,7 +70,7 @@ def test_a_growing_history_keeps_every_row() -> None:
     assert window.features[:, 0].tolist() == window.scores.tolist()
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcde"), st.booleans(), st.integers(0, 1)), max_size=30), st.randoms()
 )

@@ -103,7 +103,7 @@ def test_any_string_is_only_text(dossiers):
 
 
 @pytest.mark.parametrize("story", ["failing", "experiment", "bandit"])
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_the_page_stands_whatever_is_missing_or_odd(dossiers, story, data):
     """Verify that a part that is absent or of another kind never breaks the rest."""

@@ -169,7 +169,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None)
 @given(
     st.fixed_dictionaries(
         {}, optional=dict.fromkeys(("months", "triggers", "releases", "versions", "latency_ms"), junk | rows)

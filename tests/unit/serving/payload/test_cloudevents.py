@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from serving.runtime.payload.cloudevents import CloudEventsWriter, Origin
 from serving.runtime.payload.queue import RecordQueue
 from serving.runtime.payload.receiver import ATTEMPTS, Receiver
 from serving.runtime.payload.sink import open_sink
+from tests.support import ports
 
 ORIGIN = Origin(source="/pod/models/flights/versions/3", inference_service="flights")
 Make = Callable[..., dict[str, Any]]
@@ -151,10 +151,7 @@ def test_a_receiver_that_is_down_loses_what_it_missed_and_no_more(
     record: Make, receiver_at: Callable[[int], Any], wait_until: Wait
 ) -> None:
     """Verify that records are dropped and counted while nobody listens, and delivered once somebody does."""
-    with socket.socket() as kept:
-        # nobody listens there, and nobody but the receiver may
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
+    with ports.hold() as kept:
         port = kept.getsockname()[1]
         log = log_to(f"http://127.0.0.1:{port}/events")
         log.append(record(1))

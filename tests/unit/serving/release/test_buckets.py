@@ -104,7 +104,6 @@ def test_a_pseudonym_belongs_to_its_experiment_and_hides_the_unit():
     assert len({buckets.pseudonym("spring", f"u{i}") for i in range(20_000)}) == 20_000
 
 
-@settings(deadline=None)
 @given(percents())
 def test_a_new_experiment_has_one_range_a_version(weights):
     owned = buckets.initial(weights)

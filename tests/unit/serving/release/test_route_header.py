@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.release import route_header
@@ -34,7 +34,6 @@ def test_a_value_is_written_so_that_every_proxy_takes_it(value: str, text: str) 
     assert route_header.read(text) == ("segment", value)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1))
 def test_every_value_that_a_header_carries_comes_back(value: str) -> None:
     text = route_header.segment(value)

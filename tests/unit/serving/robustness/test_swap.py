@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import threading
@@ -165,7 +166,7 @@ def test_fifty_swaps_fail_no_request_and_mix_no_versions(
         for swap in range(SWAPS):
             version = VERSIONS[(swap + 1) % len(VERSIONS)]
             assert load(server, version).json()["version"] == version
-            wait_until(lambda version=version: seen_by_all(version))  # type: ignore[misc]
+            wait_until(functools.partial(seen_by_all, version))
             if swap == len(VERSIONS):  # each was there once
                 memory_mb = process.memory_info().rss / 2**20
                 files = process.num_fds()

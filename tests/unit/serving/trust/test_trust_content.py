@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.runtime.trust.content import BadContent, hidden_code
@@ -56,14 +56,12 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(values, st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_every_value_that_is_pickled_is_found(value: Any, protocol: int) -> None:
     """Verify that no protocol and no type of data hides a pickle."""
     assert is_pickle(pickle.dumps(value, protocol))
 
 
-@settings(deadline=None)
 @given(st.integers(0, pickle.HIGHEST_PROTOCOL), st.binary(max_size=200), st.integers(0, 40))
 def test_a_pickle_that_calls_is_found_whatever_follows(protocol: int, rest: bytes, cut: int) -> None:
     """Verify that neither bytes behind a pickle nor a missing end hides that it calls something."""

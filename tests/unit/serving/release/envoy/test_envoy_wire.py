@@ -114,7 +114,6 @@ def test_routes_that_somebody_else_wrote_are_seen(traffic, tamper):
     assert envoy_wire.traffic(tamper(told), "flights") != traffic
 
 
-@settings(deadline=None)
 @given(units, st.text(max_size=20))
 def test_the_lua_text_says_whose_it_is_and_carries_no_code_of_others(unit, salt):
     """Verify that a salt, whatever stands in it, is one quoted word in a text that is else always the same."""

@@ -175,9 +175,13 @@ def test_counts_are_what_happened(prometheus: PrometheusServer, model_server: Mo
     assert "refuses the query" in fault.evidence(VERSIONS, now()).faults["errorRate"]
 
     (target,) = followed.scraped(VERSIONS)["12"]
+
     # a scrape of the restart may have failed, and so may one of a machine that stalls
-    lately = lambda: followed.up([target], now(), 4 * INTERVAL_S).get(target, {})  # noqa: E731
-    wait(lambda: (seen := lately()) != {} and all(seen.values()), "a second without a failed scrape")
+    def well() -> bool:
+        lately = followed.up([target], now(), 4 * INTERVAL_S).get(target, {})
+        return lately != {} and all(lately.values())
+
+    wait(well, "a second without a failed scrape")
     assert followed.up([(("instance", "elsewhere"),)], now(), 60.0) == {}
     model_server.stop()
     prometheus.scraped(model_server.instance, time.time(), up=False)
