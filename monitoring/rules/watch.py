@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import time
 import urllib.error
@@ -22,7 +23,6 @@ from monitoring.alertmanager import configuration
 from monitoring.rules import document
 from monitoring.rules.programs import binary
 from monitoring.rules.rule import Group
-from serving.release.envoy.process import free_port
 from windlass.errors import WindlassError
 
 START_S = 60.0
@@ -119,7 +119,7 @@ def watching(
                 "alertmanagers": [{"static_configs": [{"targets": [alertmanager.removeprefix("http://")]}]}]
             }
         (folder / "prometheus.yml").write_text(json.dumps(content))  # JSON is YAML
-        port = free_port()
+        port = _free_port()
         command = [
             str(binary("prometheus", tools)),
             f"--config.file={folder / 'prometheus.yml'}",
@@ -136,7 +136,7 @@ def watching(
 @contextlib.contextmanager
 def _alertmanager(folder: Path, webhook: str, token_file: Path, tools: Path | None) -> Iterator[str]:
     (folder / "alertmanager.yml").write_text(json.dumps(configuration(webhook, token_file)))
-    port = free_port()
+    port = _free_port()
     command = [
         str(binary("alertmanager", tools)),
         f"--config.file={folder / 'alertmanager.yml'}",
@@ -184,3 +184,10 @@ def _get(url: str) -> Any:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise WindlassError(f"{url}: {error.code} {error.read()[:300].decode(errors='replace')}") from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -21,10 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from serving.release.envoy.process import free_port
 from tests.cluster import etcd_on_loopback, kubeconfigs
 from tests.cluster.certificates import Authority, signing_pair
-from tests.cluster.etcd_on_loopback import HOST, STARTS
+from tests.cluster.etcd_on_loopback import HOST, STARTS, free_port
 from tests.cluster.processes import IN_USE, Program
 from tests.cluster.tools.build import tool
 from windlass.errors import WindlassError

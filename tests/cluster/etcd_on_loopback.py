@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 import urllib.request
 from pathlib import Path
 
-from serving.release.envoy.process import free_port
 from tests.cluster.processes import IN_USE, Program
 from tests.cluster.tools.build import tool
 from windlass.errors import WindlassError
@@ -50,6 +50,13 @@ def started(data: Path, logs: Path) -> tuple[Program, str]:
     etcd.require_running()
     etcd.kill()
     raise WindlassError(f"etcd was not healthy within {READY_S:g} s; {etcd.log}:\n{etcd.tail()}")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def _healthy(etcd: Program, url: str) -> bool:

@@ -8,7 +8,9 @@ import http.client
 import json
 import multiprocessing
 import os
+import random
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -25,7 +27,6 @@ from monitoring.retrain.service.core import Service, Watched
 from monitoring.retrain.service.server import serve
 from monitoring.retrain.signals import Signal
 from pipelines.submit_local import LocalRuns
-from serving.release.envoy.process import free_port
 from windlass.contract import RetrainPolicy
 from windlass.errors import PortInUseError
 from windlass.settings import Settings
@@ -92,6 +93,17 @@ def service(home: Path, policy: RetrainPolicy, say: Callable[[str], None] = lamb
     platform = around(home)
     trigger = Trigger(MODEL, policy, journal.path(Settings(home=home, project=home)), platform.submit)
     return Service({MODEL: Watched(trigger, platform)}, say, follow_every_s=0.0)
+
+
+def free_port() -> int:
+    """A port below those that the kernel gives to clients.
+
+    One of a client's could be taken between two lives, by a client that connects to itself even.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randint(20_000, 32_000)))
+            return int(probe.getsockname()[1])
 
 
 @dataclass

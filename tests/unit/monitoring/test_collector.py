@@ -21,14 +21,13 @@ import pytest
 
 from monitoring.collector.feedback_log import FeedbackLog
 from monitoring.labels import LabelTail
-from serving.release.envoy.process import free_port
 
 
 class Collector:
     def __init__(self, home: Path, port: int | None = None, **options: Any) -> None:
         self.home = home
         for _ in range(3):  # a free port may be taken by somebody else before the collector listens
-            self.port = port or free_port()
+            self.port = port or _free_port()
             command = [
                 sys.executable,
                 "-m",
@@ -72,6 +71,12 @@ class Collector:
         if self.process.poll() is None:
             self.process.terminate()
         self.process.communicate(timeout=120)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

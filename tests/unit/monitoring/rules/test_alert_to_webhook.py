@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import retrain_service
 from retrain_service import MODEL, Served
 
 from monitoring.analysis import exporter, store
 from monitoring.analysis.store import Status
 from monitoring.retrain import journal
 from monitoring.rules.watch import Watch, watching
-from serving.release.envoy.process import free_port
 from windlass.contract import RetrainPolicy
 from windlass.journal import read
 from windlass.settings import Settings
@@ -61,7 +61,7 @@ def analysed(tmp_path: Path) -> Iterator[tuple[Settings, str]]:
     """A home with an analysis that found nothing, and where its metrics are."""
     settings = Settings(home=tmp_path / "home", project=tmp_path)
     found_by_analysis(settings, drifted=False)
-    port = free_port()
+    port = retrain_service.free_port()
     stop = exporter.serve(settings, port)
     try:
         yield settings, f"127.0.0.1:{port}"

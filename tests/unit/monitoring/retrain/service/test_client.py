@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from retrain_service import MODEL, TOKEN, WAIT_S, Served, alert, notification
+from retrain_service import MODEL, TOKEN, WAIT_S, Served, alert, free_port, notification
 
 from monitoring.retrain import journal
 from monitoring.retrain.service import client, events
 from monitoring.retrain.signals import Signal
-from serving.release.envoy.process import free_port
 from windlass.cli import app
 from windlass.contract import RetrainPolicy
 from windlass.errors import UsageError, WindlassError

@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 from prometheus_server import TOOLS
-from retrain_service import MODEL, TOKEN, WAIT_S, Served
+from retrain_service import MODEL, TOKEN, WAIT_S, Served, free_port
 
 from monitoring.retrain import journal
 from monitoring.rules.programs import binary
-from serving.release.envoy.process import free_port
 from windlass.contract import RetrainPolicy
 from windlass.journal import read
 from windlass.settings import Settings
